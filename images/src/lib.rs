@@ -1,0 +1,1 @@
+//! Root filesystems: references, downloads, unpacking, the store. No mounts, no processes.

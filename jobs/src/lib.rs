@@ -1,0 +1,1 @@
+//! The job file: text in, values out. No files, network, clock or environment.

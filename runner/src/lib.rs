@@ -1,0 +1,1 @@
+//! The runner: sandbox, cgroups, steps, records, reports.
