@@ -1,1 +1,11 @@
 //! The runner: sandbox, cgroups, steps, records, reports.
+//!
+//! `main -> cli -> commands -> run -> {sandbox, cgroup, overlay} -> sys`; values go right, nothing calls left.
+
+pub mod cgroup;
+pub mod event;
+pub mod outcome;
+pub mod report;
+pub mod run;
+pub mod sandbox;
+pub mod sys;
