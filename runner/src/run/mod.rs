@@ -1,1 +1,4 @@
-//! Room run.
+//! Running a plan: the run directory, logs, artifacts, jobs and steps. Nothing here prints.
+
+pub mod logs;
+pub mod record;
