@@ -46,8 +46,12 @@ impl IdentityError {
         match self {
             Self::Lease { .. } => "set RUNNER_HOME to a directory that you may write to",
             Self::Exhausted => "wait for other runs to end",
-            Self::Namespace(_) => "unprivileged user namespaces are off or at their limit; `runner doctor` shows the setting",
-            Self::Maps(_) => "`runner doctor` shows whether newuidmap and the ranges in /etc/subuid and /etc/subgid fit",
+            Self::Namespace(_) => {
+                "unprivileged user namespaces are off or at their limit; `runner doctor` shows the setting"
+            }
+            Self::Maps(_) => {
+                "`runner doctor` shows whether newuidmap and the ranges in /etc/subuid and /etc/subgid fit"
+            }
         }
     }
 }
@@ -114,11 +118,16 @@ fn subid_range(file: &str) -> Option<u32> {
 /// `0 CALLER 1`, `1 SUBID 65536`, by the set-uid helpers of shadow.
 fn map_subids(pid: i32, users: u32, groups: u32) -> io::Result<()> {
     let (uid, gid) = (Uid::current(), Gid::current());
-    for (tool, own, first) in
-        [("newuidmap", uid.as_raw(), users), ("newgidmap", gid.as_raw(), groups)]
-    {
-        let arguments =
-            [pid.to_string(), "0".into(), own.to_string(), "1".into(), "1".into(), first.to_string(), RANGE.to_string()];
+    for (tool, own, first) in [("newuidmap", uid.as_raw(), users), ("newgidmap", gid.as_raw(), groups)] {
+        let arguments = [
+            pid.to_string(),
+            "0".into(),
+            own.to_string(),
+            "1".into(),
+            "1".into(),
+            first.to_string(),
+            RANGE.to_string(),
+        ];
         let output = Command::new(tool).args(arguments).output()?;
         if !output.status.success() {
             return Err(io::Error::other(String::from_utf8_lossy(&output.stderr).into_owned()));

@@ -83,9 +83,15 @@ pub fn make(directory: &Path, layer: &Layer<'_>) -> io::Result<Vec<PathBuf>> {
 
 /// A root around the host's /usr: links, a home, an /etc that names nobody of the host but the caller.
 fn skeleton(directory: &Path) -> io::Result<Vec<PathBuf>> {
-    for (path, mode) in
-        [("home", 0o755), ("mnt", 0o755), ("opt", 0o755), ("root", 0o700), ("srv", 0o755), ("var", 0o755), ("var/tmp", 0o1777)]
-    {
+    for (path, mode) in [
+        ("home", 0o755),
+        ("mnt", 0o755),
+        ("opt", 0o755),
+        ("root", 0o700),
+        ("srv", 0o755),
+        ("var", 0o755),
+        ("var/tmp", 0o1777),
+    ] {
         make_directory(&directory.join(path), mode)?;
     }
     let mut parts: Vec<PathBuf> = HOST_PARTS.iter().map(PathBuf::from).filter(|path| path.exists()).collect();
@@ -107,7 +113,8 @@ fn skeleton(directory: &Path) -> io::Result<Vec<PathBuf>> {
         }
     }
     let (name, uid, gid, group) = identity::caller();
-    let mut passwd = String::from("root:x:0:0:root:/root:/bin/sh\nnobody:x:65534:65534:nobody:/:/usr/sbin/nologin\n");
+    let mut passwd =
+        String::from("root:x:0:0:root:/root:/bin/sh\nnobody:x:65534:65534:nobody:/:/usr/sbin/nologin\n");
     let mut groups = String::from("root:x:0:\nnogroup:x:65534:\n");
     if uid != 0 {
         passwd.push_str(&format!("{name}:x:{uid}:{gid}:{name}:/home/{name}:/bin/sh\n"));

@@ -50,8 +50,12 @@ impl Accounts {
         StepUser {
             uid,
             gid: gid.or(known.map(|user| user.gid)).unwrap_or(uid),
-            name: known.map_or_else(|| if uid == 0 { "root".into() } else { uid.to_string() }, |user| user.name.clone()),
-            home: known.map_or_else(|| if uid == 0 { "/root".into() } else { "/".into() }, |user| user.home.clone()),
+            name: known.map_or_else(
+                || if uid == 0 { "root".into() } else { uid.to_string() },
+                |user| user.name.clone(),
+            ),
+            home: known
+                .map_or_else(|| if uid == 0 { "/root".into() } else { "/".into() }, |user| user.home.clone()),
         }
     }
 
@@ -92,7 +96,9 @@ mod tests {
     fn users_come_from_the_topmost_passwd() {
         let dir = tempfile::tempdir().unwrap();
         let (low, high) = (dir.path().join("0"), dir.path().join("1"));
-        for (layer, text) in [(&low, "root:x:0:0::/root:/bin/sh\n"), (&high, "app:x:7:8::/srv/app:/bin/sh\nbroken\n")] {
+        for (layer, text) in
+            [(&low, "root:x:0:0::/root:/bin/sh\n"), (&high, "app:x:7:8::/srv/app:/bin/sh\nbroken\n")]
+        {
             std::fs::create_dir_all(layer.join("etc")).unwrap();
             std::fs::write(layer.join("etc/passwd"), text).unwrap();
         }

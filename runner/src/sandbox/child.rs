@@ -113,10 +113,6 @@ fn watch(inherited: &Inheritance<'_>, payload: i32, ended: &OwnedFd, workspace: 
         match next_order(control) {
             Some(Order::Terminate) => process::signal_group(payload, libc::SIGTERM),
             Some(Order::Kill) => process::kill_others(),
-            Some(Order::Sweep) => {
-                let (changed, failed) = sweep_for(workspace, owner);
-                wire::say(control, &Word::Swept { changed, failed });
-            }
             None => {
                 // The keeper is gone, or lets go: nothing inside survives, and the workspace is its owner's.
                 process::kill_others();
@@ -136,13 +132,10 @@ fn next_order(control: BorrowedFd<'_>) -> Option<Order> {
     bytes.first().copied().and_then(Order::from_byte)
 }
 
-fn sweep_for(workspace: Option<&OwnedFd>, owner: Option<(u32, u32)>) -> (u64, u64) {
-    match (workspace, owner) {
-        (Some(directory), Some((uid, gid))) => {
-            let swept = sweep::to_owner(directory.as_fd(), &sweep::Rule::Everything, uid, gid);
-            (swept.changed, swept.failed)
-        }
-        _ => (0, 0),
+/// Hands the workspace's files to its owner.
+fn sweep_for(workspace: Option<&OwnedFd>, owner: Option<(u32, u32)>) {
+    if let (Some(directory), Some((uid, gid))) = (workspace, owner) {
+        let _counted = sweep::to_owner(directory.as_fd(), &sweep::Rule::Everything, uid, gid);
     }
 }
 

@@ -209,11 +209,9 @@ impl Sandbox {
             Some(Word::Ready) => Ok(()),
             Some(Word::Failed { phase, index, errno }) => Err(self.failure(phase, index, errno)),
             // Its end of one socket closes a moment before the reason comes on the other.
-            Some(Word::Report { .. } | Word::Swept { .. }) | None => match hear(&self.control).await {
+            Some(Word::Report { .. }) | None => match hear(&self.control).await {
                 Some(Word::Failed { phase, index, errno }) => Err(self.failure(phase, index, errno)),
-                Some(Word::Ready | Word::Report { .. } | Word::Swept { .. }) | None => {
-                    Err(SandboxError::Lost)
-                }
+                Some(Word::Ready | Word::Report { .. }) | None => Err(SandboxError::Lost),
             },
         }
     }
@@ -227,7 +225,7 @@ impl Sandbox {
         match hear(&self.go).await {
             None => Ok(()),
             Some(Word::Failed { phase, index, errno }) => Err(self.failure(phase, index, errno)),
-            Some(Word::Ready | Word::Report { .. } | Word::Swept { .. }) => Err(SandboxError::Lost),
+            Some(Word::Ready | Word::Report { .. }) => Err(SandboxError::Lost),
         }
     }
 

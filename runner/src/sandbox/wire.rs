@@ -199,13 +199,6 @@ pub enum Word {
         /// The first of them.
         left: [Left; LEFTOVERS_MAX],
     },
-    /// The workspace's owners are settled.
-    Swept {
-        /// Entries whose owner or mode was changed.
-        changed: u64,
-        /// Entries that could not be.
-        failed: u64,
-    },
 }
 
 /// Bytes of the longest word.
@@ -242,11 +235,6 @@ pub fn encode(word: &Word) -> [u8; WORD_BYTES] {
                 put(&one.pid.to_le_bytes());
                 put(&one.name);
             }
-        }
-        Word::Swept { changed, failed } => {
-            put(&[4]);
-            put(&changed.to_le_bytes());
-            put(&failed.to_le_bytes());
         }
     }
     out
@@ -285,7 +273,6 @@ pub fn decode(bytes: &[u8]) -> Option<Word> {
             }
             Word::Report { status, usage, left_count, left }
         }
-        4 => Word::Swept { changed: number(8)?, failed: number(8)? },
         _ => return None,
     })
 }
@@ -312,14 +299,12 @@ pub enum Order {
     Terminate = b'T',
     /// SIGKILL to everything but init; the report follows.
     Kill = b'K',
-    /// Hand the workspace to its owner; `Swept` follows.
-    Sweep = b'S',
 }
 
 impl Order {
     /// Reads one.
     pub fn from_byte(byte: u8) -> Option<Self> {
-        [Self::Terminate, Self::Kill, Self::Sweep].into_iter().find(|order| *order as u8 == byte)
+        [Self::Terminate, Self::Kill].into_iter().find(|order| *order as u8 == byte)
     }
 }
 
@@ -339,7 +324,6 @@ mod tests {
                 left_count: 400,
                 left,
             },
-            Word::Swept { changed: 9, failed: 1 },
         ];
         for word in words {
             assert_eq!(decode(&encode(&word)), Some(word));
