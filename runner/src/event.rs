@@ -50,6 +50,8 @@ pub enum What {
         file: Option<String>,
         /// The plan's name.
         name: String,
+        /// How many jobs it has.
+        jobs: usize,
         /// Where the records are.
         directory: String,
     },

@@ -42,6 +42,20 @@ impl Outcome {
         }
     }
 
+    /// Whether it stands for a run that did not do what it should.
+    pub const fn is_failure(self) -> bool {
+        match self {
+            Self::Success | Self::Skipped => false,
+            Self::Failure
+            | Self::Signal
+            | Self::Timeout
+            | Self::Oom
+            | Self::Pids
+            | Self::Cancelled
+            | Self::Error => true,
+        }
+    }
+
     /// Returns the exit code of a run that ends like this (docs/exit-codes.md). A cancelled run's
     /// code depends on the signal and is settled by the caller: 130 for INT stands here.
     pub const fn run_exit_code(self) -> u8 {
@@ -117,6 +131,20 @@ pub struct LogSummary {
     pub lines: u64,
     /// Bytes that came after `limits.log` was reached and were dropped.
     pub dropped_bytes: u64,
+    /// Lines that ended in dropped bytes; a last line without a newline counts.
+    #[serde(default)]
+    pub dropped_lines: u64,
+}
+
+/// The caps that a step ran under, as they were applied.
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+pub struct Caps {
+    /// CPU seconds per wall second.
+    pub cpus: Option<f64>,
+    /// Memory, in bytes.
+    pub memory_bytes: Option<u64>,
+    /// Processes and threads alive at once.
+    pub pids: Option<u64>,
 }
 
 /// One step of `run.json`, and all of `result.json`.
@@ -146,6 +174,9 @@ pub struct StepResult {
     pub ended: String,
     /// What it used.
     pub usage: Usage,
+    /// What it was allowed to use.
+    #[serde(default)]
+    pub limits: Caps,
     /// The facts when the outcome is `oom`.
     pub oom: Option<Oom>,
     /// Processes that outlived the main process and were killed.
