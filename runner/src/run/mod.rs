@@ -3,6 +3,7 @@
 pub mod feed;
 pub mod identity;
 pub mod layer;
+pub mod artifacts;
 pub mod logs;
 pub mod record;
 pub mod users;
