@@ -5,6 +5,7 @@
 pub mod cgroup;
 pub mod commands;
 pub mod event;
+pub mod host;
 pub mod outcome;
 pub mod report;
 pub mod run;

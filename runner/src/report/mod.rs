@@ -4,6 +4,7 @@
 //! - [`error`] words the end of a command that could not do its part.
 //! - [`show`], [`logs`] and [`artifacts`] print what is on record.
 
+pub mod doctor;
 pub mod error;
 pub mod escape;
 pub mod format;
