@@ -43,7 +43,7 @@ pub fn doctor(
     if options.json {
         doctor::doctor_json(out, &examination);
     } else {
-        doctor::doctor(out, &examination, options.color);
+        doctor::doctor(out, &examination, options.color, doctor::columns());
     }
     Ok(if examination.can_run { 0 } else { CANNOT_RUN_EXIT_CODE })
 }
