@@ -26,8 +26,10 @@ impl Lab {
     pub fn set_up(quick: bool) -> Self {
         let target = fixtures::cache::target_directory();
         let place = |directory: &Path| {
+            sweep(directory);
+            let prefix = format!("{PREFIX}{}-", std::process::id());
             let made = tempfile::Builder::new()
-                .prefix("bench-")
+                .prefix(&prefix)
                 .tempdir_in(directory)
                 .expect("a place to measure in");
             fs::set_permissions(made.path(), std::os::unix::fs::PermissionsExt::from_mode(0o755))
