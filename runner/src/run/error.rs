@@ -5,6 +5,7 @@ use std::path::{Path, PathBuf};
 
 use thiserror::Error;
 
+use super::artifacts::ArtifactError;
 use super::errands::ErrandError;
 use super::identity::IdentityError;
 use super::record::RecordError;
@@ -47,6 +48,9 @@ pub enum RunError {
     /// Files of the steps.
     #[error(transparent)]
     Errand(#[from] ErrandError),
+    /// An artifact, for a reason that is not the step's.
+    #[error(transparent)]
+    Artifact(#[from] ArtifactError),
     /// The image.
     #[error(transparent)]
     Image(#[from] images::ImageError),
@@ -105,6 +109,7 @@ impl RunError {
             Self::Identity(error) => Some(error.hint().to_owned()),
             Self::Record(error) => error.hint(),
             Self::Image(error) => error.hint(),
+            Self::Artifact(error) => error.hint(),
             Self::Users { .. } => Some("give all steps the same `user`, or run as root".to_owned()),
             Self::User { .. } => Some("name one of these, or use a number: `user: 1000`".to_owned()),
             Self::Io { source, .. } if is_full(source) => {

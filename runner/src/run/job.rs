@@ -11,13 +11,13 @@ use jobs::plan::{JobPlan, StepPlan, When, Workspace as PlanWorkspace};
 use tokio::sync::watch;
 use tokio::task::JoinSet;
 
-use super::artifacts::{self, Collected};
+use super::artifacts::{self, ArtifactLimits, CollectRequest, Patterns};
 use super::command::{self, Surroundings};
 use super::error::RunError;
 use super::errands::Servants;
 use super::feed::Feed;
 use super::identity::Lease;
-use super::record::{RecordError, RunDirectory, StepDirectory, timestamp};
+use super::record::{ArtifactRecord, RecordError, RunDirectory, StepDirectory, timestamp};
 use super::room::{Plans, Prepared, Room};
 use super::step::{self, Cancel, Ended, Running};
 use super::traces::{self, Traces, UsedWorkspace};
@@ -64,7 +64,7 @@ pub struct JobEnd {
     /// All steps, those that never ran as `skipped`.
     pub steps: Vec<StepResult>,
     /// What was collected.
-    pub artifacts: Vec<Collected>,
+    pub artifacts: Vec<ArtifactRecord>,
     /// Why our own part failed, after which nothing more was started.
     pub error: Option<RunError>,
 }
@@ -366,22 +366,39 @@ impl Job<'_> {
         }
         for artifact in due {
             let step_id = step.map(|step| step.id.as_str());
-            let collected = artifacts::collect(workspace.handle.as_fd(), artifact, self.run, &self.plan.id, step_id);
+            let collected = artifacts::collect(&CollectRequest {
+                workspace: workspace.handle.as_fd(),
+                name: &artifact.name,
+                patterns: &Patterns::new(&artifact.paths),
+                optional: artifact.optional,
+                destination: &self.run.artifacts_path(),
+                job: &self.plan.id,
+                step: step_id,
+                owner: None,
+                limits: ArtifactLimits::default(),
+            });
             match collected {
-                Ok(Some(collected)) => {
-                    let what = What::Artifact {
-                        name: collected.name.clone(),
-                        files: collected.files,
-                        bytes: collected.bytes,
+                Ok(collected) if collected.files > 0 => {
+                    let (name, files, bytes) = (artifact.name.clone(), collected.files, collected.bytes);
+                    let record = ArtifactRecord {
+                        name: name.clone(),
+                        job: self.plan.id.clone(),
+                        step: step_id.map(str::to_owned),
+                        files,
+                        bytes,
                     };
-                    self.feed.send(Some(&self.plan.id), step_id, what);
-                    end.artifacts.push(collected);
+                    self.feed.send(Some(&self.plan.id), step_id, What::Artifact { name, files, bytes });
+                    end.artifacts.push(record);
                 }
-                Ok(None) => {}
+                Ok(_) => {}
                 Err(error) => {
                     self.warn(error.code(), error.to_string(), error.hint());
+                    let ours = !error.is_failure_of_step();
                     if end.outcome == Outcome::Success {
-                        end.outcome = Outcome::Failure;
+                        end.outcome = if ours { Outcome::Error } else { Outcome::Failure };
+                    }
+                    if ours {
+                        end.error.get_or_insert(error.into());
                     }
                 }
             }
