@@ -110,3 +110,7 @@ impl Images<'_> {
         }
     }
 }
+
+fn tell(feed: &mut Feed, image: &str, event: PullEvent) {
+    let _ = (feed, image, event, What::JobEnd { outcome: crate::outcome::Outcome::Success });
+}
