@@ -334,8 +334,7 @@ impl Job<'_> {
 
     fn hand_over(&mut self, workspace: &Workspace, used: &UsedWorkspace) {
         let servants = Servants { zygote: self.zygote, identity: used.identity, user: used.user };
-        let owner = if used.identity == Identity::Subids { used.user } else { used.owner };
-        if let Err(error) = servants.hand_over(workspace.handle.as_fd(), owner) {
+        if let Err(error) = servants.hand_over(workspace.handle.as_fd(), used.as_seen()) {
             self.warn(None, format!("cannot hand the workspace to its owner: {error}"), None);
         }
     }
