@@ -93,7 +93,9 @@ pub enum RecordError {
         runs: PathBuf,
     },
     /// The caller's id cannot be a directory's name.
-    #[error("`{id}` cannot be a run id: expected 1 to 64 letters, digits, `.`, `_` or `-`, the first a letter or digit, and not `latest`")]
+    #[error(
+        "`{id}` cannot be a run id: expected 1 to 64 letters, digits, `.`, `_` or `-`, the first a letter or digit, and not `latest`"
+    )]
     BadId {
         /// The id.
         id: String,
@@ -171,7 +173,8 @@ impl RunDirectory {
     fn create_as(runs: &Path, id: &str) -> Result<Self, RecordError> {
         let hidden = runs.join(format!("{}{}", select::UNPUBLISHED_PREFIX, id::fresh()));
         make_directory(&hidden)?;
-        let published = RunLock::create(&hidden.join("lock")).and_then(|lock| publish(&hidden, runs, id).map(|path| (lock, path)));
+        let published = RunLock::create(&hidden.join("lock"))
+            .and_then(|lock| publish(&hidden, runs, id).map(|path| (lock, path)));
         let (lock, path) = match published {
             Ok(done) => done,
             Err(error) => {
@@ -198,7 +201,10 @@ impl RunDirectory {
         let runs = home.join("runs");
         let mut ids = select::ids(&runs)?;
         ids.sort_unstable();
-        Ok(ids.into_iter().map(|id| Self { path: runs.join(&id), id, runs: runs.clone(), lock: None }).collect())
+        Ok(ids
+            .into_iter()
+            .map(|id| Self { path: runs.join(&id), id, runs: runs.clone(), lock: None })
+            .collect())
     }
 
     /// Removes directories of runs whose process died in the moment of making them; nothing is known of them.
@@ -232,7 +238,12 @@ impl RunDirectory {
     }
 
     /// Writes `relative` in one step: readers see the old bytes or the new ones.
-    pub fn write_file_atomic(&self, relative: &str, bytes: &[u8], durability: Durability) -> Result<(), RecordError> {
+    pub fn write_file_atomic(
+        &self,
+        relative: &str,
+        bytes: &[u8],
+        durability: Durability,
+    ) -> Result<(), RecordError> {
         write_file_atomic(&self.path.join(relative), bytes, durability)
     }
 
@@ -260,7 +271,12 @@ impl RunDirectory {
         Ok(())
     }
 
-    fn write_json(&self, relative: &str, value: &impl Serialize, durability: Durability) -> Result<(), RecordError> {
+    fn write_json(
+        &self,
+        relative: &str,
+        value: &impl Serialize,
+        durability: Durability,
+    ) -> Result<(), RecordError> {
         let path = self.path.join(relative);
         let mut bytes = serde_json::to_vec_pretty(value)
             .map_err(|source| RecordError::io("write", &path, io::Error::other(source)))?;
@@ -311,7 +327,9 @@ fn publish(hidden: &Path, runs: &Path, id: &str) -> Result<PathBuf, RecordError>
     let renamed = match rustix::fs::renameat_with(CWD, hidden, CWD, &path, RenameFlags::NOREPLACE) {
         // A file system without RENAME_NOREPLACE: rename(2) replaces an empty directory at most, and a
         // run's directory is never empty.
-        Err(rustix::io::Errno::INVAL | rustix::io::Errno::NOSYS) => rustix::fs::renameat(CWD, hidden, CWD, &path),
+        Err(rustix::io::Errno::INVAL | rustix::io::Errno::NOSYS) => {
+            rustix::fs::renameat(CWD, hidden, CWD, &path)
+        }
         other => other,
     };
     match renamed {

@@ -73,7 +73,11 @@ impl LogWriter {
         let was_dropping = self.dropped.bytes > 0;
         self.dropped.add(drop);
         let written = self.keep(stream, keep, at).and_then(|()| {
-            if drop.is_empty() || was_dropping { Ok(()) } else { self.write_marker("log limit reached, the rest is dropped") }
+            if drop.is_empty() || was_dropping {
+                Ok(())
+            } else {
+                self.write_marker("log limit reached, the rest is dropped")
+            }
         });
         written.map_err(|source| {
             self.failed = true;
