@@ -4,6 +4,7 @@
 //! here is named and skipped, and in CI (`CI` set) that is a failure.
 
 #![expect(clippy::unwrap_used, reason = "helpers of tests fail the test")]
+#![expect(clippy::print_stderr, reason = "helpers of tests say what they skip")]
 
 use std::io::Write;
 use std::os::fd::AsFd;
