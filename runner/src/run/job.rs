@@ -7,7 +7,7 @@ use std::path::Path;
 use std::time::{Duration, Instant};
 
 use images::Rootfs;
-use jobs::plan::{JobPlan, StepPlan, When, Workspace as PlanWorkspace};
+use jobs::{JobPlan, StepPlan, When, Workspace as PlanWorkspace};
 use tokio::sync::watch;
 use tokio::task::JoinSet;
 
@@ -219,7 +219,7 @@ impl Job<'_> {
             git: one.git,
         };
         let environment = command::environment(step, user, &surroundings);
-        if let jobs::plan::Command::Script { text, .. } = &step.command {
+        if let jobs::Command::Script { text, .. } = &step.command {
             directory.write_script(text.as_bytes())?;
         }
         directory.write_environment(&environment)?;
@@ -342,7 +342,7 @@ impl Job<'_> {
     /// Collects artifacts after a step, or after all of them. One that is missing fails the job.
     fn collect(
         &mut self,
-        wanted: &[jobs::plan::ArtifactPlan],
+        wanted: &[jobs::ArtifactPlan],
         step: Option<&StepPlan>,
         success: bool,
         workspace: &Workspace,

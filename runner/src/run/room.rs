@@ -7,7 +7,7 @@ use std::os::unix::fs::{DirBuilderExt as _, FileTypeExt as _, MetadataExt as _};
 use std::path::{Path, PathBuf};
 
 use images::{Rootfs, RootfsKind};
-use jobs::plan::{JobPlan, Network as PlanNetwork, User};
+use jobs::{JobPlan, Network as PlanNetwork, User};
 
 use super::errands::Servants;
 use super::error::RunError;
