@@ -309,7 +309,7 @@ static void mounts(int number) {
     TRY(symlink("/proc/self/fd/1", "dev/stdout"));
     TRY(symlink("/proc/self/fd/2", "dev/stderr"));
     TRY(mount("tmp", "tmp", "tmpfs", NOSUID | NODEV, "mode=1777,size=64m"));
-    TRY(mkdir("workspace", 0755));
+    if (mkdir("workspace", 0755) < 0 && errno != EEXIST) die("workspace");
     TRY(graft("/ws", "workspace", 0));
 
     TRY(syscall(SYS_pivot_root, ".", "."));
@@ -386,6 +386,7 @@ static int remove_entry(const char *path, const struct stat *s, int kind, struct
 static void one(int number, FILE *out, struct filters *filters, char **argv) {
     struct cgroups cgroups;
     int maps[2], report[2], pidfd = -1, status = -1;
+    siginfo_t end;
     double started = now_us();
     make_cgroups(&cgroups, number);
     TRY(pipe2(maps, O_CLOEXEC));
@@ -402,9 +403,13 @@ static void one(int number, FILE *out, struct filters *filters, char **argv) {
     close(maps[0]), close(report[1]);
     write_maps(pid);
     if (write(maps[1], "", 1) < 0) die("maps");
-    if (read(report[0], &status, sizeof status) != sizeof status || status != 0) die("the payload did not end well");
+    if (read(report[0], &status, sizeof status) != sizeof status || status != 0) {
+        fprintf(stderr, "floor: the sandbox failed: wait status %d\n", status);
+        waitid(P_PIDFD, pidfd, &end, WEXITED | __WALL);
+        remove_cgroups(&cgroups);
+        exit(70);
+    }
     double reported = now_us();
-    siginfo_t end;
     TRY(waitid(P_PIDFD, pidfd, &end, WEXITED | __WALL));
     double reaped = now_us();
     fprintf(out, "%.1f %.1f\n", reported - started, reaped - started);
