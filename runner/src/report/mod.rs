@@ -1,1 +1,22 @@
-//! Room report.
+//! The only room that prints. It hears events and calls nobody; nothing here decides.
+//!
+//! - [`Reporter`] shows a run while it happens: plain lines, a live terminal, JSON lines, or passed through.
+//! - [`error`] words the end of a command that could not do its part.
+//! - [`show`], [`logs`] and [`artifacts`] print what is on record.
+
+pub mod error;
+pub mod escape;
+pub mod format;
+mod lines;
+pub mod logs;
+mod passthrough;
+mod plain;
+mod pull;
+mod reporter;
+pub mod show;
+mod sink;
+mod terminal;
+
+pub use reporter::{Output, ReportSettings, Reporter};
+pub use sink::{Sink, Terminals};
+pub use terminal::Screen;

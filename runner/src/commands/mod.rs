@@ -1,0 +1,84 @@
+//! One file per verb. A command returns its exit code, or the reason why it could not do its part.
+//!
+//! Exit codes are settled here and explained in docs/exit-codes.md; outcomes of runs have theirs in
+//! [`crate::outcome::Outcome::run_exit_code`].
+
+use std::error::Error;
+use std::fmt;
+
+use crate::run::record::RecordError;
+
+/// Whose turn it is when a command could not do its part.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Class {
+    /// The user: the command line or the job file is wrong, nothing ran.
+    Usage,
+    /// Whoever provides the image: it cannot be had, or is not what it should be.
+    Image,
+    /// This machine: it cannot do what is asked, or its disk is full.
+    Host,
+    /// Whoever changed what was recorded: a digest does not match.
+    Mismatch,
+    /// Us: a bug.
+    Internal,
+}
+
+impl Class {
+    /// Returns the exit code.
+    pub const fn exit_code(self) -> u8 {
+        match self {
+            Self::Usage => 2,
+            Self::Image | Self::Host => 3,
+            Self::Mismatch => 6,
+            Self::Internal => 70,
+        }
+    }
+}
+
+/// The exit code of `runner run` for everything that is not the command's own doing.
+pub const RUN_ERROR_EXIT_CODE: u8 = 125;
+
+/// Why a command could not do its part.
+#[derive(Debug)]
+pub struct CommandError {
+    /// Whose turn it is.
+    pub class: Class,
+    /// What happened; its sources are shown behind it.
+    pub error: Box<dyn Error + Send + Sync>,
+    /// What the user can do, one line.
+    pub hint: Option<String>,
+}
+
+impl CommandError {
+    /// Wraps an error of a room.
+    pub fn new(class: Class, error: impl Into<Box<dyn Error + Send + Sync>>) -> Self {
+        Self { class, error: error.into(), hint: None }
+    }
+
+    /// Adds a remedy.
+    #[must_use]
+    pub fn with_hint(mut self, hint: impl Into<String>) -> Self {
+        self.hint = Some(hint.into());
+        self
+    }
+}
+
+impl fmt::Display for CommandError {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.error.fmt(formatter)
+    }
+}
+
+impl Error for CommandError {
+    fn source(&self) -> Option<&(dyn Error + 'static)> {
+        self.error.source()
+    }
+}
+
+impl From<RecordError> for CommandError {
+    fn from(error: RecordError) -> Self {
+        let class = if error.is_usage() { Class::Usage } else { Class::Host };
+        let hint = error.hint();
+        Self { class, error: Box::new(error), hint }
+    }
+}
