@@ -3,6 +3,7 @@
 //! Exit codes are settled here and explained in docs/exit-codes.md; outcomes of runs have theirs in
 //! [`crate::outcome::Outcome::run_exit_code`].
 
+
 use std::error::Error;
 use std::fmt;
 

@@ -195,10 +195,7 @@ fn warnings(execution: &Execution, job: &JobPlan, feed: &mut Feed, record: &mut 
         all.push(WarningRecord {
             code: None,
             text: "steps have no network but loopback: this is the default (told once)".into(),
-            hint: Some(
-                "`network: host` gives them this machine's network; `network: none` says it on purpose"
-                    .into(),
-            ),
+            hint: Some("`network: host` gives them this machine's network; `network: none` says it on purpose".into()),
         });
     }
     for warning in &all {

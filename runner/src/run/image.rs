@@ -7,8 +7,7 @@ use std::sync::Arc;
 
 use images::unpack::{UnpackError, UnpackOptions, UnpackSummary};
 use images::{
-    Digest, FetchSettings, ImageError, InProcess, Progress, PullEvent, Reference, Rootfs, Store, Unpacker,
-    obtain,
+    Digest, FetchSettings, ImageError, InProcess, Progress, PullEvent, Reference, Rootfs, Store, Unpacker, obtain,
 };
 use jobs::{ImageSpec, User};
 use tokio::sync::mpsc;
@@ -73,19 +72,13 @@ impl Images<'_> {
     ///
     /// # Errors
     /// [`ImageError`]; nothing half-made stays.
-    pub async fn obtain(
-        &self,
-        spec: &ImageSpec,
-        user: Option<&User>,
-        feed: &mut Feed,
-    ) -> Result<Rootfs, RunError> {
+    pub async fn obtain(&self, spec: &ImageSpec, user: Option<&User>, feed: &mut Feed) -> Result<Rootfs, RunError> {
         let reference = Reference::parse(&spec.reference, self.base).map_err(ImageError::from)?;
         let sha256 = spec.sha256.as_deref().map(Digest::parse_hex).transpose().map_err(ImageError::from)?;
         let store = Store::open(&self.home.join("store")).map_err(ImageError::from)?;
         let (sender, mut receiver) = mpsc::unbounded_channel();
         let settings = FetchSettings::default();
-        let pull =
-            obtain(&reference, sha256, &store, self.unpacker(user), &settings, Arc::new(Channel(sender)));
+        let pull = obtain(&reference, sha256, &store, self.unpacker(user), &settings, Arc::new(Channel(sender)));
         tokio::pin!(pull);
         loop {
             tokio::select! {

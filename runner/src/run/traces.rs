@@ -77,9 +77,7 @@ pub fn leave(home: &Path, run: &RunDirectory, traces: &Traces) -> Result<(), Rec
     fs::create_dir_all(&directory).map_err(|error| RecordError::io("create", &directory, error))?;
     let mark = directory.join(run.id());
     match symlink(Path::new("../runs").join(run.id()), &mark) {
-        Err(error) if error.kind() != io::ErrorKind::AlreadyExists => {
-            Err(RecordError::io("create", mark, error))
-        }
+        Err(error) if error.kind() != io::ErrorKind::AlreadyExists => Err(RecordError::io("create", mark, error)),
         _ => Ok(()),
     }
 }
@@ -149,10 +147,7 @@ fn hand_over(servants: &Servants<'_>, used: &UsedWorkspace) -> Result<(), String
     if (stat.st_dev, stat.st_ino) != used.id {
         return Ok(());
     }
-    servants
-        .hand_over(std::os::fd::AsFd::as_fd(&handle), used.as_seen())
-        .map(|_| ())
-        .map_err(|error| error.to_string())
+    servants.hand_over(std::os::fd::AsFd::as_fd(&handle), used.as_seen()).map(|_| ()).map_err(|error| error.to_string())
 }
 
 /// Removes a run's private directory: upper directories, the job's layer, a copied workspace.

@@ -87,10 +87,8 @@ mod shim {
                 globs
                     .iter()
                     .map(|glob| {
-                        let (not, body) =
-                            glob.strip_prefix('!').map_or((false, glob.as_str()), |b| (true, b));
-                        let matcher =
-                            globset::GlobBuilder::new(body).literal_separator(true).build().unwrap();
+                        let (not, body) = glob.strip_prefix('!').map_or((false, glob.as_str()), |b| (true, b));
+                        let matcher = globset::GlobBuilder::new(body).literal_separator(true).build().unwrap();
                         (!not, matcher.compile_matcher(), body.to_owned())
                     })
                     .collect(),
@@ -102,9 +100,7 @@ mod shim {
         pub(super) fn could_match_below(&self, path: &str) -> bool {
             self.0.iter().any(|(yes, _, body)| {
                 let literal = body.split(['*', '?', '[', '{']).next().unwrap();
-                *yes && (literal.starts_with(&format!("{path}/"))
-                    || path.starts_with(literal)
-                    || format!("{path}/").starts_with(literal))
+                *yes && (literal.starts_with(&format!("{path}/")) || path.starts_with(literal) || format!("{path}/").starts_with(literal))
             })
         }
     }
