@@ -26,7 +26,9 @@ pub(crate) fn job_file(root: &Node, source: &Source, problems: &mut Problems) ->
         (file.image, file.steps) = (Required::Unreadable, Required::Unreadable);
         return file;
     };
-    reader.known_keys(map, JOB_KEYS, Place::TOP);
+    let meant = reader.known_keys(map, JOB_KEYS, Place::TOP);
+    file.image = Required::unless_meant("image", &meant);
+    file.steps = Required::unless_meant("steps", &meant);
     let place = "";
     for Entry { key, value, key_span } in map {
         match key.as_str() {
@@ -71,8 +73,10 @@ struct Reader<'a> {
 }
 
 impl Reader<'_> {
-    /// Reports each key that does not exist.
-    fn known_keys(&mut self, map: &[Entry], known: &[&str], place: Place<'_>) {
+    /// Reports each key that does not exist. Returns the keys that were probably meant, so that these are not
+    /// reported as missing too.
+    fn known_keys(&mut self, map: &[Entry], known: &[&'static str], place: Place<'_>) -> Vec<&'static str> {
+        let mut meant = Vec::new();
         for entry in map {
             let ignored = place.ignored_prefix.is_some_and(|prefix| entry.key.starts_with(prefix));
             if ignored || known.contains(&entry.key.as_str()) {
@@ -81,6 +85,7 @@ impl Reader<'_> {
             let mut text = format!("unknown key {}{}", quote(&entry.key), place.within);
             let similar = nearest(&entry.key, known);
             if let Some(similar) = similar {
+                meant.push(similar);
                 text.push_str(&format!("; did you mean `{similar}`?"));
             }
             let problem = self.problems.add(Code::UnknownKey, &entry.key_span, text);
@@ -90,6 +95,7 @@ impl Reader<'_> {
                 problem.hint(format!("the keys here are {}", known.join(", ")));
             }
         }
+        meant
     }
 
     fn wrong_type(&mut self, node: &Node, key: &str, expected: &str, place: &str) {
@@ -133,7 +139,8 @@ impl Reader<'_> {
         };
         if scalar.text.contains("${{") {
             let at = self.find(&node.span, "${{");
-            let text = "`${{ }}` is used, and this version has no expressions";
+            let expression = quote(self.source.text.get(at.clone()).unwrap_or("${{"));
+            let text = format!("{expression} is an expression, and this version has none");
             self.problems.add(Code::Expression, at, text).hint("write the value itself");
             return Err(Unusable::Reported);
         }

@@ -15,7 +15,7 @@ impl Reader<'_> {
             return Some(At { value: ImageField { reference, sha256: None }, span });
         };
         let place = " in `image`";
-        self.known_keys(map, IMAGE_KEYS, Place { within: place, ignored_prefix: None });
+        let meant = self.known_keys(map, IMAGE_KEYS, Place { within: place, ignored_prefix: None });
         let (mut reference, mut sha256) = (None, None);
         for Entry { key, value, .. } in map {
             match key.as_str() {
@@ -24,13 +24,13 @@ impl Reader<'_> {
                 _ => {}
             }
         }
-        self.require(map, "ref", &node.span, place);
+        self.require(map, "ref", &meant, &node.span, place);
         Some(At { value: ImageField { reference: reference?, sha256 }, span: node.span.clone() })
     }
 
-    /// Reports a key that is missing from a map.
-    fn require(&mut self, map: &[Entry], key: &str, span: &Span, place: &str) {
-        if !map.iter().any(|entry| entry.key == key) {
+    /// Reports a key that is missing from a map and not misspelt in it.
+    fn require(&mut self, map: &[Entry], key: &str, meant: &[&str], span: &Span, place: &str) {
+        if !meant.contains(&key) && !map.iter().any(|entry| entry.key == key) {
             self.problems.add(Code::MissingKey, span, format!("the key `{key}` is missing{place}"));
         }
     }
@@ -110,7 +110,7 @@ impl Reader<'_> {
             return self.text(node, "a mount", " or a map in `mounts`").map(MountField::Short);
         };
         let place = " in the mount";
-        self.known_keys(map, MOUNT_KEYS, Place { within: place, ignored_prefix: None });
+        let meant = self.known_keys(map, MOUNT_KEYS, Place { within: place, ignored_prefix: None });
         let (mut host, mut path, mut read_only) = (None, None, true);
         for Entry { key, value, .. } in map {
             match key.as_str() {
@@ -120,8 +120,8 @@ impl Reader<'_> {
                 _ => {}
             }
         }
-        self.require(map, "host", &node.span, place);
-        self.require(map, "path", &node.span, place);
+        self.require(map, "host", &meant, &node.span, place);
+        self.require(map, "path", &meant, &node.span, place);
         Some(MountField::Long { host: host?, path: path?, read_only })
     }
 
@@ -141,9 +141,14 @@ impl Reader<'_> {
             return Some(ArtifactField { span, name: None, paths, when: None, optional: false });
         };
         let place = " in the artifact";
-        self.known_keys(map, ARTIFACT_KEYS, Place { within: place, ignored_prefix: None });
-        let mut field =
-            ArtifactField { span, name: None, paths: Required::Absent, when: None, optional: false };
+        let meant = self.known_keys(map, ARTIFACT_KEYS, Place { within: place, ignored_prefix: None });
+        let mut field = ArtifactField {
+            span,
+            name: None,
+            paths: Required::unless_meant("paths", &meant),
+            when: None,
+            optional: false,
+        };
         for Entry { key, value, .. } in map {
             match key.as_str() {
                 "name" => field.name = self.text(value, "name", place),

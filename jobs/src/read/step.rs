@@ -46,7 +46,8 @@ impl Reader<'_> {
         }
         let place = format!(" in {}", step.label);
         let place = place.as_str();
-        self.known_keys(map, STEP_KEYS, Place { within: place, ignored_prefix: None });
+        let meant = self.known_keys(map, STEP_KEYS, Place { within: place, ignored_prefix: None });
+        step.run = Required::unless_meant("run", &meant);
         for Entry { key, value, .. } in map {
             match key.as_str() {
                 "run" => step.run = Required::read(self.run(value, place)),
