@@ -38,15 +38,17 @@ pub(crate) fn job_file(root: &Node, source: &Source, problems: &mut Problems) ->
             "env" => file.env = reader.env(value, place),
             "steps" => file.steps = Required::read(reader.steps(value, key_span)),
             "limits" => file.limits = reader.limits(value),
-            "timeout" => file.timeout = reader.text(value, "timeout", place),
-            "grace" => file.grace = reader.text(value, "grace", place),
+            "timeout" => file.timeout = reader.duration(value, "timeout", place),
+            "grace" => file.grace = reader.duration(value, "grace", place),
             "user" => file.user = reader.text(value, "user", place),
             "shell" => file.shell = reader.shell(value, place),
             "workdir" => file.workdir = reader.text(value, "workdir", place),
             "hostname" => file.hostname = reader.text(value, "hostname", place),
             "mounts" => file.mounts = reader.mounts(value),
-            "workspace" => file.workspace = reader.text(value, "workspace", place),
-            "network" => file.network = reader.text(value, "network", place),
+            "workspace" => {
+                file.workspace = reader.text_as(value, "workspace", "`.`, `copy` or `empty`", place)
+            }
+            "network" => file.network = reader.text_as(value, "network", "`none` or `host`", place),
             "artifacts" => file.artifacts = reader.artifacts(value, place),
             _ => {}
         }
@@ -91,6 +93,8 @@ impl Reader<'_> {
             let problem = self.problems.add(Code::UnknownKey, &entry.key_span, text);
             if entry.key.contains(' ') && place.within.contains("step") {
                 problem.hint("a command that contains `: ` needs quotes, or a block after `|`");
+            } else if let (None, Some(elsewhere)) = (similar, elsewhere(&entry.key, known)) {
+                problem.hint(elsewhere);
             } else if similar.is_none() {
                 problem.hint(format!("the keys here are {}", known.join(", ")));
             }
@@ -100,7 +104,7 @@ impl Reader<'_> {
 
     fn wrong_type(&mut self, node: &Node, key: &str, expected: &str, place: &str) {
         let key = if key.starts_with("a ") || key.starts_with("an ") { key.to_owned() } else { quote(key) };
-        let text = format!("{key} must be {expected}{place}, found {}", node.describe());
+        let text = format!("{key}{place} must be {expected}, found {}", node.describe());
         self.problems.add(Code::WrongType, &node.span, text);
     }
 
@@ -171,13 +175,26 @@ impl Reader<'_> {
 
     /// Returns text: any scalar by its source text (`1.10` stays `1.10`), except null.
     fn text(&mut self, node: &Node, key: &str, place: &str) -> Option<At<String>> {
+        self.text_as(node, key, "text", place)
+    }
+
+    fn duration(&mut self, node: &Node, key: &str, place: &str) -> Option<At<String>> {
+        self.text_as(node, key, "a duration such as `90s`", place)
+    }
+
+    fn size(&mut self, node: &Node, key: &str, place: &str) -> Option<At<String>> {
+        self.text_as(node, key, "a size such as `512M`", place)
+    }
+
+    /// Returns text as `text` does; `expected` says what it must be, for when it is a list or a map.
+    fn text_as(&mut self, node: &Node, key: &str, expected: &str, place: &str) -> Option<At<String>> {
         let found = self.scalar(node);
         match found {
             Ok(scalar) if scalar.kind != Kind::Null => {
                 Some(At { value: scalar.text.clone(), span: node.span.clone() })
             }
             Ok(_) | Err(Unusable::Type) => {
-                self.wrong_type(node, key, "text", place);
+                self.wrong_type(node, key, expected, place);
                 None
             }
             Err(Unusable::Reported) => None,
@@ -228,6 +245,16 @@ impl Reader<'_> {
             Err(Unusable::Reported) => None,
         }
     }
+}
+
+/// Says where a key belongs that is not known here but in a job or in a step.
+fn elsewhere(key: &str, known: &[&str]) -> Option<String> {
+    let key = key.replace('_', "-");
+    if known == JOB_KEYS && STEP_KEYS.contains(&key.as_str()) {
+        return Some(format!("`{key}` is a key of a step"));
+    }
+    let of_job = known == STEP_KEYS && JOB_KEYS.contains(&key.as_str());
+    of_job.then(|| format!("`{key}` is a key of the job and holds for all its steps"))
 }
 
 /// Why a scalar cannot be had.

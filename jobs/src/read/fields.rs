@@ -10,7 +10,7 @@ use crate::yaml::{Entry, Kind, Node, Value};
 impl Reader<'_> {
     pub(super) fn image(&mut self, node: &Node) -> Option<At<ImageField>> {
         let Value::Map(map) = &node.value else {
-            let reference = self.text(node, "image", "")?;
+            let reference = self.text_as(node, "image", "text or a map with `ref`", "")?;
             let span = reference.span.clone();
             return Some(At { value: ImageField { reference, sha256: None }, span });
         };
@@ -45,7 +45,7 @@ impl Reader<'_> {
                 Ok(scalar) if scalar.kind == Kind::Null => None,
                 Ok(scalar) => Some(scalar.text.clone()),
                 Err(Unusable::Type) => {
-                    self.wrong_type(value, key, "text, or null to unset it", &within);
+                    self.wrong_type(value, key, "text (or null, which unsets it)", &within);
                     continue;
                 }
                 Err(Unusable::Reported) => continue,
@@ -63,11 +63,11 @@ impl Reader<'_> {
         for Entry { key, value, .. } in map {
             match key.as_str() {
                 "cpus" => limits.cpus = self.number(value, "cpus", place),
-                "memory" => limits.memory = self.text(value, "memory", place),
-                "swap" => limits.swap = self.text(value, "swap", place),
+                "memory" => limits.memory = self.size(value, "memory", place),
+                "swap" => limits.swap = self.size(value, "swap", place),
                 "pids" => limits.pids = self.integer(value, "pids", place),
                 "files" => limits.files = self.integer(value, "files", place),
-                "log" => limits.log = self.text(value, "log", place),
+                "log" => limits.log = self.size(value, "log", place),
                 _ => {}
             }
         }
@@ -78,7 +78,7 @@ impl Reader<'_> {
         let value = match &node.value {
             Value::List(_) => ShellField::Argv(self.texts(node, "shell", "arguments", place)?.value),
             Value::Scalar(_) | Value::Map(_) | Value::Unreadable => {
-                ShellField::Name(self.text(node, "shell", place)?.value)
+                ShellField::Name(self.text_as(node, "shell", "a name or a list", place)?.value)
             }
         };
         Some(At { value, span: node.span.clone() })
@@ -107,7 +107,7 @@ impl Reader<'_> {
 
     fn mount(&mut self, node: &Node) -> Option<MountField> {
         let Value::Map(map) = &node.value else {
-            return self.text(node, "a mount", " or a map in `mounts`").map(MountField::Short);
+            return self.text_as(node, "a mount", "text or a map", "").map(MountField::Short);
         };
         let place = " in the mount";
         let meant = self.known_keys(map, MOUNT_KEYS, Place { within: place, ignored_prefix: None });
@@ -136,7 +136,7 @@ impl Reader<'_> {
     fn artifact(&mut self, node: &Node, place: &str) -> Option<ArtifactField> {
         let span = node.span.clone();
         let Value::Map(map) = &node.value else {
-            let pattern = self.text(node, "an artifact", &format!(" or a map{place}"))?;
+            let pattern = self.text_as(node, "an artifact", "a pattern or a map", place)?;
             let paths = Required::Given(At { value: vec![pattern], span: span.clone() });
             return Some(ArtifactField { span, name: None, paths, when: None, optional: false });
         };

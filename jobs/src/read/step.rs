@@ -57,7 +57,7 @@ impl Reader<'_> {
                 "shell" => step.shell = self.shell(value, place),
                 "workdir" => step.workdir = self.text(value, "workdir", place),
                 "user" => step.user = self.text(value, "user", place),
-                "timeout" => step.timeout = self.text(value, "timeout", place),
+                "timeout" => step.timeout = self.duration(value, "timeout", place),
                 "continue-on-error" => {
                     step.continue_on_error = self.boolean(value, "continue-on-error", place);
                 }
