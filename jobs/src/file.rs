@@ -19,6 +19,11 @@ pub(crate) enum Required<T> {
 }
 
 impl<T> Required<T> {
+    /// What a field is before it is found: absent, unless a misspelt key was probably it.
+    pub fn unless_meant(key: &str, meant: &[&str]) -> Required<T> {
+        if meant.contains(&key) { Required::Unreadable } else { Required::Absent }
+    }
+
     /// Wraps what a reader made of a field that is there.
     pub fn read(value: Option<At<T>>) -> Required<T> {
         value.map_or(Required::Unreadable, Required::Given)

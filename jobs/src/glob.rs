@@ -1,6 +1,6 @@
 //! Patterns of artifacts over paths relative to the workspace. No files are looked at.
 //!
-//! `*` and `?` stay within one name, `**` crosses directories, `{a,b}` and `[a-z]` choose, `!` before a
+//! `*` and `?` (one byte, so one ASCII character) stay within one name, `**` crosses directories, `{a,b}` and `[a-z]` choose, `!` before a
 //! pattern excludes, and the last pattern that matches decides. A pattern without wildcards that names a
 //! directory stands for everything below it, and so does one that ends in `/`.
 
@@ -33,6 +33,9 @@ pub enum GlobError {
     /// It has a part `..`.
     #[error("the pattern must not leave the workspace by `..`")]
     Parent,
+    /// `[...]` with a character that is not ASCII; globset compares single bytes there.
+    #[error("only ASCII characters can stand in `[...]`; use `{{a,b}}`")]
+    WideClass,
     /// It cannot be read.
     #[error("the pattern cannot be read: {0}")]
     Syntax(String),
@@ -169,6 +172,9 @@ impl Shape {
         if body.is_empty() {
             return Err(GlobError::Empty);
         }
+        if has_wide_class(&body) {
+            return Err(GlobError::WideClass);
+        }
         let literal = !body.contains(WILDCARDS);
         Ok(Shape { exclude, body, slash, literal })
     }
@@ -195,6 +201,22 @@ fn glob(pattern: &str) -> Result<Glob, GlobError> {
 
 fn syntax(error: &globset::Error) -> GlobError {
     GlobError::Syntax(error.kind().to_string())
+}
+
+/// Returns whether a character of several bytes stands between `[` and `]`.
+fn has_wide_class(body: &str) -> bool {
+    let mut inside = false;
+    let mut escaped = false;
+    body.chars().any(|c| {
+        let plain = !escaped;
+        escaped = plain && c == '\\';
+        match c {
+            '[' if plain => inside = true,
+            ']' if plain => inside = false,
+            _ => {}
+        }
+        inside && !c.is_ascii()
+    })
 }
 
 /// Returns whether `..` stands as a whole name, inside of braces too.
@@ -245,7 +267,7 @@ mod tests {
             (&["*.log"], &["x.log", ".log"], &["a/x.log", "x.logs"]),
             (&["**/*.log"], &["x.log", "a/b/x.log"], &["x.txt"]),
             (&["a/**/b"], &["a/b", "a/x/y/b"], &["b", "a/bb"]),
-            (&["a?c"], &["abc", "aüc"], &["ac", "a/c"]),
+            (&["a?c", "ü?"], &["abc", "üb"], &["ac", "a/c"]),
             (&["{a,b/c}.txt"], &["a.txt", "b/c.txt"], &["b.txt"]),
             (&["[a-c][!x]"], &["ay", "cz"], &["ax", "dy", "a/"]),
             (
@@ -286,6 +308,8 @@ mod tests {
         for (pattern, error) in table {
             assert_eq!(check(pattern), Err(error), "{pattern}");
         }
+        assert_eq!(check("a[äb]"), Err(GlobError::WideClass));
+        assert_eq!(check("{ä,[a]ö}\\[ü"), Ok(()));
         assert_eq!(check("a..b/..."), Ok(()));
         assert_eq!(check(&"x".repeat(PATTERN_BYTES_MAX + 1)), Err(GlobError::Long));
         for pattern in ["[", "{a", "a}", "a\\", "[b-a]"] {

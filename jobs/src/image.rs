@@ -50,7 +50,7 @@ pub enum ImageError {
     #[error("the URL has no host")]
     NoHost,
     /// An URL with a user name or password, which would end up in records.
-    #[error("the URL contains a user name or password, which would end up in records")]
+    #[error("it contains a user name or password, which would end up in records")]
     Password,
     /// Not a digest.
     #[error("`sha256` must be 64 hexadecimal digits")]

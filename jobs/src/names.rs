@@ -77,10 +77,13 @@ pub(crate) fn free(base: &str, max: usize, taken: impl Fn(&str) -> bool) -> Stri
 mod tests {
     use super::*;
 
+    /// A test of words, words that pass, words that do not.
+    type Case<'a> = (fn(&str) -> bool, &'a [&'a str], &'a [&'a str]);
+
     #[test]
     fn words() {
         let long = "a".repeat(64);
-        let table: &[(fn(&str) -> bool, &[&str], &[&str])] = &[
+        let table: &[Case<'_>] = &[
             (is_id, &["a", "build-1", "x_y"], &["", "A", "1a", "-a", "a b", "ä", &long]),
             (is_env_name, &["A", "_", "a1_B"], &["", "1A", "A-B", "A=B", "É"]),
             (is_hostname, &["runner", "a.b-c.d", "1"], &["", "-a", "a-", "a..b", "a_b", "a.", &long]),

@@ -26,7 +26,9 @@ pub(crate) fn job_file(root: &Node, source: &Source, problems: &mut Problems) ->
         (file.image, file.steps) = (Required::Unreadable, Required::Unreadable);
         return file;
     };
-    reader.known_keys(map, JOB_KEYS, Place::TOP);
+    let meant = reader.known_keys(map, JOB_KEYS, Place::TOP);
+    file.image = Required::unless_meant("image", &meant);
+    file.steps = Required::unless_meant("steps", &meant);
     let place = "";
     for Entry { key, value, key_span } in map {
         match key.as_str() {
@@ -36,15 +38,17 @@ pub(crate) fn job_file(root: &Node, source: &Source, problems: &mut Problems) ->
             "env" => file.env = reader.env(value, place),
             "steps" => file.steps = Required::read(reader.steps(value, key_span)),
             "limits" => file.limits = reader.limits(value),
-            "timeout" => file.timeout = reader.text(value, "timeout", place),
-            "grace" => file.grace = reader.text(value, "grace", place),
+            "timeout" => file.timeout = reader.duration(value, "timeout", place),
+            "grace" => file.grace = reader.duration(value, "grace", place),
             "user" => file.user = reader.text(value, "user", place),
             "shell" => file.shell = reader.shell(value, place),
             "workdir" => file.workdir = reader.text(value, "workdir", place),
             "hostname" => file.hostname = reader.text(value, "hostname", place),
             "mounts" => file.mounts = reader.mounts(value),
-            "workspace" => file.workspace = reader.text(value, "workspace", place),
-            "network" => file.network = reader.text(value, "network", place),
+            "workspace" => {
+                file.workspace = reader.text_as(value, "workspace", "`.`, `copy` or `empty`", place)
+            }
+            "network" => file.network = reader.text_as(value, "network", "`none` or `host`", place),
             "artifacts" => file.artifacts = reader.artifacts(value, place),
             _ => {}
         }
@@ -71,8 +75,10 @@ struct Reader<'a> {
 }
 
 impl Reader<'_> {
-    /// Reports each key that does not exist.
-    fn known_keys(&mut self, map: &[Entry], known: &[&str], place: Place<'_>) {
+    /// Reports each key that does not exist. Returns the keys that were probably meant, so that these are not
+    /// reported as missing too.
+    fn known_keys(&mut self, map: &[Entry], known: &[&'static str], place: Place<'_>) -> Vec<&'static str> {
+        let mut meant = Vec::new();
         for entry in map {
             let ignored = place.ignored_prefix.is_some_and(|prefix| entry.key.starts_with(prefix));
             if ignored || known.contains(&entry.key.as_str()) {
@@ -81,20 +87,24 @@ impl Reader<'_> {
             let mut text = format!("unknown key {}{}", quote(&entry.key), place.within);
             let similar = nearest(&entry.key, known);
             if let Some(similar) = similar {
+                meant.push(similar);
                 text.push_str(&format!("; did you mean `{similar}`?"));
             }
             let problem = self.problems.add(Code::UnknownKey, &entry.key_span, text);
             if entry.key.contains(' ') && place.within.contains("step") {
                 problem.hint("a command that contains `: ` needs quotes, or a block after `|`");
+            } else if let (None, Some(elsewhere)) = (similar, elsewhere(&entry.key, known)) {
+                problem.hint(elsewhere);
             } else if similar.is_none() {
                 problem.hint(format!("the keys here are {}", known.join(", ")));
             }
         }
+        meant
     }
 
     fn wrong_type(&mut self, node: &Node, key: &str, expected: &str, place: &str) {
         let key = if key.starts_with("a ") || key.starts_with("an ") { key.to_owned() } else { quote(key) };
-        let text = format!("{key} must be {expected}{place}, found {}", node.describe());
+        let text = format!("{key}{place} must be {expected}, found {}", node.describe());
         self.problems.add(Code::WrongType, &node.span, text);
     }
 
@@ -133,7 +143,8 @@ impl Reader<'_> {
         };
         if scalar.text.contains("${{") {
             let at = self.find(&node.span, "${{");
-            let text = "`${{ }}` is used, and this version has no expressions";
+            let expression = quote(self.source.text.get(at.clone()).unwrap_or("${{"));
+            let text = format!("{expression} is an expression, and this version has none");
             self.problems.add(Code::Expression, at, text).hint("write the value itself");
             return Err(Unusable::Reported);
         }
@@ -164,13 +175,26 @@ impl Reader<'_> {
 
     /// Returns text: any scalar by its source text (`1.10` stays `1.10`), except null.
     fn text(&mut self, node: &Node, key: &str, place: &str) -> Option<At<String>> {
+        self.text_as(node, key, "text", place)
+    }
+
+    fn duration(&mut self, node: &Node, key: &str, place: &str) -> Option<At<String>> {
+        self.text_as(node, key, "a duration such as `90s`", place)
+    }
+
+    fn size(&mut self, node: &Node, key: &str, place: &str) -> Option<At<String>> {
+        self.text_as(node, key, "a size such as `512M`", place)
+    }
+
+    /// Returns text as `text` does; `expected` says what it must be, for when it is a list or a map.
+    fn text_as(&mut self, node: &Node, key: &str, expected: &str, place: &str) -> Option<At<String>> {
         let found = self.scalar(node);
         match found {
             Ok(scalar) if scalar.kind != Kind::Null => {
                 Some(At { value: scalar.text.clone(), span: node.span.clone() })
             }
             Ok(_) | Err(Unusable::Type) => {
-                self.wrong_type(node, key, "text", place);
+                self.wrong_type(node, key, expected, place);
                 None
             }
             Err(Unusable::Reported) => None,
@@ -221,6 +245,16 @@ impl Reader<'_> {
             Err(Unusable::Reported) => None,
         }
     }
+}
+
+/// Says where a key belongs that is not known here but in a job or in a step.
+fn elsewhere(key: &str, known: &[&str]) -> Option<String> {
+    let key = key.replace('_', "-");
+    if known == JOB_KEYS && STEP_KEYS.contains(&key.as_str()) {
+        return Some(format!("`{key}` is a key of a step"));
+    }
+    let of_job = known == STEP_KEYS && JOB_KEYS.contains(&key.as_str());
+    of_job.then(|| format!("`{key}` is a key of the job and holds for all its steps"))
 }
 
 /// Why a scalar cannot be had.

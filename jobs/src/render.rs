@@ -136,6 +136,9 @@ fn printable(text: &str) -> String {
 
 /// Returns a value between backquotes for a sentence: on one line, controls escaped, at most 60 characters.
 pub(crate) fn quote(text: &str) -> String {
+    if text.is_empty() {
+        return "\"\"".to_owned();
+    }
     let mut out = String::from("`");
     for (count, c) in text.chars().enumerate() {
         if count == QUOTE_CHARS_MAX {

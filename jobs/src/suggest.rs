@@ -39,10 +39,9 @@ pub(crate) fn nearest<'a>(word: &str, candidates: &[&'a str]) -> Option<&'a str>
     }
     let scored = candidates.iter().map(|name| (distance(&normal, &name.to_lowercase()), *name));
     let (edits, name) = scored.min_by_key(|(edits, _)| *edits)?;
-    let allowed = (name.chars().count().max(normal.chars().count()) / 3).max(1);
-    // Two words of three letters with one edit between them are as likely two different words.
-    let distinct = normal.chars().count() < 2 || edits >= name.chars().count();
-    (edits <= allowed && !distinct).then_some(name)
+    // A third of the letters: two words of two letters with one edit between them are two words.
+    let allowed = name.chars().count().max(normal.chars().count()) / 3;
+    (edits <= allowed).then_some(name)
 }
 
 /// Returns the number of insertions, deletions, substitutions and swaps of neighbours between two words

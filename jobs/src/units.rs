@@ -91,10 +91,11 @@ pub fn parse_duration(text: &str) -> Result<Duration, UnitError> {
     let mut fraction_seen = false;
     while !rest.is_empty() {
         let (number, after) = Number::read(rest)?;
+        let after = after.trim_start();
         let unit_len = after.find(|c: char| !c.is_alphabetic()).unwrap_or(after.len());
         let (unit, next) = after.split_at(unit_len);
         if unit.is_empty() {
-            let zero = number.is_zero() && next.is_empty() && rest == text.trim();
+            let zero = number.is_zero() && next.is_empty() && units_left.len() == DURATION_UNITS.len();
             return if zero { Ok(Duration::ZERO) } else { Err(UnitError::MissingUnit) };
         }
         if fraction_seen {
@@ -113,7 +114,7 @@ pub fn parse_duration(text: &str) -> Result<Duration, UnitError> {
             number.times(units_left[at].1).and_then(|n| total.checked_add(n)).ok_or(UnitError::TooLarge)?;
         fraction_seen = !number.fraction.is_empty();
         units_left = &units_left[at + 1..];
-        rest = next;
+        rest = next.trim_start();
     }
     let seconds = u64::try_from(total / NANOS_PER_SECOND).map_err(|_| UnitError::TooLarge)?;
     let nanos = u32::try_from(total % NANOS_PER_SECOND).map_err(|_| UnitError::TooLarge)?;
@@ -331,6 +332,8 @@ mod tests {
             ("250ms", 250),
             ("7d", 604_800_000),
             ("1s5ms", 1_005),
+            ("5 m", 300_000),
+            (" 1h 30m ", 5_400_000),
         ];
         for (text, millis) in ok {
             assert_eq!(parse_duration(text), Ok(ms(millis)), "{text}");
@@ -343,7 +346,7 @@ mod tests {
             ("1h0", UnitError::MissingUnit),
             ("-5s", UnitError::Negative),
             ("5min", unknown("min", Some("m"))),
-            ("5 m", UnitError::MissingUnit),
+            ("5 5", UnitError::MissingUnit),
             ("30m1h", UnitError::Order { unit: "h".into() }),
             ("1s1s", UnitError::Order { unit: "s".into() }),
             ("1.5h3m", UnitError::NotANumber { rest: "3m".into() }),

@@ -66,7 +66,7 @@ impl Checker<'_> {
             GlobError::Absolute | GlobError::Parent => {
                 (Code::GlobLeaves, Some("copy the file into the workspace in a step"))
             }
-            GlobError::Empty | GlobError::Long => (Code::GlobSyntax, None),
+            GlobError::Empty | GlobError::Long | GlobError::WideClass => (Code::GlobSyntax, None),
             GlobError::Syntax(_) => {
                 (Code::GlobSyntax, Some("put a backslash before a character that is to stand for itself"))
             }

@@ -50,12 +50,18 @@ impl Checker<'_> {
             | ImageError::Checksum
             | ImageError::ChecksumUnused => Code::ImageForm,
         };
-        let mut text = format!("`image` cannot be {}: {error}", quote(reference));
+        let password = *error == ImageError::Password;
+        // A password is not repeated: messages end up in logs.
+        let value = if password { "this URL".to_owned() } else { quote(reference) };
+        let mut text = format!("`image` cannot be {value}: {error}");
         if code == Code::RegistryImage && nearest(reference, &["host"]).is_some() {
             text.push_str("; did you mean `host`?");
         }
-        let home = reference.starts_with('~');
-        let hint = if home { "`~` is not expanded; write the whole path" } else { FORMS };
+        let hint = match () {
+            () if password => "use a URL that needs none, or download the tarball beforehand",
+            () if reference.starts_with('~') => "`~` is not expanded; write the whole path",
+            () => FORMS,
+        };
         self.problems.add(code, span, text).hint(hint);
     }
 

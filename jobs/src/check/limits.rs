@@ -154,7 +154,7 @@ impl Checker<'_> {
             UnitError::MissingUnit => {
                 let whole = text.trim().bytes().all(|byte| byte.is_ascii_digit());
                 let example = if whole { format!("{}{unit}", text.trim()) } else { examples[0].to_owned() };
-                let sentence = format!("`{key}`{place} needs a unit: {value} could be anything");
+                let sentence = format!("`{key}`{place} has a number without a unit: {value}");
                 (Code::MissingUnit, sentence, format!("write {example}, for example"))
             }
             UnitError::Negative => {

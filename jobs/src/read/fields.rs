@@ -10,12 +10,12 @@ use crate::yaml::{Entry, Kind, Node, Value};
 impl Reader<'_> {
     pub(super) fn image(&mut self, node: &Node) -> Option<At<ImageField>> {
         let Value::Map(map) = &node.value else {
-            let reference = self.text(node, "image", "")?;
+            let reference = self.text_as(node, "image", "text or a map with `ref`", "")?;
             let span = reference.span.clone();
             return Some(At { value: ImageField { reference, sha256: None }, span });
         };
         let place = " in `image`";
-        self.known_keys(map, IMAGE_KEYS, Place { within: place, ignored_prefix: None });
+        let meant = self.known_keys(map, IMAGE_KEYS, Place { within: place, ignored_prefix: None });
         let (mut reference, mut sha256) = (None, None);
         for Entry { key, value, .. } in map {
             match key.as_str() {
@@ -24,13 +24,13 @@ impl Reader<'_> {
                 _ => {}
             }
         }
-        self.require(map, "ref", &node.span, place);
+        self.require(map, "ref", &meant, &node.span, place);
         Some(At { value: ImageField { reference: reference?, sha256 }, span: node.span.clone() })
     }
 
-    /// Reports a key that is missing from a map.
-    fn require(&mut self, map: &[Entry], key: &str, span: &Span, place: &str) {
-        if !map.iter().any(|entry| entry.key == key) {
+    /// Reports a key that is missing from a map and not misspelt in it.
+    fn require(&mut self, map: &[Entry], key: &str, meant: &[&str], span: &Span, place: &str) {
+        if !meant.contains(&key) && !map.iter().any(|entry| entry.key == key) {
             self.problems.add(Code::MissingKey, span, format!("the key `{key}` is missing{place}"));
         }
     }
@@ -45,7 +45,7 @@ impl Reader<'_> {
                 Ok(scalar) if scalar.kind == Kind::Null => None,
                 Ok(scalar) => Some(scalar.text.clone()),
                 Err(Unusable::Type) => {
-                    self.wrong_type(value, key, "text, or null to unset it", &within);
+                    self.wrong_type(value, key, "text (or null, which unsets it)", &within);
                     continue;
                 }
                 Err(Unusable::Reported) => continue,
@@ -63,11 +63,11 @@ impl Reader<'_> {
         for Entry { key, value, .. } in map {
             match key.as_str() {
                 "cpus" => limits.cpus = self.number(value, "cpus", place),
-                "memory" => limits.memory = self.text(value, "memory", place),
-                "swap" => limits.swap = self.text(value, "swap", place),
+                "memory" => limits.memory = self.size(value, "memory", place),
+                "swap" => limits.swap = self.size(value, "swap", place),
                 "pids" => limits.pids = self.integer(value, "pids", place),
                 "files" => limits.files = self.integer(value, "files", place),
-                "log" => limits.log = self.text(value, "log", place),
+                "log" => limits.log = self.size(value, "log", place),
                 _ => {}
             }
         }
@@ -78,7 +78,7 @@ impl Reader<'_> {
         let value = match &node.value {
             Value::List(_) => ShellField::Argv(self.texts(node, "shell", "arguments", place)?.value),
             Value::Scalar(_) | Value::Map(_) | Value::Unreadable => {
-                ShellField::Name(self.text(node, "shell", place)?.value)
+                ShellField::Name(self.text_as(node, "shell", "a name or a list", place)?.value)
             }
         };
         Some(At { value, span: node.span.clone() })
@@ -107,10 +107,10 @@ impl Reader<'_> {
 
     fn mount(&mut self, node: &Node) -> Option<MountField> {
         let Value::Map(map) = &node.value else {
-            return self.text(node, "a mount", " or a map in `mounts`").map(MountField::Short);
+            return self.text_as(node, "a mount", "text or a map", "").map(MountField::Short);
         };
         let place = " in the mount";
-        self.known_keys(map, MOUNT_KEYS, Place { within: place, ignored_prefix: None });
+        let meant = self.known_keys(map, MOUNT_KEYS, Place { within: place, ignored_prefix: None });
         let (mut host, mut path, mut read_only) = (None, None, true);
         for Entry { key, value, .. } in map {
             match key.as_str() {
@@ -120,8 +120,8 @@ impl Reader<'_> {
                 _ => {}
             }
         }
-        self.require(map, "host", &node.span, place);
-        self.require(map, "path", &node.span, place);
+        self.require(map, "host", &meant, &node.span, place);
+        self.require(map, "path", &meant, &node.span, place);
         Some(MountField::Long { host: host?, path: path?, read_only })
     }
 
@@ -136,14 +136,19 @@ impl Reader<'_> {
     fn artifact(&mut self, node: &Node, place: &str) -> Option<ArtifactField> {
         let span = node.span.clone();
         let Value::Map(map) = &node.value else {
-            let pattern = self.text(node, "an artifact", &format!(" or a map{place}"))?;
+            let pattern = self.text_as(node, "an artifact", "a pattern or a map", place)?;
             let paths = Required::Given(At { value: vec![pattern], span: span.clone() });
             return Some(ArtifactField { span, name: None, paths, when: None, optional: false });
         };
         let place = " in the artifact";
-        self.known_keys(map, ARTIFACT_KEYS, Place { within: place, ignored_prefix: None });
-        let mut field =
-            ArtifactField { span, name: None, paths: Required::Absent, when: None, optional: false };
+        let meant = self.known_keys(map, ARTIFACT_KEYS, Place { within: place, ignored_prefix: None });
+        let mut field = ArtifactField {
+            span,
+            name: None,
+            paths: Required::unless_meant("paths", &meant),
+            when: None,
+            optional: false,
+        };
         for Entry { key, value, .. } in map {
             match key.as_str() {
                 "name" => field.name = self.text(value, "name", place),

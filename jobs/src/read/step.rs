@@ -46,7 +46,8 @@ impl Reader<'_> {
         }
         let place = format!(" in {}", step.label);
         let place = place.as_str();
-        self.known_keys(map, STEP_KEYS, Place { within: place, ignored_prefix: None });
+        let meant = self.known_keys(map, STEP_KEYS, Place { within: place, ignored_prefix: None });
+        step.run = Required::unless_meant("run", &meant);
         for Entry { key, value, .. } in map {
             match key.as_str() {
                 "run" => step.run = Required::read(self.run(value, place)),
@@ -56,7 +57,7 @@ impl Reader<'_> {
                 "shell" => step.shell = self.shell(value, place),
                 "workdir" => step.workdir = self.text(value, "workdir", place),
                 "user" => step.user = self.text(value, "user", place),
-                "timeout" => step.timeout = self.text(value, "timeout", place),
+                "timeout" => step.timeout = self.duration(value, "timeout", place),
                 "continue-on-error" => {
                     step.continue_on_error = self.boolean(value, "continue-on-error", place);
                 }

@@ -20,7 +20,9 @@ pub(crate) fn parse(text: &str, problems: &mut Problems) -> Option<Rc<Node>> {
     for next in Parser::new_from_str_with_options(text, parser_options()) {
         match next {
             Ok((event, span)) => {
+                let tag_span = span.tag_span().and_then(|span| span.byte_range());
                 let span = span.byte_range().unwrap_or(0..0);
+                builder.tag_span = tag_span.unwrap_or_else(|| span.clone());
                 if builder.event(event, span).is_break() {
                     return None;
                 }
@@ -82,6 +84,8 @@ struct Builder<'a> {
     anchor_names: Vec<String>,
     root: Option<Rc<Node>>,
     documents: usize,
+    /// Where the tag of the current event stands.
+    tag_span: Span,
 }
 
 impl<'a> Builder<'a> {
@@ -93,6 +97,7 @@ impl<'a> Builder<'a> {
             anchor_names: Vec::new(),
             root: None,
             documents: 0,
+            tag_span: 0..0,
         }
     }
 
@@ -113,11 +118,11 @@ impl<'a> Builder<'a> {
                 self.finish(node, anchor)
             }
             Event::SequenceStart(_, anchor, tag) => {
-                self.collection_tag(tag.as_deref(), "seq", &span);
+                self.collection_tag(tag.as_deref(), "seq");
                 self.open(Content::List(Vec::new()), anchor, span)
             }
             Event::MappingStart(_, anchor, tag) => {
-                self.collection_tag(tag.as_deref(), "map", &span);
+                self.collection_tag(tag.as_deref(), "map");
                 self.open(Content::Map { entries: Vec::new(), key: None }, anchor, span)
             }
             Event::SequenceEnd | Event::MappingEnd => self.close(span),
@@ -159,7 +164,7 @@ impl<'a> Builder<'a> {
             Some(tag) => match tagged(&scalar, tag) {
                 Some(scalar) => scalar,
                 None => {
-                    self.foreign_tag(tag, &span);
+                    self.foreign_tag(tag);
                     return Node::leaf(span, Value::Unreadable, 0);
                 }
             },
@@ -167,15 +172,17 @@ impl<'a> Builder<'a> {
         Node::leaf(span, Value::Scalar(scalar), text.len())
     }
 
-    fn collection_tag(&mut self, tag: Option<&Tag>, expected: &str, span: &Span) {
+    fn collection_tag(&mut self, tag: Option<&Tag>, expected: &str) {
         if let Some(tag) = tag.filter(|tag| tag.core_suffix() != Some(expected) && tag.original() != "!") {
-            self.foreign_tag(tag, span);
+            self.foreign_tag(tag);
         }
     }
 
-    fn foreign_tag(&mut self, tag: &Tag, span: &Span) {
+    fn foreign_tag(&mut self, tag: &Tag) {
         let text = format!("the tag {} has no meaning for this value", quote(&tag.original()));
-        self.problems.add(Code::Tag, span, text).hint("put quotes around text that starts with `!`");
+        self.problems
+            .add(Code::Tag, &self.tag_span, text)
+            .hint("put quotes around text that starts with `!`");
     }
 
     fn open(&mut self, content: Content, anchor: usize, span: Span) -> ControlFlow<()> {

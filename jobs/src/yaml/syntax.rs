@@ -7,6 +7,9 @@ use crate::codes::Code;
 use crate::diagnostic::Problems;
 use crate::source::char_boundary;
 
+/// Remedy for what looks odd only because something before it is still open.
+const UNCLOSED: &str = "a bracket or quote above may not be closed";
+
 /// Reports the error that ended the reading.
 pub(super) fn report(text: &str, error: &ScanError, problems: &mut Problems) {
     let start = char_boundary(text, error.marker().byte_offset().unwrap_or(text.len()));
@@ -64,8 +67,9 @@ fn explain(kind: &ErrorKind, rest: &str, tab: bool) -> (Code, String, Option<&'s
         ErrorKind::SimpleKeyExpected | ErrorKind::InvalidSimpleKey => {
             ("expected `:` after this key".to_owned(), None)
         }
-        ErrorKind::ExpectedFlowMappingSeparator => ("expected `,` or `}`".to_owned(), None),
-        ErrorKind::ExpectedFlowSequenceSeparator => ("expected `,` or `]`".to_owned(), None),
+        ErrorKind::ExpectedFlowMappingSeparator => ("expected `,` or `}`".to_owned(), Some(UNCLOSED)),
+        ErrorKind::ExpectedFlowSequenceSeparator => ("expected `,` or `]`".to_owned(), Some(UNCLOSED)),
+        ErrorKind::InvalidColonPlacement => ("`:` cannot stand here".to_owned(), Some(UNCLOSED)),
         ErrorKind::UnexpectedCharacter { character } if matches!(character, '@' | '`' | '%') => {
             (format!("a value cannot start with `{character}`"), Some("put quotes around it"))
         }
