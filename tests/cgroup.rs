@@ -1,9 +1,10 @@
 //! Cgroups for real: limits that bite, usage that counts, kills that reach everybody, nothing left.
 //!
 //! As root on v1 and hybrid hosts; as root and as an ordinary user in a delegated cgroup on v2. What cannot be made
-//! here is named and skipped, and in CI (`CI` set) that is a failure.
+//! here is named and skipped; in CI (`CI=true`) that is a failure but for users on v1.
 
 #![expect(clippy::unwrap_used, reason = "helpers of tests fail the test")]
+#![expect(clippy::print_stderr, reason = "helpers of tests say what they skip")]
 
 use std::io::Write;
 use std::os::fd::AsFd;
@@ -35,7 +36,10 @@ impl Fixture {
         let hierarchy = Hierarchy::discover().unwrap();
         for limit in limits {
             if let Err(error) = hierarchy.supports(*limit) {
-                assert!(std::env::var_os("CI").is_none(), "missing in CI: {error}");
+                // v1 cgroups are root's: that kind of machine may skip, any other is a failure there.
+                let v1_user = hierarchy.describe().kind != Kind::V2 && !rustix::process::geteuid().is_root();
+                let in_ci = std::env::var_os("CI").is_some_and(|value| value == "true");
+                assert!(!in_ci || v1_user, "missing in CI: {error}");
                 eprintln!("skipped: {error}");
                 return None;
             }
@@ -94,13 +98,19 @@ fn a_memory_hog_is_killed_counted_and_named() {
     // It looks for the last lines of something that has none: all of it stays in memory.
     let mut hog = shell(&cgroup, "exec tail /dev/zero");
     go(&mut hog);
+    let mut fired = false;
     until("an OOM kill", || {
         let mut readable = [PollFd::new(&watch, PollFlags::IN)];
         let tick = rustix::event::Timespec { tv_sec: 0, tv_nsec: 10_000_000 };
-        if poll(&mut readable, Some(&tick)).unwrap() > 0 {
-            watch.acknowledge(&cgroup);
-        }
+        fired |= poll(&mut readable, Some(&tick)).unwrap() > 0;
+        // At every tick too, as a run does that shows live usage: an event can come after the kill.
+        watch.acknowledge(&cgroup);
         cgroup.events().oom_kills > 0
+    });
+    until("the event", || {
+        let mut readable = [PollFd::new(&watch, PollFlags::IN)];
+        fired |= poll(&mut readable, Some(&Default::default())).unwrap() > 0;
+        fired
     });
     let status = hog.wait().unwrap();
     assert!(killed(status), "{status}");

@@ -401,3 +401,80 @@ pub(super) fn check_name(name: &str) -> Result<(), CgroupError> {
     }
     Err(CgroupError::Name { name: name.to_owned() })
 }
+
+#[cfg(test)]
+mod tests {
+    use std::process::Command;
+
+    use super::*;
+    use crate::cgroup::CgroupLimits;
+
+    fn mounted(text: &str, mountinfo: &str) -> Hierarchy {
+        Hierarchy::among(&mounts::mounted(text, mountinfo))
+    }
+
+    #[test]
+    fn what_is_missing_has_a_reason_and_a_remedy() {
+        let nowhere = mounted("0::/\n", "1 2 0:3 / / rw - ext4 /dev/x rw\n");
+        assert_eq!(nowhere.describe().kind, Kind::None);
+        let error = nowhere.supports(Limit::Memory).expect_err("nothing is mounted");
+        assert_eq!(
+            error.to_string(),
+            "limit `memory` cannot be applied here: no cgroup filesystem is mounted"
+        );
+        assert!(error.hint().is_some_and(|hint| hint.contains("mount -t cgroup2")));
+        let line = "35 31 0:32 / /nowhere/memory rw - cgroup cgroup rw,memory\n";
+        let v1 = mounted("4:memory:/a\n", line);
+        assert_eq!((v1.describe().kind, v1.trees.len()), (Kind::V1, 0));
+        let reason = |limit| v1.supports(limit).expect_err("nothing is writable").to_string();
+        assert!(reason(Limit::Swap).contains("/nowhere/memory/a is not writable"), "{}", reason(Limit::Swap));
+        assert!(
+            reason(Limit::Pids).ends_with("the `pids` controller is not mounted"),
+            "{}",
+            reason(Limit::Pids)
+        );
+    }
+
+    #[test]
+    fn without_any_cgroup_a_run_has_none_and_no_caps() {
+        let run = mounted("", "").open_run("nowhere").expect("nothing to make");
+        let cgroup = run.create("step", &CgroupLimits::default()).expect("nothing to make");
+        assert!(cgroup.is_nowhere() && cgroup.processes().is_empty());
+        assert_eq!(cgroup.usage(), Default::default());
+        assert!(cgroup.entry().is_ok_and(|entry| entry.into.is_none() && entry.tasks.is_empty()));
+        assert!(cgroup.kill().is_ok() && cgroup.watch_oom().is_err());
+        let limits = CgroupLimits { pids: Some(9), ..CgroupLimits::default() };
+        assert!(matches!(
+            run.create("capped", &limits),
+            Err(CgroupError::Unsupported { limit: Limit::Pids, .. })
+        ));
+        assert!(cgroup.remove().is_ok() && run.remove().is_ok());
+    }
+
+    #[test]
+    fn v1_alone_kills_through_the_freezer() {
+        let read = |path| std::fs::read_to_string(path).expect("proc is mounted");
+        let found = mounts::mounted(&read("/proc/self/cgroup"), &read("/proc/self/mountinfo"));
+        let v1: Vec<Mounted> = found.into_iter().filter(|mounted| mounted.version == Version::V1).collect();
+        let hierarchy = Hierarchy::among(&v1);
+        if hierarchy.tree_of(Controller::Freezer).is_none() {
+            eprintln!("skipped: no v1 freezer below which cgroups can be made");
+            return;
+        }
+        let run = hierarchy.open_run(&format!("freezer-{}", std::process::id())).expect("writable");
+        let cgroup = run.create("frozen", &CgroupLimits::default()).expect("writable");
+        let script = "read -r go; sleep 600 & sleep 600 & wait";
+        let mut child = Command::new("/bin/sh")
+            .args(["-c", script])
+            .stdin(std::process::Stdio::piped())
+            .spawn()
+            .expect("a shell");
+        cgroup.admit(child.id()).expect("a child of ours");
+        drop(child.stdin.take());
+        cgroup.kill().expect("thawed again");
+        let status = child.wait().expect("our child");
+        assert_eq!(std::os::unix::process::ExitStatusExt::signal(&status), Some(9));
+        cgroup.remove().expect("empty");
+        run.remove().expect("empty");
+    }
+}

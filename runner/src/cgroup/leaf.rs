@@ -193,8 +193,10 @@ impl Cgroup {
                 }
                 Version::V2 => {
                     let text = self.text(tree, "memory.events").unwrap_or_default();
-                    events.oom_kills = keyed(&text, "oom_kill").unwrap_or(0);
                     events.oom_group_kills = keyed(&text, "oom_group_kill").unwrap_or(0);
+                    // The kernel counts the victim once for itself and once more as one of the group.
+                    let kills = keyed(&text, "oom_kill").unwrap_or(0);
+                    events.oom_kills = kills.saturating_sub(events.oom_group_kills).max(kills.min(1));
                 }
             }
         }

@@ -61,7 +61,8 @@ impl OomWatch {
     }
 
     /// Drains the descriptor, and remembers the largest process of the cgroup: the one that the kernel is about to
-    /// kill, for whoever may not read the kernel's log.
+    /// kill, for whoever may not read the kernel's log. Worth calling at every live sample too: on a busy machine the
+    /// event can be seen only after the kill, when the victim has no memory any more.
     pub fn acknowledge(&mut self, cgroup: &Cgroup) {
         let mut buffer = [0; 4096];
         while matches!(rustix::io::read(&self.events, &mut buffer), Ok(count) if count > 0) {}

@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Instant;
 
-use jobs::plan::{JobPlan, Plan};
+use jobs::{JobPlan, Plan};
 use sha2::{Digest as _, Sha256};
 use tokio::sync::watch;
 

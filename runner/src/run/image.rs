@@ -9,7 +9,7 @@ use images::unpack::{UnpackError, UnpackOptions, UnpackSummary};
 use images::{
     Digest, FetchSettings, ImageError, InProcess, Progress, PullEvent, Reference, Rootfs, Store, Unpacker, obtain,
 };
-use jobs::plan::{ImageSpec, User};
+use jobs::{ImageSpec, User};
 use tokio::sync::mpsc;
 
 use super::errands::Servants;

@@ -7,7 +7,7 @@ use std::path::Path;
 use std::time::{Duration, Instant};
 
 use images::Rootfs;
-use jobs::plan::{JobPlan, StepPlan, When, Workspace as PlanWorkspace};
+use jobs::{JobPlan, StepPlan, When, Workspace as PlanWorkspace};
 use tokio::sync::watch;
 use tokio::task::JoinSet;
 
@@ -219,7 +219,7 @@ impl Job<'_> {
             git: one.git,
         };
         let environment = command::environment(step, user, &surroundings);
-        if let jobs::plan::Command::Script { text, .. } = &step.command {
+        if let jobs::Command::Script { text, .. } = &step.command {
             directory.write_script(text.as_bytes())?;
         }
         directory.write_environment(&environment)?;
@@ -334,8 +334,7 @@ impl Job<'_> {
 
     fn hand_over(&mut self, workspace: &Workspace, used: &UsedWorkspace) {
         let servants = Servants { zygote: self.zygote, identity: used.identity, user: used.user };
-        let owner = if used.identity == Identity::Subids { used.user } else { used.owner };
-        if let Err(error) = servants.hand_over(workspace.handle.as_fd(), owner) {
+        if let Err(error) = servants.hand_over(workspace.handle.as_fd(), used.as_seen()) {
             self.warn(None, format!("cannot hand the workspace to its owner: {error}"), None);
         }
     }
@@ -343,7 +342,7 @@ impl Job<'_> {
     /// Collects artifacts after a step, or after all of them. One that is missing fails the job.
     fn collect(
         &mut self,
-        wanted: &[jobs::plan::ArtifactPlan],
+        wanted: &[jobs::ArtifactPlan],
         step: Option<&StepPlan>,
         success: bool,
         workspace: &Workspace,

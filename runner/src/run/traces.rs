@@ -44,6 +44,13 @@ pub struct UsedWorkspace {
     pub user: (u32, u32),
 }
 
+impl UsedWorkspace {
+    /// The owner as [`Servants::hand_over`] wants it: with subids the step's user, who is the caller outside.
+    pub fn as_seen(&self) -> (u32, u32) {
+        if self.identity == Identity::Subids { self.user } else { self.owner }
+    }
+}
+
 /// What a sweep found.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize)]
 pub struct SweepSummary {
@@ -140,7 +147,7 @@ fn hand_over(servants: &Servants<'_>, used: &UsedWorkspace) -> Result<(), String
     if (stat.st_dev, stat.st_ino) != used.id {
         return Ok(());
     }
-    servants.hand_over(std::os::fd::AsFd::as_fd(&handle), used.owner).map(|_| ()).map_err(|error| error.to_string())
+    servants.hand_over(std::os::fd::AsFd::as_fd(&handle), used.as_seen()).map(|_| ()).map_err(|error| error.to_string())
 }
 
 /// Removes a run's private directory: upper directories, the job's layer, a copied workspace.
