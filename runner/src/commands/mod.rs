@@ -118,7 +118,7 @@ pub fn dispatch(command: Command, zygote: Result<Zygote, Errno>) -> u8 {
         Command::Show(settings) => show::show(&settings, &mut out),
         Command::Artifacts(settings) => artifacts::artifacts(&settings, &mut out),
         Command::ImageUnpack(settings) => image::unpack(&settings, &mut out),
-        Command::Doctor(settings) => zygote().and_then(|zygote| doctor::doctor(&zygote, &settings, &mut out)),
+        Command::Doctor(settings) => doctor::doctor(zygote, &settings, &mut out),
     };
     out.flush();
     done.unwrap_or_else(|error| {

@@ -6,6 +6,7 @@
 
 pub mod artifacts;
 pub mod check;
+pub mod doctor;
 pub mod error;
 pub mod escape;
 pub mod format;
