@@ -6,7 +6,8 @@ use super::{Class, CommandError};
 use crate::cli::DoctorSettings;
 use crate::host::{self, Settings, Swept};
 use crate::report::{Sink, doctor};
-use crate::run::{identity, traces};
+use crate::run::identity;
+use crate::run::traces::{self, SweepSummary};
 use crate::sandbox::zygote::Zygote;
 
 /// The exit code when jobs cannot run here: the same as of a run that this machine cannot do.
@@ -46,5 +47,6 @@ fn sweep(zygote: &Zygote, home: &Path) -> Option<Swept> {
     }
     let lease = identity::establish(zygote, home).ok()?;
     let summary = traces::sweep(home, zygote, Some(lease.identity)).ok()?;
-    Some(Swept { removed: summary.runs, left: summary.left })
+    let SweepSummary { runs, removed, killed, left } = summary;
+    Some(Swept { runs: runs.len() as u64, removed, killed, left })
 }

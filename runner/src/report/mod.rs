@@ -10,6 +10,7 @@ pub mod doctor;
 pub mod error;
 pub mod escape;
 pub mod format;
+pub mod image;
 mod lines;
 pub mod logs;
 mod passthrough;
