@@ -4,13 +4,13 @@ use std::path::Path;
 
 use images::UnpackSummary;
 
-use super::format::{count, size};
+use super::format::size;
 use super::sink::Sink;
 
 /// Prints what is there now, and what was left out.
 pub fn unpacked(sink: &mut Sink, directory: &Path, summary: &UnpackSummary) {
-    let (entries, bytes) = (count(summary.entries, "entry"), size(summary.bytes));
-    sink.line(&format!("unpacked {entries}, {bytes}, to {}", directory.display()));
+    let bytes = size(summary.bytes);
+    sink.line(&format!("unpacked {} entries, {bytes}, to {}", summary.entries, directory.display()));
     sink.line(&format!("diff id {}", summary.tar_sha256));
     for note in &summary.notes {
         sink.line(&format!("note: {note}"));
