@@ -1,5 +1,7 @@
 //! No input panics, and limits hold: arbitrary bytes, mutated good files, bombs, files of every size.
 
+#![expect(clippy::unwrap_used, reason = "a test that fails is a test that panics")]
+
 use std::fs;
 use std::path::Path;
 use std::time::Duration;
@@ -151,6 +153,11 @@ fn bombs_end_early() {
         (1..40).map(|n| format!("x-{n}: &m{n} {{<<: [*m{0}, *m{0}], k{n}: v}}\n", n - 1)).collect();
     let merges = format!("x-0: &m0 {{a: b}}\n{merges}{head}");
     assert!(codes(merges.as_bytes()).contains(&Code::FileTooBig));
+    let env: String = (0..2_000).map(|n| format!("  name_of_variable_{n}: value\n")).collect();
+    let many_steps = format!("image: host\nenv:\n{env}steps:\n{}", "  - a\n".repeat(1_000));
+    assert!(codes(many_steps.as_bytes()).contains(&Code::FileTooBig));
+    let shell = format!("image: host\nshell: [perl, \"{{0}}\", \"{}\"]\nsteps: [echo]\n", "x".repeat(5_000));
+    assert!(codes(shell.as_bytes()).contains(&Code::TooLong));
     for open in ["[", "{a: ", "- ", "? "] {
         exercise(open.repeat(FILE_BYTES_MAX / 8).as_bytes());
     }
