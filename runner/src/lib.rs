@@ -4,7 +4,6 @@
 
 pub mod cgroup;
 pub mod cli;
-//pub mod cli;
 pub mod commands;
 pub mod event;
 pub mod outcome;

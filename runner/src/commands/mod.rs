@@ -8,7 +8,6 @@ pub mod check;
 pub mod logs;
 pub mod show;
 
-
 use std::error::Error;
 use std::fmt;
 
