@@ -9,8 +9,8 @@ use std::process::Command;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use runner::run::artifacts::{
-    ArtifactError, ArtifactLimits, CollectRequest, Collected, EntryKind, Manifest, Patterns, Problem, collect,
-    extract, verify,
+    ArtifactError, ArtifactLimits, CollectRequest, Collected, EntryKind, Manifest, Patterns, Problem,
+    collect, extract, verify,
 };
 
 struct Place {
@@ -38,7 +38,12 @@ impl Place {
         path
     }
 
-    fn collect_with(&self, globs: &[&str], limits: ArtifactLimits, optional: bool) -> Result<Collected, ArtifactError> {
+    fn collect_with(
+        &self,
+        globs: &[&str],
+        limits: ArtifactLimits,
+        optional: bool,
+    ) -> Result<Collected, ArtifactError> {
         let globs: Vec<String> = globs.iter().map(|glob| (*glob).to_owned()).collect();
         let workspace = File::open(&self.workspace).unwrap();
         collect(&CollectRequest {
@@ -174,10 +179,17 @@ fn a_directory_swapped_for_a_link_never_gives_its_target() {
             }
             match place.collect(&["d"]) {
                 Ok(collected) => {
-                    assert!(collected.entries.iter().all(|entry| entry.size == 9), "only files of the workspace");
+                    assert!(
+                        collected.entries.iter().all(|entry| entry.size == 9),
+                        "only files of the workspace"
+                    );
                     fs::remove_dir_all(&place.artifacts).unwrap();
                 }
-                Err(ArtifactError::Changed { .. } | ArtifactError::Read { .. } | ArtifactError::LinkOut { .. }) => {}
+                Err(
+                    ArtifactError::Changed { .. }
+                    | ArtifactError::Read { .. }
+                    | ArtifactError::LinkOut { .. },
+                ) => {}
                 Err(other) => panic!("{other}"),
             }
         }
@@ -193,7 +205,8 @@ fn special_files_are_left_out_without_touching_them() {
     assert!(status.success());
     let _socket = std::os::unix::net::UnixListener::bind(place.workspace.join("out/socket")).unwrap();
     // Without the right to make devices the other kinds still tell.
-    let device = Command::new("mknod").arg(place.workspace.join("out/null")).args(["c", "1", "3"]).status().unwrap();
+    let device =
+        Command::new("mknod").arg(place.workspace.join("out/null")).args(["c", "1", "3"]).status().unwrap();
     let collected = place.collect(&["out"]).unwrap();
     assert_eq!(paths(&collected), ["out/file"]);
     assert_eq!(collected.skipped_count, if device.success() { 3 } else { 2 });
@@ -213,7 +226,11 @@ fn hard_links_become_files_of_their_own() {
     place.collect(&["*"]).unwrap();
     let inode = |name: &str| fs::metadata(place.kept(name)).unwrap();
     assert_ne!(inode("a").ino(), inode("b").ino());
-    assert_ne!(inode("a").ino(), fs::metadata(&first).unwrap().ino(), "writing to the workspace changes nothing");
+    assert_ne!(
+        inode("a").ino(),
+        fs::metadata(&first).unwrap().ino(),
+        "writing to the workspace changes nothing"
+    );
 }
 
 #[test]
@@ -396,7 +413,11 @@ fn giving_out_checks_refuses_and_follows_nothing() {
     fs::create_dir_all(out.join("app/dir")).unwrap();
     symlink(place.outside.join("secret"), out.join("app/dir/file")).unwrap();
     extract(&place.artifacts, &[], &out, true).unwrap();
-    assert_eq!(fs::read(place.outside.join("secret")).unwrap(), b"secret", "the link was replaced, not followed");
+    assert_eq!(
+        fs::read(place.outside.join("secret")).unwrap(),
+        b"secret",
+        "the link was replaced, not followed"
+    );
 
     fs::write(place.kept("dir/file"), "forged!").unwrap();
     let forged = extract(&place.artifacts, &[], &place.outside.join("out2"), false).unwrap_err();

@@ -40,20 +40,21 @@ fn a_flood_is_shown_in_bounded_memory() {
         Reporter::on_screen(Screen::fixed(80, 24, nowhere()), true),
     ];
     // A line of 48 MiB, then short lines.
-    let mut event = output(vec![b'x'; 64 * 1024]);
+    let mut chunk_event = output(vec![b'x'; 64 * 1024]);
     let lines: Vec<u8> = b"0123456789abcde\n".repeat(4096);
     let before = peak();
     for reporter in &mut reporters {
-        reporter.event(&event(What::StepStart { name: "flood".to_owned(), index: 1, steps: 1 }), Instant::now());
+        reporter
+            .event(&event(What::StepStart { name: "flood".to_owned(), index: 1, steps: 1 }), Instant::now());
     }
     for chunk in 0..1600 {
         if chunk == 768 {
-            event = output(lines.clone());
+            chunk_event = output(lines.clone());
         }
-        let What::StepLog { stream, data, .. } = &event.what else { unreachable!() };
+        let What::StepLog { stream, data, .. } = &chunk_event.what else { unreachable!() };
         log.append(*stream, data, Instant::now()).unwrap();
         for reporter in &mut reporters {
-            reporter.event(&event, Instant::now());
+            reporter.event(&chunk_event, Instant::now());
         }
     }
     let summary = log.finish().unwrap();

@@ -68,8 +68,10 @@ fn result(id: &str) -> StepResult {
 }
 
 fn names(directory: &Path) -> Vec<String> {
-    let mut names: Vec<String> =
-        fs::read_dir(directory).unwrap().map(|entry| entry.unwrap().file_name().into_string().unwrap()).collect();
+    let mut names: Vec<String> = fs::read_dir(directory)
+        .unwrap()
+        .map(|entry| entry.unwrap().file_name().into_string().unwrap())
+        .collect();
     names.sort();
     names
 }
@@ -81,7 +83,8 @@ fn a_run_is_private_locked_and_the_latest() {
     let second = RunDirectory::create(home.path(), Some("mine")).unwrap();
     assert_eq!(fs::metadata(second.path()).unwrap().permissions().mode() & 0o7777, 0o700);
     assert_eq!(fs::read_link(home.path().join("runs/latest")).unwrap(), Path::new("mine"));
-    let lock: serde_json::Value = serde_json::from_slice(&fs::read(second.path().join("lock")).unwrap()).unwrap();
+    let lock: serde_json::Value =
+        serde_json::from_slice(&fs::read(second.path().join("lock")).unwrap()).unwrap();
     assert_eq!(lock["pid"], std::process::id());
     assert_eq!(lock["boot"].as_str().unwrap().len(), 36);
 
@@ -116,7 +119,10 @@ fn a_run_is_found_by_the_beginning_of_its_id() {
     let taken = RunDirectory::create(home.path(), Some("2026")).unwrap_err();
     assert!(matches!(taken, RecordError::Exists { .. }), "{taken}");
     assert!(matches!(RunDirectory::create(home.path(), Some("../x")), Err(RecordError::BadId { .. })));
-    assert!(!names(&home.path().join("runs")).iter().any(|name| name.starts_with('.')), "nothing is left behind");
+    assert!(
+        !names(&home.path().join("runs")).iter().any(|name| name.starts_with('.')),
+        "nothing is left behind"
+    );
 }
 
 #[test]
@@ -168,7 +174,9 @@ fn events_are_lines_and_output_is_not_among_them() {
     let text = fs::read_to_string(run.path().join("events.ndjson")).unwrap();
     let kinds: Vec<String> = text
         .lines()
-        .map(|line| serde_json::from_str::<serde_json::Value>(line).unwrap()["event"].as_str().unwrap().to_owned())
+        .map(|line| {
+            serde_json::from_str::<serde_json::Value>(line).unwrap()["event"].as_str().unwrap().to_owned()
+        })
         .collect();
     assert_eq!(kinds, ["warning", "job.end"]);
 }
@@ -235,8 +243,12 @@ fn log_path(directory: &Path) -> std::path::PathBuf {
 fn a_log_is_byte_exact_and_indexed() {
     let directory = tempfile::tempdir().unwrap();
     let every_byte: Vec<u8> = (0..=255).collect();
-    let chunks: [(Stream, &[u8]); 4] =
-        [(Stream::Stdout, b"out\n"), (Stream::Stderr, &every_byte), (Stream::Stdout, b"\nlast"), (Stream::Stdout, b"")];
+    let chunks: [(Stream, &[u8]); 4] = [
+        (Stream::Stdout, b"out\n"),
+        (Stream::Stderr, &every_byte),
+        (Stream::Stdout, b"\nlast"),
+        (Stream::Stdout, b""),
+    ];
     let summary = write_log(directory.path(), 1 << 20, &chunks);
     assert_eq!((summary.bytes, summary.lines, summary.dropped_bytes), (265, 4, 0));
     assert_eq!(summary.path, "jobs/j/steps/01-s/log");
@@ -246,7 +258,10 @@ fn a_log_is_byte_exact_and_indexed() {
     let mut index = IndexReader::open(&path.with_extension("idx")).unwrap();
     let stamps: Vec<_> = [0, 3, 4, 259, 260].map(|offset| index.stamp_at(offset).unwrap().unwrap()).to_vec();
     use Stream::{Stderr, Stdout};
-    assert_eq!(stamps.iter().map(|stamp| stamp.stream).collect::<Vec<_>>(), [Stdout, Stdout, Stderr, Stderr, Stdout]);
+    assert_eq!(
+        stamps.iter().map(|stamp| stamp.stream).collect::<Vec<_>>(),
+        [Stdout, Stdout, Stderr, Stderr, Stdout]
+    );
     assert_eq!(stamps[4].time.duration_since(stamps[0].time).as_millis(), 2);
 }
 
@@ -276,7 +291,8 @@ fn shown(path: &Path, offset: u64, view: LogView) -> Vec<u8> {
 fn logs_are_raw_for_pipes_and_safe_for_terminals() {
     let directory = tempfile::tempdir().unwrap();
     let long = vec![b'x'; 70_000];
-    let chunks: [(Stream, &[u8]); 3] = [(Stream::Stdout, b"\x1b[2Jfake\xff\n"), (Stream::Stdout, &long), (Stream::Stdout, b"\nend")];
+    let chunks: [(Stream, &[u8]); 3] =
+        [(Stream::Stdout, b"\x1b[2Jfake\xff\n"), (Stream::Stdout, &long), (Stream::Stdout, b"\nend")];
     write_log(directory.path(), 1 << 20, &chunks);
     let path = log_path(directory.path());
     let raw = LogView { raw: true, timestamps: false, color: false };
@@ -313,6 +329,11 @@ fn tails_begin_at_lines() {
         (&format!("{long}\n{long}\nz"), 2, (100_001, 2)),
     ] {
         fs::write(&path, text).unwrap();
-        assert_eq!(tail_offset(&path, lines).unwrap(), expected, "{lines} of {:?}", &text[..text.len().min(20)]);
+        assert_eq!(
+            tail_offset(&path, lines).unwrap(),
+            expected,
+            "{lines} of {:?}",
+            &text[..text.len().min(20)]
+        );
     }
 }

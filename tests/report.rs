@@ -99,7 +99,12 @@ mod fake {
                 kills: 1,
                 victim: Some(Victim { name: "hog".to_owned(), pid: Some(7), rss_bytes: Some(60 << 20) }),
             }),
-            ..why("oom", Outcome::Oom, "memory limit 64M met; the kernel killed `hog`", Some("raise limits.memory"))
+            ..why(
+                "oom",
+                Outcome::Oom,
+                "memory limit 64M met; the kernel killed `hog`",
+                Some("raise limits.memory"),
+            )
         };
         let leftovers = (0..7).map(|pid| Leftover { pid, name: format!("daemon{pid}") }).collect();
         let soft = StepResult {
@@ -280,11 +285,18 @@ fn events_as_json_lines() {
     let text = String::from_utf8(stdout).unwrap();
     for line in text.lines() {
         let value: serde_json::Value = serde_json::from_str(line).unwrap();
-        assert_eq!((value["v"].as_u64(), value["run"].as_str()), (Some(1), Some("20261123-143012-7fK2")), "{line}");
+        assert_eq!(
+            (value["v"].as_u64(), value["run"].as_str()),
+            (Some(1), Some("20261123-143012-7fK2")),
+            "{line}"
+        );
         assert!(line.chars().all(|character| !character.is_control()), "{line}");
     }
     insta::assert_snapshot!("events_ndjson", text);
-    assert!(stderr.starts_with("run 20261123-143012-7fK2: hello (job.yml)\n"), "people read standard error: {stderr}");
+    assert!(
+        stderr.starts_with("run 20261123-143012-7fK2: hello (job.yml)\n"),
+        "people read standard error: {stderr}"
+    );
 }
 
 #[test]
@@ -296,7 +308,10 @@ fn a_step_cannot_speak_for_others_or_move_the_cursor() {
     let text = plain(&events);
     assert!(text.chars().all(|character| character == '\n' || !character.is_control()), "{text:?}");
     let of_step: Vec<&str> = text.lines().filter(|line| line.starts_with("evil | ")).collect();
-    assert_eq!(of_step, ["evil | run 1: success", "evil | other | ok", "evil | ::set-env name=x::y", "evil | <U+202E>"]);
+    assert_eq!(
+        of_step,
+        ["evil | run 1: success", "evil | other | ok", "evil | ::set-env name=x::y", "evil | <U+202E>"]
+    );
     assert!(!text.lines().any(|line| line.starts_with("::") || line.starts_with("other |")));
 
     let mut named = vec![fake::run_start(1)];
@@ -317,7 +332,8 @@ fn a_step_cannot_speak_for_others_or_move_the_cursor() {
 
 #[test]
 fn lines_of_several_jobs_say_which() {
-    let mut events = vec![fake::run_start(2), fake::event(None, What::JobStart { image: "host".to_owned(), steps: 1 })];
+    let mut events =
+        vec![fake::run_start(2), fake::event(None, What::JobStart { image: "host".to_owned(), steps: 1 })];
     events.extend(a_step("build", "x\n"));
     events.push(end(fake::result("build", Outcome::Success)));
     events.push(fake::event(None, What::JobEnd { outcome: Outcome::Success }));
@@ -326,7 +342,10 @@ fn lines_of_several_jobs_say_which() {
 
 #[test]
 fn pulls_are_told_in_tenths() {
-    let mut events = vec![fake::pull("waiting", 0, None, Some("another run pulls it")), fake::pull("started", 0, Some(1000), None)];
+    let mut events = vec![
+        fake::pull("waiting", 0, None, Some("another run pulls it")),
+        fake::pull("started", 0, Some(1000), None),
+    ];
     events.extend((0..=100).map(|percent| fake::pull("progress", percent * 10, Some(1000), None)));
     events.push(fake::pull("retrying", 1000, Some(1000), Some("connection reset")));
     events.push(fake::pull("finished", 1000, Some(1000), None));
@@ -355,7 +374,9 @@ fn silence_is_broken_by_heartbeats() {
 #[test]
 fn the_live_block_shows_the_last_lines_and_goes() {
     let mut events = vec![fake::run_start(1)];
-    let output: String = (1..=30).map(|number| format!("line {number} of a compiler that says a lot about things\n")).collect();
+    let output: String = (1..=30)
+        .map(|number| format!("line {number} of a compiler that says a lot about things\n"))
+        .collect();
     events.extend(a_step("build", &output));
     events.push(fake::log("build", Stream::Stdout, "unfinished\tand tabbed"));
     insta::assert_snapshot!("terminal_80_live", terminal(80, false, &events));
@@ -395,6 +416,9 @@ fn output_passes_through_byte_for_byte() {
     let (stdout, stderr) = show(settings, &events);
     assert_eq!(stdout, bytes);
     insta::assert_snapshot!("passthrough_stderr", stderr);
-    let (_, silent) = show(settings, &[fake::run_start(1), end(fake::every_end().remove(2)), fake::run_end(Outcome::Failure)]);
+    let (_, silent) = show(
+        settings,
+        &[fake::run_start(1), end(fake::every_end().remove(2)), fake::run_end(Outcome::Failure)],
+    );
     assert_eq!(silent, "", "a command's own failure speaks for itself");
 }

@@ -78,7 +78,8 @@ mod tests {
     use super::*;
 
     fn environment(variables: &[(&str, &str)], terminal: bool, is_root: bool) -> Environment {
-        let variables = variables.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned())).collect();
+        let variables =
+            variables.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned())).collect();
         Environment::new(variables, Terminals { stdout: terminal, stderr: terminal }, is_root)
     }
 
@@ -90,7 +91,10 @@ mod tests {
         assert_eq!(home(&[("XDG_STATE_HOME", "/x"), ("HOME", "/h")], false), Some("/x/runner".into()));
         let relative = [("XDG_STATE_HOME", "x"), ("HOME", "/h")];
         assert_eq!(home(&relative, false), Some("/h/.local/state/runner".into()));
-        assert_eq!(home(&[("RUNNER_HOME", ""), ("HOME", "/h")], false), Some("/h/.local/state/runner".into()));
+        assert_eq!(
+            home(&[("RUNNER_HOME", ""), ("HOME", "/h")], false),
+            Some("/h/.local/state/runner".into())
+        );
         assert_eq!(home(&[], false), None);
     }
 
@@ -106,7 +110,11 @@ mod tests {
             (&[("CLICOLOR_FORCE", "1"), ("NO_COLOR", "1")], true, false),
             (&[("TERM", "dumb")], true, false),
         ] {
-            assert_eq!(environment(variables, terminal, false).stdout_color, color, "{variables:?} {terminal}");
+            assert_eq!(
+                environment(variables, terminal, false).stdout_color,
+                color,
+                "{variables:?} {terminal}"
+            );
         }
     }
 

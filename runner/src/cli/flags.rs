@@ -205,7 +205,9 @@ pub(super) struct Image {
 #[derive(Debug, Subcommand)]
 pub(super) enum ImageVerb {
     /// Unpack a rootfs tarball to a plain directory
-    #[command(after_help = "Example:\n  runner image unpack https://example.org/rootfs.tar.xz ./rootfs --max-bytes 2G")]
+    #[command(
+        after_help = "Example:\n  runner image unpack https://example.org/rootfs.tar.xz ./rootfs --max-bytes 2G"
+    )]
     Unpack {
         /// The path of a tarball, or its http(s) URL
         source: String,

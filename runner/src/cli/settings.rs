@@ -248,7 +248,17 @@ pub(super) fn command(verb: Verb, environment: &Environment) -> Result<Command, 
             let terminal = environment.terminals.stdout;
             let raw = raw || !terminal;
             let home = home()?;
-            Command::Logs(LogsSettings { home, run, step, timestamps, tail, raw, terminal, stdout_color, stderr_color })
+            Command::Logs(LogsSettings {
+                home,
+                run,
+                step,
+                timestamps,
+                tail,
+                raw,
+                terminal,
+                stdout_color,
+                stderr_color,
+            })
         }
         Verb::Show(flags::Show { run, json }) => {
             Command::Show(ShowSettings { home: home()?, run, json, stdout_color, stderr_color })
@@ -309,7 +319,8 @@ fn run(flags: flags::Run, home: PathBuf, environment: &Environment) -> Result<Ru
     if let Some(digest) = &flags.sha256 {
         image = image.with_sha256(digest).map_err(|error| invalid("--sha256", digest, error))?;
     }
-    let mounts = flags.mount.iter().map(|mount| mount.parse().map_err(|error| invalid("--mount", mount, error)));
+    let mounts =
+        flags.mount.iter().map(|mount| mount.parse().map_err(|error| invalid("--mount", mount, error)));
     Ok(RunSettings {
         home,
         image,
@@ -326,9 +337,14 @@ fn run(flags: flags::Run, home: PathBuf, environment: &Environment) -> Result<Ru
     })
 }
 
-fn unpack(verb: flags::ImageVerb, home: PathBuf, environment: &Environment) -> Result<UnpackSettings, String> {
+fn unpack(
+    verb: flags::ImageVerb,
+    home: PathBuf,
+    environment: &Environment,
+) -> Result<UnpackSettings, String> {
     let flags::ImageVerb::Unpack { source, directory, max_bytes, max_entries, layer, sha256 } = verb;
-    let bytes_max = max_bytes.map(|size| parse_size(&size).map_err(|error| invalid("--max-bytes", &size, error)));
+    let bytes_max =
+        max_bytes.map(|size| parse_size(&size).map_err(|error| invalid("--max-bytes", &size, error)));
     if let Some(digest) = &sha256 {
         ImageSpec { reference: source.clone(), sha256: None }
             .with_sha256(digest)
@@ -414,14 +430,20 @@ fn limits(texts: &[String]) -> Result<LimitsOverride, String> {
         let size = || parse_size(value).map_err(|error| invalid("--limits", part, error));
         let count = || value.parse().map_err(|_| invalid("--limits", part, "expected a whole number"));
         match key {
-            "cpus" => limits.cpus = Some(parse_cpus(value).map_err(|error| invalid("--limits", part, error))?),
+            "cpus" => {
+                limits.cpus = Some(parse_cpus(value).map_err(|error| invalid("--limits", part, error))?)
+            }
             "memory" => limits.memory_bytes = Some(size()?),
             "swap" => limits.swap_bytes = Some(size()?),
             "pids" => limits.pids = Some(count()?),
             "files" => limits.files = Some(count()?),
             "log" => limits.log_bytes = Some(size()?),
             _ => {
-                return Err(invalid("--limits", part, "expected one of cpus, memory, swap, pids, files, log"));
+                return Err(invalid(
+                    "--limits",
+                    part,
+                    "expected one of cpus, memory, swap, pids, files, log",
+                ));
             }
         }
     }

@@ -57,7 +57,11 @@ pub fn read_job_file(path: &Path) -> Result<(JobFileName, Vec<u8>), CommandError
         Err(error) => {
             let missing = error.kind() == std::io::ErrorKind::NotFound;
             let failed = CommandError::new(Class::Usage, format!("cannot read the job file {name}: {error}"));
-            Err(if missing { failed.with_hint("name another one, or write one: docs/job-file.md") } else { failed })
+            Err(if missing {
+                failed.with_hint("name another one, or write one: docs/job-file.md")
+            } else {
+                failed
+            })
         }
     }
 }

@@ -24,13 +24,18 @@ pub fn logs(settings: &LogsSettings, out: &mut Sink) -> Result<u8, CommandError>
             logs::heading(out, &label, view);
         }
         let path = step.log_path();
-        let mut log = LogReader::open(&path, offset).map_err(|source| RecordError::io("open", &path, source))?;
+        let mut log =
+            LogReader::open(&path, offset).map_err(|source| RecordError::io("open", &path, source))?;
         logs::print(out, &mut log, view).map_err(|source| RecordError::io("read", &path, source))?;
     }
     Ok(0)
 }
 
-fn choose<'a>(all: &'a [StepDirectory], step: Option<&str>, run: &str) -> Result<Vec<&'a StepDirectory>, CommandError> {
+fn choose<'a>(
+    all: &'a [StepDirectory],
+    step: Option<&str>,
+    run: &str,
+) -> Result<Vec<&'a StepDirectory>, CommandError> {
     let Some(wanted) = step else { return Ok(all.iter().collect()) };
     let chosen: Vec<&StepDirectory> = match wanted.split_once('/') {
         Some((job, id)) => all.iter().filter(|step| step.job == job && step.id == id).collect(),
@@ -41,7 +46,8 @@ fn choose<'a>(all: &'a [StepDirectory], step: Option<&str>, run: &str) -> Result
     }
     let ids: Vec<&str> = all.iter().map(|step| step.id.as_str()).collect();
     let hint = if ids.is_empty() { "it has none".to_owned() } else { format!("it has {}", ids.join(", ")) };
-    Err(CommandError::new(Class::Usage, format!("run {run} has no step `{wanted}` that was started")).with_hint(hint))
+    Err(CommandError::new(Class::Usage, format!("run {run} has no step `{wanted}` that was started"))
+        .with_hint(hint))
 }
 
 /// Returns where each log begins so that `tail` lines are left in all; logs before them are left out.

@@ -16,7 +16,11 @@ pub fn duration(seconds: f64) -> String {
 
 /// Formats the time that a live line shows: whole seconds only.
 pub(super) fn elapsed(time: Duration) -> String {
-    if time.as_secs() == 0 { "0s".to_owned() } else { jobs::units::format_duration(Duration::from_secs(time.as_secs())) }
+    if time.as_secs() == 0 {
+        "0s".to_owned()
+    } else {
+        jobs::units::format_duration(Duration::from_secs(time.as_secs()))
+    }
 }
 
 /// Formats what a step used: `1m12s · cpu 3.4s · mem 1.9G/4G`.

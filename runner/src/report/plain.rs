@@ -188,7 +188,15 @@ impl Plain {
         }
     }
 
-    fn pull(&mut self, image: &str, state: &str, bytes: u64, total: Option<u64>, note: Option<&str>, now: Instant) {
+    fn pull(
+        &mut self,
+        image: &str,
+        state: &str,
+        bytes: u64,
+        total: Option<u64>,
+        note: Option<&str>,
+        now: Instant,
+    ) {
         let reason = note.map(|note| format!(" ({note})")).unwrap_or_default();
         let text = match state {
             "started" => {

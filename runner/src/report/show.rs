@@ -39,12 +39,19 @@ pub fn table(sink: &mut Sink, run: &RunRecord, directory: &str, color: bool) {
     }
     for artifact in &run.artifacts {
         let files = format::count(artifact.files, "file");
-        sink.line(&format!("artifact {}: {files}, {}", show_name(&artifact.name), format::size(artifact.bytes)));
+        sink.line(&format!(
+            "artifact {}: {files}, {}",
+            show_name(&artifact.name),
+            format::size(artifact.bytes)
+        ));
     }
     for warning in &run.warnings {
-        for line in
-            super::plain::warning_lines(warning.code.as_deref(), &warning.text, warning.hint.as_deref(), paint)
-        {
+        for line in super::plain::warning_lines(
+            warning.code.as_deref(),
+            &warning.text,
+            warning.hint.as_deref(),
+            paint,
+        ) {
             sink.line(&line);
         }
     }

@@ -167,7 +167,9 @@ impl Terminal {
     fn start(&mut self, event: &Event, name: &str, index: usize, steps: usize, now: Instant) {
         let label = self.label(event);
         let bar = self.multi.add(ProgressBar::no_length());
-        bar.set_style(ProgressStyle::with_template("{msg}").unwrap_or_else(|_| ProgressStyle::default_spinner()));
+        bar.set_style(
+            ProgressStyle::with_template("{msg}").unwrap_or_else(|_| ProgressStyle::default_spinner()),
+        );
         let live = Live {
             name: if name == label { String::new() } else { show_name(name) },
             label,
@@ -187,7 +189,11 @@ impl Terminal {
         let mut text = match result.outcome {
             Outcome::Skipped => format!("{mark} {label} {}", self.paint.dim("skipped")),
             Outcome::Success => format!("{mark} {label} {}", format::usage(result)),
-            _ => format!("{mark} {label} {} {}", self.paint.bad(&format::outcome(result)), format::usage(result)),
+            _ => format!(
+                "{mark} {label} {} {}",
+                self.paint.bad(&format::outcome(result)),
+                format::usage(result)
+            ),
         };
         if let Some(mut live) = live {
             live.tail.finish();
