@@ -20,7 +20,7 @@ use crate::sandbox::zygote::Zygote;
 pub fn exec(zygote: Zygote, settings: ExecSettings) -> Result<u8, CommandError> {
     let (text, planned) = load(&settings)?;
     let warnings = planned.warnings.iter().map(|warning| WarningRecord {
-        code: Some(warning.code.to_string()),
+        code: Some(warning.code.id().to_owned()),
         text: warning.text.clone(),
         hint: warning.hint.clone(),
     });

@@ -2,21 +2,22 @@
 
 use std::sync::Arc;
 
-use images::{Digest, FetchSettings, Progress, PullEvent, Reference, UnpackLimits, UnpackOptions, Ownership};
+use images::{Digest, FetchSettings, InProcess, Reference, Silent, UnpackLimits, UnpackOptions, Unpacker as _};
 
 use super::{Class, CommandError};
 use crate::cli::UnpackSettings;
 use crate::report::{Sink, image as show};
+use crate::run::error::RunError;
 
 /// Unpacks and says what came of it.
 ///
 /// # Errors
 /// A source that cannot be had or is refused; a directory that is not empty.
 pub fn unpack(settings: &UnpackSettings, out: &mut Sink) -> Result<u8, CommandError> {
-    let image = |error: images::ImageError| CommandError::from(error);
     let base = std::env::current_dir().map_err(|error| CommandError::new(Class::Usage, error))?;
-    let reference = Reference::parse_tarball(&settings.source, &base).map_err(image)?;
-    let digest = settings.sha256.as_deref().map(Digest::parse_hex).transpose();
+    let reference =
+        Reference::parse(&settings.source, &base).map_err(|error| CommandError::new(Class::Usage, error))?;
+    let digest = settings.sha256.as_deref().map(|hex| hex.parse::<Digest>()).transpose();
     let digest = digest.map_err(|error| CommandError::new(Class::Usage, error))?;
     let defaults = UnpackLimits::default();
     let limits = UnpackLimits {
@@ -24,9 +25,8 @@ pub fn unpack(settings: &UnpackSettings, out: &mut Sink) -> Result<u8, CommandEr
         entries_max: settings.entries_max.unwrap_or(defaults.entries_max),
         ..defaults
     };
-    let root = rustix::process::geteuid().is_root();
-    let ownership = if root { Ownership::Keep } else { Ownership::Caller };
-    let options = UnpackOptions { ownership, limits, layer: settings.layer };
+    let unpacker = if rustix::process::geteuid().is_root() { InProcess::KEEP } else { InProcess::CALLER };
+    let options = UnpackOptions { ownership: unpacker.ownership(), limits, layer: settings.layer };
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()
         .build()
@@ -36,18 +36,12 @@ pub fn unpack(settings: &UnpackSettings, out: &mut Sink) -> Result<u8, CommandEr
         &reference,
         digest,
         &settings.directory,
+        Arc::new(unpacker),
         &options,
         &fetch,
         Arc::new(Silent),
     );
-    let summary = runtime.block_on(unpacked).map_err(image)?;
+    let summary = runtime.block_on(unpacked).map_err(RunError::from)?;
     show::unpacked(out, &settings.directory, &summary);
     Ok(0)
-}
-
-/// Progress of a single unpacking is its result.
-struct Silent;
-
-impl Progress for Silent {
-    fn event(&self, _: PullEvent) {}
 }

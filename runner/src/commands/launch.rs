@@ -47,7 +47,7 @@ impl From<RunError> for CommandError {
             _ => Class::Host,
         };
         let hint = error.hint();
-        Self { class, error: Box::new(error), hint }
+        Self { hint, ..Self::new(class, error) }
     }
 }
 

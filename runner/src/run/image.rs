@@ -86,9 +86,9 @@ impl Images<'_> {
     /// # Errors
     /// [`ImageError`]; nothing half-made stays.
     pub async fn obtain(&self, spec: &ImageSpec, user: Option<&User>, feed: &mut Feed) -> Result<Rootfs, RunError> {
-        let reference = Reference::parse(&spec.reference, self.base).map_err(ImageError::from)?;
-        let sha256 = spec.sha256.as_deref().map(Digest::parse_hex).transpose().map_err(ImageError::from)?;
-        let store = Store::open(&self.home.join("store")).map_err(ImageError::from)?;
+        let reference = Reference::parse(&spec.reference, self.base)?;
+        let sha256 = spec.sha256.as_deref().map(|hex| hex.parse::<Digest>()).transpose()?;
+        let store = Store::open(&self.home.join("store"))?;
         let (sender, mut receiver) = mpsc::unbounded_channel();
         let settings = FetchSettings::default();
         let pull = obtain(&reference, sha256, &store, self.unpacker(user), &settings, Arc::new(Channel(sender)));
