@@ -3,6 +3,7 @@
 //! `main -> cli -> commands -> run -> {sandbox, cgroup, overlay} -> sys`; values go right, nothing calls left.
 
 pub mod cgroup;
+pub mod cli;
 pub mod commands;
 pub mod event;
 pub mod host;

@@ -27,7 +27,8 @@ pub fn line(bytes: &[u8], colors: Colors) -> String {
     if bytes.iter().all(|&byte| matches!(byte, b'\t' | b' '..=b'~')) {
         return String::from_utf8_lossy(bytes).into_owned();
     }
-    let mut escaper = Escaper { out: String::with_capacity(bytes.len()), state: State::Ground, colors, colored: false };
+    let mut escaper =
+        Escaper { out: String::with_capacity(bytes.len()), state: State::Ground, colors, colored: false };
     for chunk in bytes.utf8_chunks() {
         chunk.valid().chars().for_each(|character| escaper.push(character));
         if !chunk.invalid().is_empty() {
@@ -125,12 +126,12 @@ impl Escaper {
 
     fn control(&mut self, parameters: Option<String>, character: char) -> State {
         match character {
-            '0'..='9' | ';' | ':' => State::Control(parameters.filter(|text| text.len() < SGR_LENGTH_MAX).map(
-                |mut text| {
+            '0'..='9' | ';' | ':' => {
+                State::Control(parameters.filter(|text| text.len() < SGR_LENGTH_MAX).map(|mut text| {
                     text.push(character);
                     text
-                },
-            )),
+                }))
+            }
             ' '..='?' => State::Control(None),
             'm' => {
                 if let (Colors::Keep, Some(parameters)) = (self.colors, parameters) {
@@ -233,7 +234,9 @@ mod tests {
     fn every_byte_pair_after_escape_leaves_no_control_behind() {
         for first in 0..=255_u8 {
             for second in 0..=255_u8 {
-                for bytes in [&[0x1b, first, second][..], &[0x1b, b'[', first, second], &[0xc2, first, second, b'x']] {
+                for bytes in
+                    [&[0x1b, first, second][..], &[0x1b, b'[', first, second], &[0xc2, first, second, b'x']]
+                {
                     if bytes.contains(&b'\n') {
                         continue;
                     }

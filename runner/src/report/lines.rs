@@ -108,7 +108,8 @@ impl Tail {
 
     /// Steps over what cannot be among the last lines any more: a flood costs one search for newlines.
     fn skip_flood<'a>(&mut self, stream: Stream, data: &'a [u8]) -> &'a [u8] {
-        let mut newlines = data.iter().enumerate().rev().filter(|&(_, &byte)| byte == b'\n').map(|(at, _)| at);
+        let mut newlines =
+            data.iter().enumerate().rev().filter(|&(_, &byte)| byte == b'\n').map(|(at, _)| at);
         let Some(start) = newlines.nth(TAIL_LINES_MAX) else { return data };
         self.seen += 1 + newlines.count() as u64;
         self.buffer.of(stream).clear();
@@ -128,7 +129,8 @@ impl Tail {
     /// Returns the last `count` lines, oldest first, unfinished ones last.
     pub(super) fn last(&self, count: usize) -> Vec<&[u8]> {
         let unfinished = [&self.buffer.stdout, &self.buffer.stderr];
-        let unfinished = unfinished.into_iter().filter(|line| !line.is_empty()).map(|line| line.bytes.as_slice());
+        let unfinished =
+            unfinished.into_iter().filter(|line| !line.is_empty()).map(|line| line.bytes.as_slice());
         let all: Vec<&[u8]> = self.lines.iter().map(Vec::as_slice).chain(unfinished).collect();
         all[all.len().saturating_sub(count)..].to_vec()
     }

@@ -57,11 +57,15 @@ impl Pulls {
 
 fn style(columns: u16, sized: bool) -> ProgressStyle {
     let template = match (sized, columns >= WIDE_COLUMNS) {
-        (true, true) => "{prefix} {wide_bar} {binary_bytes}/{binary_total_bytes} {binary_bytes_per_sec} {eta} {msg}",
+        (true, true) => {
+            "{prefix} {wide_bar} {binary_bytes}/{binary_total_bytes} {binary_bytes_per_sec} {eta} {msg}"
+        }
         (true, false) => "{prefix} {wide_bar} {percent}% {msg}",
         (false, true) => "{prefix} {binary_bytes} {binary_bytes_per_sec} {msg}",
         (false, false) => "{prefix} {binary_bytes} {msg}",
     };
     // The templates are constants; a bad one would show as a bar without rates, not as a crash.
-    ProgressStyle::with_template(template).unwrap_or_else(|_| ProgressStyle::default_bar()).progress_chars("=> ")
+    ProgressStyle::with_template(template)
+        .unwrap_or_else(|_| ProgressStyle::default_bar())
+        .progress_chars("=> ")
 }

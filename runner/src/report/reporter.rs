@@ -57,17 +57,26 @@ impl Reporter {
         let color = settings.color;
         if settings.output == Output::Passthrough {
             let bars = settings.stderr_is_terminal.then(Screen::stderr);
-            return Self { human: Human::Passthrough(Passthrough::new(stdout, stderr, bars, color)), json: None };
+            return Self {
+                human: Human::Passthrough(Passthrough::new(stdout, stderr, bars, color)),
+                json: None,
+            };
         }
         let (json, people) = if settings.json { (Some(stdout), stderr) } else { (None, stdout) };
         let human = match settings.output {
             Output::Plain | Output::Passthrough => Human::Plain(Plain::new(people, color)),
             Output::Terminal => {
-                let screen = if settings.json { Screen::on_stderr(people) } else { Screen::on_stdout(people) };
+                let screen =
+                    if settings.json { Screen::on_stderr(people) } else { Screen::on_stdout(people) };
                 Human::Terminal(Box::new(Terminal::new(screen, color)))
             }
         };
         Self { human, json }
+    }
+
+    /// Shows a live terminal on any screen.
+    pub fn on_screen(screen: Screen, color: bool) -> Self {
+        Self { human: Human::Terminal(Box::new(Terminal::new(screen, color))), json: None }
     }
 
     /// Shows what happened at `now`.

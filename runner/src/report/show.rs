@@ -39,17 +39,33 @@ pub fn table(sink: &mut Sink, run: &RunRecord, directory: &str, color: bool) {
     }
     for artifact in &run.artifacts {
         let files = format::count(artifact.files, "file");
-        sink.line(&format!("artifact {}: {files}, {}", show_name(&artifact.name), format::size(artifact.bytes)));
+        sink.line(&format!(
+            "artifact {}: {files}, {}",
+            show_name(&artifact.name),
+            format::size(artifact.bytes)
+        ));
     }
     for warning in &run.warnings {
-        for line in
-            super::plain::warning_lines(warning.code.as_deref(), &warning.text, warning.hint.as_deref(), paint)
-        {
+        for line in super::plain::warning_lines(
+            warning.code.as_deref(),
+            &warning.text,
+            warning.hint.as_deref(),
+            paint,
+        ) {
             sink.line(&line);
         }
     }
     sink.line("");
     sink.line(&format!("records: {directory}"));
+    sink.flush();
+}
+
+/// Prints the record as it stands in `run.json`; of a run that has not finished, with what is known of its steps.
+pub fn json(sink: &mut Sink, run: &RunRecord) {
+    // A record is strings and numbers only: serialising it cannot fail.
+    if let Ok(text) = serde_json::to_string_pretty(run) {
+        sink.line(&text);
+    }
     sink.flush();
 }
 
@@ -84,8 +100,8 @@ fn steps(sink: &mut Sink, steps: &[StepResult], paint: Paint) {
     for (step, row) in steps.iter().zip(&rows) {
         sink.line(&align(row, &widths));
         // What is said about an end belongs under it.
-        let notes = [("cause", &step.cause), ("hint", &step.remedy)];
-        for (word, text) in notes.into_iter().filter_map(|(word, text)| Some((word, text.as_ref()?))) {
+        let notes = [("cause", format::cause(step)), ("hint", step.remedy.as_deref())];
+        for (word, text) in notes.into_iter().filter_map(|(word, text)| Some((word, text?))) {
             if step.outcome.is_failure() {
                 sink.line(&format!("    {word}: {}", show_name(text)));
             }

@@ -21,6 +21,8 @@ pub use screen::Screen;
 const LIVE_LINES_MAX: usize = 8;
 /// Redraws are this far apart: a flood of output costs no more than a trickle.
 const REDRAW_EVERY: Duration = Duration::from_millis(100);
+/// Stands before output of a step, so that it cannot pass for a line of ours.
+const BAR: &str = "│ ";
 /// Rows that are left to what stands above the live block.
 const ROWS_ABOVE: u16 = 4;
 
@@ -106,7 +108,7 @@ impl Terminal {
         for line in live.tail.last(room) {
             let text = escape::line(line, Colors::Strip);
             block.push_str("\n  ");
-            block.push_str(&self.paint.dim(&escape::fit(&text, columns.saturating_sub(2))));
+            block.push_str(&self.paint.dim(&escape::fit(&format!("{BAR}{text}"), columns.saturating_sub(2))));
         }
         block
     }
@@ -165,7 +167,9 @@ impl Terminal {
     fn start(&mut self, event: &Event, name: &str, index: usize, steps: usize, now: Instant) {
         let label = self.label(event);
         let bar = self.multi.add(ProgressBar::no_length());
-        bar.set_style(ProgressStyle::with_template("{msg}").unwrap_or_else(|_| ProgressStyle::default_spinner()));
+        bar.set_style(
+            ProgressStyle::with_template("{msg}").unwrap_or_else(|_| ProgressStyle::default_spinner()),
+        );
         let live = Live {
             name: if name == label { String::new() } else { show_name(name) },
             label,
@@ -185,7 +189,11 @@ impl Terminal {
         let mut text = match result.outcome {
             Outcome::Skipped => format!("{mark} {label} {}", self.paint.dim("skipped")),
             Outcome::Success => format!("{mark} {label} {}", format::usage(result)),
-            _ => format!("{mark} {label} {} {}", self.paint.bad(&format::outcome(result)), format::usage(result)),
+            _ => format!(
+                "{mark} {label} {} {}",
+                self.paint.bad(&format::outcome(result)),
+                format::usage(result)
+            ),
         };
         if let Some(mut live) = live {
             live.tail.finish();
@@ -207,12 +215,13 @@ impl Terminal {
             return;
         }
         if hidden > 0 {
-            let note = format!("  ... {} before", format::count(hidden, "line"));
+            let note = format!("  {BAR}... {} before", format::count(hidden, "line"));
             text.push('\n');
             text.push_str(&self.paint.dim(&note));
         }
         for line in tail.last(shown) {
             text.push_str("\n  ");
+            text.push_str(&self.paint.dim(BAR));
             text.push_str(&escape::line(line, self.colors));
         }
     }

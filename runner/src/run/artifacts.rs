@@ -14,7 +14,7 @@ mod retrieve;
 use std::io;
 use std::path::PathBuf;
 
-pub use collect::{Collected, CollectRequest, collect};
+pub use collect::{CollectRequest, Collected, collect};
 pub use manifest::{EntryKind, Manifest, ManifestEntry};
 pub use patterns::Patterns;
 pub use retrieve::{Extracted, Problem, Verification, extract, verify};

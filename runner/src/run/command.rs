@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use jobs::plan::{Command, JobPlan, StepPlan};
+use jobs::{Command, JobPlan, StepPlan};
 
 use super::layer::SCRIPTS;
 use super::users::StepUser;
@@ -46,22 +46,22 @@ pub fn scripts(job: &JobPlan) -> Vec<(String, &str)> {
     job.steps
         .iter()
         .filter_map(|step| match &step.command {
-            Command::Script { text, .. } => Some((script_name(step), text.as_str())),
+            Command::Script { text, suffix, .. } => Some((script_name(step, suffix), text.as_str())),
             Command::Argv(_) => None,
         })
         .collect()
 }
 
-fn script_name(step: &StepPlan) -> String {
-    format!("{:02}-{}", step.index, step.id)
+fn script_name(step: &StepPlan, suffix: &str) -> String {
+    format!("{:02}-{}{suffix}", step.index, step.id)
 }
 
 /// The arguments of a step.
 pub fn argv(step: &StepPlan) -> Vec<String> {
     match &step.command {
         Command::Argv(argv) => argv.clone(),
-        Command::Script { argv, .. } => {
-            let script = format!("{SCRIPTS}/{}", script_name(step));
+        Command::Script { argv, suffix, .. } => {
+            let script = format!("{SCRIPTS}/{}", script_name(step, suffix));
             argv.iter().map(|word| word.replace("{0}", &script)).collect()
         }
     }

@@ -108,7 +108,8 @@ impl Servants<'_> {
         }
     }
 
-    /// Hands a workspace to its owner after the steps. As root, only files of the private range change hands.
+    /// Hands a tree to its owner: ids of the host, but with subids ids inside. As root, only files of the private
+    /// range change hands.
     ///
     /// # Errors
     /// When the servant died.
@@ -121,7 +122,7 @@ impl Servants<'_> {
             // Every file is the caller's already; set-uid bits go.
             Identity::Single => Ok(sweep::to_owner(directory, &Rule::Range(0, 0), owner.0, owner.1)),
             Identity::Subids => {
-                match self.send(&Task::HandOver(self.user.0, self.user.1), &[directory])?.wait()? {
+                match self.send(&Task::HandOver(owner.0, owner.1), &[directory])?.wait()? {
                     Done::HandedOver(changed, failed) => Ok(Swept { changed, failed }),
                     Done::Unpacked(_) | Done::Removed(_) => Err(Errno::BADMSG.into()),
                 }

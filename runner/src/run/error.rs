@@ -5,6 +5,7 @@ use std::path::{Path, PathBuf};
 
 use thiserror::Error;
 
+use super::artifacts::ArtifactError;
 use super::errands::ErrandError;
 use super::identity::IdentityError;
 use super::record::RecordError;
@@ -47,9 +48,21 @@ pub enum RunError {
     /// Files of the steps.
     #[error(transparent)]
     Errand(#[from] ErrandError),
+    /// An artifact, for a reason that is not the step's.
+    #[error(transparent)]
+    Artifact(#[from] ArtifactError),
     /// The image.
     #[error(transparent)]
     Image(#[from] images::ImageError),
+    /// What the job file calls its image.
+    #[error(transparent)]
+    Reference(#[from] images::ReferenceError),
+    /// The image's digest.
+    #[error(transparent)]
+    Digest(#[from] images::DigestError),
+    /// The store of images.
+    #[error(transparent)]
+    Store(#[from] images::StoreError),
     /// A file of ours.
     #[error("cannot {what} {}: {source}", path.display())]
     Io {
@@ -94,7 +107,7 @@ impl RunError {
 
     /// Whether the job file asks for what cannot be: exit code 2, nothing ran.
     pub fn is_usage(&self) -> bool {
-        matches!(self, Self::User { .. } | Self::Mount { .. }) || matches!(self, Self::Record(error) if error.is_usage())
+        matches!(self, Self::User { .. } | Self::Mount { .. } | Self::Reference(_) | Self::Digest(_)) || matches!(self, Self::Record(error) if error.is_usage())
     }
 
     /// What the user can do about it.
@@ -105,11 +118,16 @@ impl RunError {
             Self::Identity(error) => Some(error.hint().to_owned()),
             Self::Record(error) => error.hint(),
             Self::Image(error) => error.hint(),
+            Self::Artifact(error) => error.hint(),
             Self::Users { .. } => Some("give all steps the same `user`, or run as root".to_owned()),
             Self::User { .. } => Some("name one of these, or use a number: `user: 1000`".to_owned()),
             Self::Io { source, .. } if is_full(source) => {
                 Some("free some space there, or set RUNNER_HOME to a directory on another file system".to_owned())
             }
+            Self::Store(error) if is_full(&error.source) => {
+                Some("free some space there, or set RUNNER_HOME to a directory on another file system".to_owned())
+            }
+            Self::Reference(_) | Self::Digest(_) | Self::Store(_) => None,
             Self::Filter(_) | Self::Workspace(_) | Self::Errand(_) | Self::Io { .. } | Self::Mount { .. } => None,
         }
     }

@@ -7,17 +7,17 @@ use std::path::Path;
 use std::time::{Duration, Instant};
 
 use images::Rootfs;
-use jobs::plan::{JobPlan, StepPlan, When, Workspace as PlanWorkspace};
+use jobs::{JobPlan, StepPlan, When, Workspace as PlanWorkspace};
 use tokio::sync::watch;
 use tokio::task::JoinSet;
 
-use super::artifacts::{self, Collected};
+use super::artifacts::{self, ArtifactLimits, CollectRequest, Patterns};
 use super::command::{self, Surroundings};
 use super::error::RunError;
 use super::errands::Servants;
 use super::feed::Feed;
 use super::identity::Lease;
-use super::record::{RecordError, RunDirectory, StepDirectory, timestamp};
+use super::record::{ArtifactRecord, RecordError, RunDirectory, StepDirectory, timestamp};
 use super::room::{Plans, Prepared, Room};
 use super::step::{self, Cancel, Ended, Running};
 use super::traces::{self, Traces, UsedWorkspace};
@@ -64,7 +64,7 @@ pub struct JobEnd {
     /// All steps, those that never ran as `skipped`.
     pub steps: Vec<StepResult>,
     /// What was collected.
-    pub artifacts: Vec<Collected>,
+    pub artifacts: Vec<ArtifactRecord>,
     /// Why our own part failed, after which nothing more was started.
     pub error: Option<RunError>,
 }
@@ -219,7 +219,7 @@ impl Job<'_> {
             git: one.git,
         };
         let environment = command::environment(step, user, &surroundings);
-        if let jobs::plan::Command::Script { text, .. } = &step.command {
+        if let jobs::Command::Script { text, .. } = &step.command {
             directory.write_script(text.as_bytes())?;
         }
         directory.write_environment(&environment)?;
@@ -334,8 +334,7 @@ impl Job<'_> {
 
     fn hand_over(&mut self, workspace: &Workspace, used: &UsedWorkspace) {
         let servants = Servants { zygote: self.zygote, identity: used.identity, user: used.user };
-        let owner = if used.identity == Identity::Subids { used.user } else { used.owner };
-        if let Err(error) = servants.hand_over(workspace.handle.as_fd(), owner) {
+        if let Err(error) = servants.hand_over(workspace.handle.as_fd(), used.as_seen()) {
             self.warn(None, format!("cannot hand the workspace to its owner: {error}"), None);
         }
     }
@@ -343,7 +342,7 @@ impl Job<'_> {
     /// Collects artifacts after a step, or after all of them. One that is missing fails the job.
     fn collect(
         &mut self,
-        wanted: &[jobs::plan::ArtifactPlan],
+        wanted: &[jobs::ArtifactPlan],
         step: Option<&StepPlan>,
         success: bool,
         workspace: &Workspace,
@@ -366,22 +365,39 @@ impl Job<'_> {
         }
         for artifact in due {
             let step_id = step.map(|step| step.id.as_str());
-            let collected = artifacts::collect(workspace.handle.as_fd(), artifact, self.run, &self.plan.id, step_id);
+            let collected = artifacts::collect(&CollectRequest {
+                workspace: workspace.handle.as_fd(),
+                name: &artifact.name,
+                patterns: &Patterns::new(&artifact.paths),
+                optional: artifact.optional,
+                destination: &self.run.artifacts_path(),
+                job: &self.plan.id,
+                step: step_id,
+                owner: None,
+                limits: ArtifactLimits::default(),
+            });
             match collected {
-                Ok(Some(collected)) => {
-                    let what = What::Artifact {
-                        name: collected.name.clone(),
-                        files: collected.files,
-                        bytes: collected.bytes,
+                Ok(collected) if collected.files > 0 => {
+                    let (name, files, bytes) = (artifact.name.clone(), collected.files, collected.bytes);
+                    let record = ArtifactRecord {
+                        name: name.clone(),
+                        job: self.plan.id.clone(),
+                        step: step_id.map(str::to_owned),
+                        files,
+                        bytes,
                     };
-                    self.feed.send(Some(&self.plan.id), step_id, what);
-                    end.artifacts.push(collected);
+                    self.feed.send(Some(&self.plan.id), step_id, What::Artifact { name, files, bytes });
+                    end.artifacts.push(record);
                 }
-                Ok(None) => {}
+                Ok(_) => {}
                 Err(error) => {
                     self.warn(error.code(), error.to_string(), error.hint());
+                    let ours = !error.is_failure_of_step();
                     if end.outcome == Outcome::Success {
-                        end.outcome = Outcome::Failure;
+                        end.outcome = if ours { Outcome::Error } else { Outcome::Failure };
+                    }
+                    if ours {
+                        end.error.get_or_insert(error.into());
                     }
                 }
             }

@@ -7,8 +7,9 @@ use std::os::unix::fs::{DirBuilderExt as _, FileTypeExt as _, MetadataExt as _};
 use std::path::{Path, PathBuf};
 
 use images::{Rootfs, RootfsKind};
-use jobs::plan::{JobPlan, Network as PlanNetwork, User};
+use jobs::{JobPlan, Network as PlanNetwork, User};
 
+use super::errands::Servants;
 use super::error::RunError;
 use super::identity;
 use super::layer::{self, Layer};
@@ -109,6 +110,7 @@ impl Room {
             },
         )
         .map_err(RunError::io("write the job's layer", &root))?;
+        own_layer(zygote, plans, &users, &root)?;
         let layers = mounts.of_the_root(plans, &root, &upper, &parts)?;
         let workspaces = mounts.of_the_workspace(plans, &users)?;
         let spec = StageSpec {
@@ -189,6 +191,17 @@ impl Room {
         drop(self.stage);
         self.cgroup.remove().map_err(RunError::from)
     }
+}
+
+/// With subids, the keeper is the step's user inside: the layer it wrote must be root's there, or the step could
+/// change /etc.
+fn own_layer(zygote: &Zygote, plans: &Plans<'_>, users: &[StepUser], root: &Path) -> Result<(), RunError> {
+    let user = users.first().map_or((0, 0), |user| (user.uid, user.gid));
+    if plans.identity == Identity::Subids && user.0 != 0 {
+        let handle = fs::File::open(root).map_err(RunError::io("open", root))?;
+        Servants { zygote, identity: plans.identity, user }.hand_over(handle.as_fd(), (0, 0))?;
+    }
+    Ok(())
 }
 
 /// One name per user that steps run as: each sees the workspace's owner as itself.

@@ -44,11 +44,22 @@ pub struct UsedWorkspace {
     pub user: (u32, u32),
 }
 
+impl UsedWorkspace {
+    /// The owner as [`Servants::hand_over`] wants it: with subids the step's user, who is the caller outside.
+    pub fn as_seen(&self) -> (u32, u32) {
+        if self.identity == Identity::Subids { self.user } else { self.owner }
+    }
+}
+
 /// What a sweep found.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize)]
 pub struct SweepSummary {
     /// Ids of the dead runs that were cleaned up.
     pub runs: Vec<String>,
+    /// Cgroups and directories that were removed.
+    pub removed: u64,
+    /// Processes that were killed.
+    pub killed: u64,
     /// What could not be removed, in words.
     pub left: Vec<String>,
 }
@@ -100,7 +111,7 @@ pub fn sweep(home: &Path, zygote: &Zygote, own: Option<Identity>) -> Result<Swee
         };
         let Ok(Some(_lock)) = run.adopt() else { continue };
         let before = summary.left.len();
-        clean(home, &run, zygote, own, &mut summary.left);
+        clean(home, &run, zygote, own, &mut summary);
         if summary.left.len() == before {
             forget(home, &run);
             summary.runs.push(name);
@@ -109,13 +120,16 @@ pub fn sweep(home: &Path, zygote: &Zygote, own: Option<Identity>) -> Result<Swee
     Ok(summary)
 }
 
-fn clean(home: &Path, run: &RunDirectory, zygote: &Zygote, own: Option<Identity>, left: &mut Vec<String>) {
+fn clean(home: &Path, run: &RunDirectory, zygote: &Zygote, own: Option<Identity>, summary: &mut SweepSummary) {
     let Some(traces) =
         fs::read(run.path().join(FILE)).ok().and_then(|bytes| serde_json::from_slice::<Traces>(&bytes).ok())
     else {
         return;
     };
-    left.extend(Hierarchy::sweep(&traces.cgroups).left.iter().map(ToString::to_string));
+    let cgroups = Hierarchy::sweep(&traces.cgroups);
+    summary.removed += cgroups.removed.len() as u64;
+    summary.killed += cgroups.killed as u64;
+    summary.left.extend(cgroups.left.iter().map(ToString::to_string));
     let used = traces.workspace.as_ref();
     let identity = used.map(|used| used.identity).or(own);
     let Some(identity) = identity else { return };
@@ -124,12 +138,13 @@ fn clean(home: &Path, run: &RunDirectory, zygote: &Zygote, own: Option<Identity>
     if let Some(used) = used
         && let Err(error) = hand_over(&servants, used)
     {
-        left.push(format!("workspace {}: {error}", used.path.display()));
+        summary.left.push(format!("workspace {}: {error}", used.path.display()));
     }
-    if let Some(name) = &traces.scratch
-        && let Err(error) = remove_scratch(home, &servants, name)
-    {
-        left.push(error);
+    if let Some(name) = &traces.scratch {
+        match remove_scratch(home, &servants, name) {
+            Ok(()) => summary.removed += 1,
+            Err(error) => summary.left.push(error),
+        }
     }
 }
 
@@ -140,7 +155,7 @@ fn hand_over(servants: &Servants<'_>, used: &UsedWorkspace) -> Result<(), String
     if (stat.st_dev, stat.st_ino) != used.id {
         return Ok(());
     }
-    servants.hand_over(std::os::fd::AsFd::as_fd(&handle), used.owner).map(|_| ()).map_err(|error| error.to_string())
+    servants.hand_over(std::os::fd::AsFd::as_fd(&handle), used.as_seen()).map(|_| ()).map_err(|error| error.to_string())
 }
 
 /// Removes a run's private directory: upper directories, the job's layer, a copied workspace.

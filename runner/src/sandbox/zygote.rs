@@ -4,6 +4,7 @@
 //! of the command line and the environment are overwritten first.
 
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
+use std::sync::Mutex;
 
 use rustix::fs::{Mode, OFlags, open};
 use rustix::io::Errno;
@@ -44,7 +45,8 @@ pub enum Answer {
 /// The keeper's end. Dropping it ends the zygote; stages and their steps live on.
 #[derive(Debug)]
 pub struct Zygote {
-    socket: OwnedFd,
+    /// One question at a time: unpacking asks from a thread of its own.
+    socket: Mutex<OwnedFd>,
     pid: i32,
     pidfd: OwnedFd,
 }
@@ -58,7 +60,7 @@ impl Zygote {
         let (ours, theirs) = wire::pair()?;
         let keeper = rustix::process::getpid();
         match clone::clone(0, None)? {
-            Side::Parent(pid, pidfd) => Ok(Self { socket: ours, pid, pidfd }),
+            Side::Parent(pid, pidfd) => Ok(Self { socket: Mutex::new(ours), pid, pidfd }),
             Side::Child => {
                 let _parent_died = set_parent_process_death_signal(Some(Signal::KILL));
                 if getppid() != Some(keeper) {
@@ -80,8 +82,10 @@ impl Zygote {
     /// # Errors
     /// The zygote's errno; EPIPE when it is gone.
     pub fn ask(&self, request: &Request, fds: &[BorrowedFd<'_>]) -> Result<Option<OwnedFd>, Errno> {
-        wire::send_value(self.socket.as_fd(), request, fds)?;
-        match wire::receive_value::<Answer>(self.socket.as_fd())? {
+        // A thread that died with the lock held left at most an answer unread: the next one would be misunderstood.
+        let socket = self.socket.lock().map_err(|_| Errno::PIPE)?;
+        wire::send_value(socket.as_fd(), request, fds)?;
+        match wire::receive_value::<Answer>(socket.as_fd())? {
             Some((Answer::Done, mut fds)) => Ok(fds.pop()),
             Some((Answer::Failed(errno), _)) => Err(Errno::from_raw_os_error(errno)),
             None => Err(Errno::PIPE),

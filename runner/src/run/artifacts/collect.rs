@@ -75,7 +75,8 @@ pub fn collect(request: &CollectRequest<'_>) -> Result<Collected, ArtifactError>
     let partial = request.destination.join(format!(".{name}.partial"));
     remove_partial(&partial)?;
     make_directory(&partial)?;
-    let collected = Collection::run(request, &partial).and_then(|collected| publish(request, collected, &partial, &place));
+    let collected = Collection::run(request, &partial)
+        .and_then(|collected| publish(request, collected, &partial, &place));
     if !matches!(&collected, Ok(collected) if collected.files > 0) {
         // Of a failure, the first error is the one to tell; of nothing, nothing is to be kept.
         let _ = fs::remove_dir_all(&partial);
@@ -85,7 +86,9 @@ pub fn collect(request: &CollectRequest<'_>) -> Result<Collected, ArtifactError>
 
 fn remove_partial(partial: &Path) -> Result<(), ArtifactError> {
     match fs::remove_dir_all(partial) {
-        Err(error) if error.kind() != io::ErrorKind::NotFound => Err(RecordError::io("remove", partial, error).into()),
+        Err(error) if error.kind() != io::ErrorKind::NotFound => {
+            Err(RecordError::io("remove", partial, error).into())
+        }
         _ => Ok(()),
     }
 }
@@ -138,7 +141,8 @@ struct Collection<'a> {
 
 impl<'a> Collection<'a> {
     fn run(request: &'a CollectRequest<'a>, partial: &Path) -> Result<Collected, ArtifactError> {
-        let target = handles::open_root(partial).map_err(|source| RecordError::io("open", partial, source))?;
+        let target =
+            handles::open_root(partial).map_err(|source| RecordError::io("open", partial, source))?;
         let root = request.workspace.try_clone_to_owned();
         let source = root.map_err(|source| RecordError::io("open the workspace for", partial, source))?;
         let mut collection = Self {
@@ -268,12 +272,15 @@ impl<'a> Collection<'a> {
         let created = handles::create_file(self.target(path)?, name.as_bytes());
         let mut target = created.map_err(|source| self.write_error("create", path, source))?;
         let bytes_max = self.request.limits.bytes_max;
-        let copied = copy(&mut source, &mut target, bytes_max - self.collected.bytes).map_err(|error| match error {
-            CopyError::Read(source) => self.read_error("read", path, source),
-            CopyError::Write(source) => self.write_error("write", path, source),
-            CopyError::Changed => self.changed(path),
-            CopyError::TooLarge => self.limit("bytes", bytes_max, path),
-        })?;
+        let copied =
+            copy(&mut source, &mut target, bytes_max - self.collected.bytes).map_err(
+                |error| match error {
+                    CopyError::Read(source) => self.read_error("read", path, source),
+                    CopyError::Write(source) => self.write_error("write", path, source),
+                    CopyError::Changed => self.changed(path),
+                    CopyError::TooLarge => self.limit("bytes", bytes_max, path),
+                },
+            )?;
         let mode = metadata.mode() & 0o777;
         dress(&target, mode, &metadata, self.request.owner)
             .map_err(|source| self.write_error("set the mode of", path, source))?;
@@ -311,7 +318,8 @@ impl<'a> Collection<'a> {
             Err(errno) => return Err(self.opening_error(path, errno.into())),
         };
         // A text that is not UTF-8 could not be told in the manifest.
-        let target = text.to_str().ok().filter(|_| handles::stays_inside(text.as_bytes(), self.levels.len() - 1));
+        let target =
+            text.to_str().ok().filter(|_| handles::stays_inside(text.as_bytes(), self.levels.len() - 1));
         let Some(target) = target else {
             return Err(ArtifactError::LinkOut {
                 name: self.request.name.to_owned(),

@@ -107,9 +107,3 @@ fn read_block(file: &mut File, block: &mut [u8]) -> io::Result<usize> {
 fn hex(bytes: &[u8]) -> String {
     bytes.iter().map(|byte| format!("{byte:02x}")).collect()
 }
-
-/// Returns the digest of bytes in memory, in hex.
-#[cfg(test)]
-pub(super) fn digest_of(bytes: &[u8]) -> String {
-    hex(&Sha256::digest(bytes))
-}

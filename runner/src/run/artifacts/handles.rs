@@ -10,18 +10,16 @@ use std::path::Path;
 use rustix::fs::{AtFlags, FileType, Mode, OFlags, Stat};
 use rustix::io::Errno;
 
-const DIRECTORY: OFlags = OFlags::RDONLY.union(OFlags::DIRECTORY).union(OFlags::NOFOLLOW).union(OFlags::CLOEXEC);
+const DIRECTORY: OFlags =
+    OFlags::RDONLY.union(OFlags::DIRECTORY).union(OFlags::NOFOLLOW).union(OFlags::CLOEXEC);
 /// A fifo must not block us, a terminal must not become ours.
 const FILE: OFlags = OFlags::RDONLY
     .union(OFlags::NOFOLLOW)
     .union(OFlags::NONBLOCK)
     .union(OFlags::NOCTTY)
     .union(OFlags::CLOEXEC);
-const NEW_FILE: OFlags = OFlags::RDWR
-    .union(OFlags::CREATE)
-    .union(OFlags::EXCL)
-    .union(OFlags::NOFOLLOW)
-    .union(OFlags::CLOEXEC);
+const NEW_FILE: OFlags =
+    OFlags::RDWR.union(OFlags::CREATE).union(OFlags::EXCL).union(OFlags::NOFOLLOW).union(OFlags::CLOEXEC);
 
 /// Names of a directory, sorted: the same tree gives the same manifest.
 pub(super) fn names(directory: impl AsFd) -> io::Result<Vec<CString>> {
@@ -73,15 +71,25 @@ pub(super) fn create_file(directory: impl AsFd, name: &[u8]) -> io::Result<File>
 
 /// Opens the directory that holds `path` below `root`, and returns it with the path's last component.
 /// With `make`, what is missing is made. A path with `..`, or an empty one, is refused.
-pub(super) fn open_parent<'a>(root: impl AsFd, path: &'a [u8], make: bool) -> io::Result<(OwnedFd, &'a [u8])> {
+pub(super) fn open_parent<'a>(
+    root: impl AsFd,
+    path: &'a [u8],
+    make: bool,
+) -> io::Result<(OwnedFd, &'a [u8])> {
     let mut directory = root.as_fd().try_clone_to_owned()?;
     let mut components = path.split(|&byte| byte == b'/');
-    let Some(name) = components.next_back().filter(|name| is_name(name)) else { return Err(Errno::INVAL.into()) };
+    let Some(name) = components.next_back().filter(|name| is_name(name)) else {
+        return Err(Errno::INVAL.into());
+    };
     for component in components {
         if !is_name(component) {
             return Err(Errno::INVAL.into());
         }
-        directory = if make { make_directory(&directory, component)? } else { open_directory(&directory, component)? };
+        directory = if make {
+            make_directory(&directory, component)?
+        } else {
+            open_directory(&directory, component)?
+        };
     }
     Ok((directory, name))
 }

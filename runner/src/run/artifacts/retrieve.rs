@@ -103,7 +103,8 @@ pub fn verify(directory: &Path) -> Result<Verification, ArtifactError> {
     }
     expected.insert(b"manifest.json".to_vec());
     let mut extra = Vec::new();
-    find_extra(&root, b"", &expected, &mut extra).map_err(|source| RecordError::io("read", directory, source))?;
+    find_extra(&root, b"", &expected, &mut extra)
+        .map_err(|source| RecordError::io("read", directory, source))?;
     verification.problems.extend(extra.into_iter().map(|path| (handles::show(&path), Problem::Extra)));
     Ok(verification)
 }
@@ -165,7 +166,8 @@ fn find_extra(
     extra: &mut Vec<Vec<u8>>,
 ) -> io::Result<()> {
     for name in handles::names(&directory)? {
-        let below = if path.is_empty() { name.as_bytes().to_vec() } else { [path, b"/", name.as_bytes()].concat() };
+        let below =
+            if path.is_empty() { name.as_bytes().to_vec() } else { [path, b"/", name.as_bytes()].concat() };
         if expected.contains(&below) {
             continue;
         }
@@ -193,7 +195,12 @@ pub struct Extracted {
 ///
 /// Digests are checked on the way. What exists is refused, or with `force` replaced; links that stand in
 /// the way are never followed.
-pub fn extract(directory: &Path, names: &[String], into: &Path, force: bool) -> Result<Extracted, ArtifactError> {
+pub fn extract(
+    directory: &Path,
+    names: &[String],
+    into: &Path,
+    force: bool,
+) -> Result<Extracted, ArtifactError> {
     let manifest = Manifest::load(directory)?;
     let known = manifest.names();
     if let Some(name) = names.iter().find(|name| !known.contains(&name.as_str())) {
@@ -277,7 +284,9 @@ impl Give<'_> {
         let copied = copy(&mut source, &mut target, u64::MAX).map_err(|error| match error {
             CopyError::Read(source) => self.mismatch(unreadable(source)),
             CopyError::Write(source) => self.write_error(source),
-            CopyError::Changed | CopyError::TooLarge => self.mismatch(Problem::Size { expected: size, found: 0 }),
+            CopyError::Changed | CopyError::TooLarge => {
+                self.mismatch(Problem::Size { expected: size, found: 0 })
+            }
         })?;
         if self.entry.sha256.as_deref() != Some(copied.sha256.as_str()) {
             let expected = self.entry.sha256.clone().unwrap_or_default();

@@ -1,0 +1,377 @@
+//! Entries become files: one function per kind, all through the handle of the parent directory.
+//!
+//! Every leaf is made anew (`O_EXCL`, `mkdirat`, `linkat`): what has the name already is unlinked first, never
+//! opened, so neither a symbolic link nor a hard link can carry a write elsewhere.
+
+use std::ffi::OsStr;
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::os::unix::ffi::OsStrExt as _;
+
+use rustix::fs::{
+    AtFlags, FileType, Mode, OFlags, fstat, ftruncate, linkat, mkdirat, mknodat, openat, statat, symlinkat,
+    unlinkat,
+};
+use rustix::io::{Errno, pwrite, write};
+
+use super::archive::{Archive, Entry};
+use super::directories::{Attributes, Directories};
+use super::error::{UnpackError, limit, malformed, refused, shown, system};
+use super::header::Kind;
+use super::name::CleanName;
+use super::options::{Notes, UnpackOptions};
+use super::owner::{Owner, set_xattrs};
+use super::pax::Moment;
+use super::place::{Places, split};
+use super::whiteout::Layer;
+use crate::remove::remove_tree;
+
+/// A directory that entries imply without naming it: no owner, no time, so that two unpackings are equal.
+const IMPLIED: Attributes =
+    Attributes { mode: 0o755, uid: 0, gid: 0, mtime: Moment { seconds: 0, nanoseconds: 0 } };
+
+/// Rights while the archive is being unpacked; the true ones come last.
+const PRIVATE_DIRECTORY: Mode = Mode::RWXU;
+const PRIVATE_FILE: Mode = Mode::RUSR.union(Mode::WUSR);
+
+const FRESH_FILE: OFlags =
+    OFlags::WRONLY.union(OFlags::CREATE).union(OFlags::EXCL).union(OFlags::NOFOLLOW).union(OFlags::CLOEXEC);
+
+/// A directory tree in the making.
+pub(super) struct Tree<'root> {
+    pub(super) places: Places<'root>,
+    pub(super) owner: Owner,
+    pub(super) directories: Directories,
+    pub(super) notes: Notes,
+    pub(super) layer: Option<Layer>,
+    options: UnpackOptions,
+}
+
+impl<'root> Tree<'root> {
+    pub(super) fn new(root: BorrowedFd<'root>, options: &UnpackOptions) -> Tree<'root> {
+        Tree {
+            places: Places::new(root),
+            owner: Owner::new(options.ownership),
+            directories: Directories::default(),
+            notes: Notes::default(),
+            layer: options.layer.then(Layer::default),
+            options: options.clone(),
+        }
+    }
+
+    /// Creates one entry and reads its content.
+    pub(super) fn create(
+        &mut self,
+        entry: &Entry,
+        name: &CleanName,
+        archive: &mut Archive<'_>,
+    ) -> Result<(), UnpackError> {
+        if name.is_root() {
+            return self.root(entry);
+        }
+        match entry.kind {
+            Kind::File => self.file(entry, name, archive),
+            Kind::Directory => self.directory(entry, name),
+            Kind::Symlink => self.symlink(entry, name),
+            Kind::HardLink => self.hard_link(entry, name),
+            Kind::Fifo => self.fifo(entry, name),
+            Kind::CharacterDevice | Kind::BlockDevice => {
+                self.notes.add(|| format!("{}: device left out", shown(&entry.name)));
+                Ok(())
+            }
+            Kind::Label => Ok(()),
+        }
+    }
+
+    /// Sets what waits for the end.
+    pub(super) fn finish(mut self) -> Result<Notes, UnpackError> {
+        self.directories.apply(&mut self.places, &mut self.owner)?;
+        Ok(self.notes)
+    }
+
+    /// Remembers what a directory gets if no entry names it.
+    pub(super) fn imply(&mut self, path: &[u8]) -> Result<(), UnpackError> {
+        self.directories.add(path, IMPLIED, self.options.limits.directory_bytes_max)
+    }
+
+    fn root(&mut self, entry: &Entry) -> Result<(), UnpackError> {
+        match entry.kind {
+            Kind::Directory => {
+                set_xattrs(self.places.root(), &entry.name, &entry.xattrs, &mut self.notes)?;
+                self.directories.add(b"", attributes(entry), self.options.limits.directory_bytes_max)
+            }
+            Kind::Label => Ok(()),
+            _ => Err(refused("it would replace the root directory by something else")),
+        }
+    }
+
+    fn file(
+        &mut self,
+        entry: &Entry,
+        name: &CleanName,
+        archive: &mut Archive<'_>,
+    ) -> Result<(), UnpackError> {
+        let handle = self
+            .fresh(name, "create the file", |parent, leaf| openat(parent, leaf, FRESH_FILE, PRIVATE_FILE))?;
+        match &entry.sparse {
+            None => write_all(&handle, archive)?,
+            Some(map) => {
+                for segment in &map.segments {
+                    write_segment(&handle, segment.offset, segment.bytes, archive)?;
+                }
+                ftruncate(&handle, map.real_bytes).map_err(|errno| {
+                    system(&format!("extend the file to {} bytes", map.real_bytes))(errno)
+                })?;
+            }
+        }
+        set_xattrs(&handle, &entry.name, &entry.xattrs, &mut self.notes)?;
+        self.owner.attributes(&handle, &attributes(entry))
+    }
+
+    fn directory(&mut self, entry: &Entry, name: &CleanName) -> Result<(), UnpackError> {
+        let parent = self.parent(name.parent())?;
+        let leaf = name.leaf();
+        match mkdirat(parent, leaf, PRIVATE_DIRECTORY) {
+            Ok(()) => {}
+            Err(Errno::EXIST) if is_directory(parent, leaf)? => self.open_up(name)?,
+            Err(Errno::EXIST) => {
+                self.displace(name)?;
+                let parent = self.parent(name.parent())?;
+                mkdirat(parent, leaf, PRIVATE_DIRECTORY).map_err(system("create the directory"))?;
+            }
+            Err(errno) => return Err(system("create the directory")(errno)),
+        }
+        self.mark(name)?;
+        if !entry.xattrs.is_empty() {
+            let handle = self.places.readable(name.path()).map_err(system("open the directory"))?;
+            set_xattrs(&handle, &entry.name, &entry.xattrs, &mut self.notes)?;
+        }
+        self.directories.add(name.path(), attributes(entry), self.options.limits.directory_bytes_max)
+    }
+
+    /// Gives the owner all rights to a directory of an earlier layer, so that it can be filled.
+    fn open_up(&mut self, name: &CleanName) -> Result<(), UnpackError> {
+        if self.layer.is_none() {
+            return Ok(());
+        }
+        let handle = self.places.readable(name.path()).map_err(system("open the directory"))?;
+        let stat = fstat(&handle).map_err(system("read the mode of the directory"))?;
+        if stat.st_mode & 0o700 == 0o700 {
+            return Ok(());
+        }
+        rustix::fs::fchmod(&handle, PRIVATE_DIRECTORY).map_err(system("make the directory writable"))
+    }
+
+    fn symlink(&mut self, entry: &Entry, name: &CleanName) -> Result<(), UnpackError> {
+        if entry.link.is_empty() {
+            return Err(malformed("a symbolic link without a target"));
+        }
+        self.fresh(name, "create the symbolic link", |parent, leaf| {
+            symlinkat(&entry.link[..], parent, leaf)
+        })?;
+        for (key, _) in &entry.xattrs {
+            self.notes.add(|| format!("{}: extended attribute {} left out", shown(&entry.name), shown(key)));
+        }
+        let parent = self.places.directory(name.parent()).map_err(system("open its directory"))?;
+        self.owner.link_attributes(parent, name.leaf(), &attributes(entry))
+    }
+
+    fn hard_link(&mut self, entry: &Entry, name: &CleanName) -> Result<(), UnpackError> {
+        let mut target = CleanName::default();
+        if entry.link.starts_with(b"/") {
+            return Err(refused(format!("the target \"{}\" of a hard link is absolute", shown(&entry.link))));
+        }
+        target.set(&entry.link, &self.options.limits).map_err(|error| {
+            refused(format!("the target \"{}\" of a hard link: {}", shown(&entry.link), error.fault))
+        })?;
+        if target.is_root() {
+            return Err(refused("a hard link to the root directory"));
+        }
+        let source = self.link_source(&target)?;
+        let stat = statat(&source, target.leaf(), AtFlags::SYMLINK_NOFOLLOW).map_err(|errno| {
+            system(&format!("find the target \"{}\" of the hard link", shown(target.path())))(errno)
+        })?;
+        if FileType::from_raw_mode(stat.st_mode) == FileType::Directory {
+            return Err(refused(format!("a hard link to the directory \"{}\"", shown(target.path()))));
+        }
+        let max = self.options.limits.hard_links_max;
+        if u64::from(stat.st_nlink as u32) >= max {
+            return Err(limit(format!("hard links to \"{}\"", shown(target.path())), max));
+        }
+        let parent = self.parent(name.parent())?;
+        if let Ok(there) = statat(parent, name.leaf(), AtFlags::SYMLINK_NOFOLLOW)
+            && (there.st_dev, there.st_ino) == (stat.st_dev, stat.st_ino)
+        {
+            return self.mark(name);
+        }
+        // Without AT_SYMLINK_FOLLOW a symbolic link itself gets the second name.
+        self.fresh(name, "create the hard link", |parent, leaf| {
+            linkat(&source, target.leaf(), parent, leaf, AtFlags::empty())
+        })
+    }
+
+    /// Returns a handle of the directory that holds the target of a link.
+    fn link_source(&mut self, target: &CleanName) -> Result<OwnedFd, UnpackError> {
+        let handle = self.places.directory(target.parent()).map_err(|errno| {
+            system(&format!("find the target \"{}\" of the hard link", shown(target.path())))(errno)
+        })?;
+        handle.try_clone_to_owned().map_err(|error| {
+            let errno = Errno::from_io_error(&error).unwrap_or(Errno::MFILE);
+            system("keep a handle of the target's directory")(errno)
+        })
+    }
+
+    fn fifo(&mut self, entry: &Entry, name: &CleanName) -> Result<(), UnpackError> {
+        self.fresh(name, "create the fifo", |parent, leaf| {
+            mknodat(parent, leaf, FileType::Fifo, PRIVATE_FILE, 0)
+        })?;
+        let parent = self.places.directory(name.parent()).map_err(system("open its directory"))?;
+        // With O_NONBLOCK the open does not wait for a writer.
+        let flags = OFlags::RDONLY | OFlags::NONBLOCK | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+        let handle = openat(parent, name.leaf(), flags, Mode::empty()).map_err(system("open the fifo"))?;
+        self.owner.attributes(&handle, &attributes(entry))
+    }
+
+    /// Makes a leaf that must not exist; what has its name is taken away first.
+    fn fresh<T>(
+        &mut self,
+        name: &CleanName,
+        action: &str,
+        make: impl Fn(BorrowedFd<'_>, &[u8]) -> Result<T, Errno>,
+    ) -> Result<T, UnpackError> {
+        let parent = self.parent(name.parent())?;
+        let made = match make(parent, name.leaf()) {
+            Err(Errno::EXIST) => {
+                self.displace(name)?;
+                make(self.parent(name.parent())?, name.leaf())
+            }
+            result => result,
+        };
+        let made = made.map_err(system(action))?;
+        self.mark(name)?;
+        Ok(made)
+    }
+
+    /// Takes away what has the name of an entry.
+    fn displace(&mut self, name: &CleanName) -> Result<(), UnpackError> {
+        let is_layer = self.layer.is_some();
+        let parent = self.parent(name.parent())?;
+        match unlinkat(parent, name.leaf(), AtFlags::empty()) {
+            Ok(()) => {}
+            Err(Errno::ISDIR | Errno::PERM) if is_layer => {
+                remove_tree(parent, OsStr::from_bytes(name.leaf()))
+                    .map_err(|error| system("remove the directory that it replaces")(error.errno))?;
+            }
+            Err(Errno::ISDIR | Errno::PERM) => match unlinkat(parent, name.leaf(), AtFlags::REMOVEDIR) {
+                Err(Errno::NOTEMPTY | Errno::EXIST) => {
+                    return Err(refused("it would replace a directory that is not empty"));
+                }
+                result => result.map_err(system("remove the directory that it replaces"))?,
+            },
+            Err(errno) => return Err(system("remove what has its name")(errno)),
+        }
+        self.places.forget();
+        Ok(())
+    }
+
+    /// Remembers, for whiteouts, that this layer made the entry.
+    fn mark(&mut self, name: &CleanName) -> Result<(), UnpackError> {
+        let Some(layer) = &mut self.layer else { return Ok(()) };
+        let parent = self.places.directory(name.parent()).map_err(system("open its directory"))?;
+        layer.mark(parent, name.leaf())
+    }
+
+    /// Returns the handle of a parent directory, creating what is missing.
+    fn parent(&mut self, path: &[u8]) -> Result<BorrowedFd<'_>, UnpackError> {
+        match self.places.directory(path) {
+            Ok(_) => {}
+            Err(Errno::NOENT) => self.imply_all(path)?,
+            Err(errno) => return Err(parent_error(path, errno)),
+        }
+        self.places.directory(path).map_err(|errno| parent_error(path, errno))
+    }
+
+    /// Creates the missing directories of `path`, the topmost first.
+    fn imply_all(&mut self, path: &[u8]) -> Result<(), UnpackError> {
+        let known = self.places.known_bytes(path);
+        let slashes = path.iter().enumerate().skip(known + 1).filter(|(_, byte)| **byte == b'/');
+        for end in slashes.map(|(at, _)| at).chain([path.len()]) {
+            let this = &path[..end];
+            if self.places.directory(this).is_ok() {
+                continue;
+            }
+            let (above, leaf) = split(this);
+            let parent = self.places.directory(above).map_err(|errno| parent_error(above, errno))?;
+            match mkdirat(parent, leaf, PRIVATE_DIRECTORY) {
+                Ok(()) => {
+                    self.imply(this)?;
+                    // Open it now: from here the next level is one step.
+                    self.places.directory(this).map_err(|errno| parent_error(this, errno))?;
+                }
+                Err(Errno::EXIST) => {
+                    let what = format!("\"{}\" is a symbolic link to nothing, not a directory", shown(this));
+                    return Err(refused(what));
+                }
+                Err(errno) => return Err(parent_error(this, errno)),
+            }
+        }
+        Ok(())
+    }
+}
+
+fn attributes(entry: &Entry) -> Attributes {
+    Attributes { mode: entry.mode, uid: entry.uid, gid: entry.gid, mtime: entry.mtime }
+}
+
+fn parent_error(path: &[u8], errno: Errno) -> UnpackError {
+    match errno {
+        Errno::NOTDIR | Errno::LOOP => {
+            refused(format!("its parent \"{}\" is not a directory inside the archive", shown(path)))
+        }
+        other => system(&format!("open its parent directory \"{}\"", shown(path)))(other),
+    }
+}
+
+/// Whether the leaf itself is a directory, links not followed.
+fn is_directory(parent: impl AsFd, leaf: &[u8]) -> Result<bool, UnpackError> {
+    let stat =
+        statat(parent, leaf, AtFlags::SYMLINK_NOFOLLOW).map_err(system("look at what has its name"))?;
+    Ok(FileType::from_raw_mode(stat.st_mode) == FileType::Directory)
+}
+
+fn write_all(handle: &OwnedFd, archive: &mut Archive<'_>) -> Result<(), UnpackError> {
+    while let Some(mut chunk) = archive.content(u64::MAX)? {
+        while !chunk.is_empty() {
+            match write(handle, chunk) {
+                Ok(count) => chunk = &chunk[count..],
+                Err(Errno::INTR) => {}
+                Err(errno) => return Err(system(&format!("write {} bytes", chunk.len()))(errno)),
+            }
+        }
+    }
+    Ok(())
+}
+
+fn write_segment(
+    handle: &OwnedFd,
+    mut offset: u64,
+    mut bytes: u64,
+    archive: &mut Archive<'_>,
+) -> Result<(), UnpackError> {
+    while bytes > 0 {
+        let Some(mut chunk) = archive.content(bytes)? else {
+            return Err(malformed("its sparse map is longer than its content"));
+        };
+        bytes -= chunk.len() as u64;
+        while !chunk.is_empty() {
+            match pwrite(handle, chunk, offset) {
+                Ok(count) => {
+                    chunk = &chunk[count..];
+                    offset += count as u64;
+                }
+                Err(Errno::INTR) => {}
+                Err(errno) => return Err(system(&format!("write {} bytes", chunk.len()))(errno)),
+            }
+        }
+    }
+    Ok(())
+}
