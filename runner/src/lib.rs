@@ -1,1 +1,14 @@
 //! The runner: sandbox, cgroups, steps, records, reports.
+//!
+//! `main -> cli -> commands -> run -> {sandbox, cgroup, overlay} -> sys`; values go right, nothing calls left.
+
+pub mod cgroup;
+pub mod cli;
+pub mod commands;
+pub mod event;
+pub mod host;
+pub mod outcome;
+pub mod report;
+pub mod run;
+pub mod sandbox;
+pub mod sys;

@@ -1,0 +1,48 @@
+//! Every limit on what a job file may hold, with its reason.
+
+/// Largest job file in bytes. A file of 1,000 long steps is a tenth of it.
+pub const FILE_BYTES_MAX: usize = 1024 * 1024;
+/// Deepest nesting, aliases followed. The format itself needs five.
+pub const DEPTH_MAX: usize = 32;
+/// Most YAML nodes, every alias counted as what it stands for: the wall against "billion laughs".
+pub const NODES_MAX: usize = 200_000;
+/// Most bytes of scalars, every alias counted as what it stands for.
+pub const EXPANDED_BYTES_MAX: usize = 8 * 1024 * 1024;
+/// Most steps of a job.
+pub const STEPS_MAX: usize = 1_000;
+/// Most mounts of a job.
+pub const MOUNTS_MAX: usize = 100;
+/// Most artifacts of a job, and most of one step.
+pub const ARTIFACTS_MAX: usize = 1_000;
+/// Most patterns of one artifact.
+pub const PATTERNS_MAX: usize = 1_000;
+/// Longest pattern in bytes; a path is at most 4,096 (PATH_MAX).
+pub const PATTERN_BYTES_MAX: usize = 4096;
+/// Longest label of a run or step, in characters.
+pub const NAME_CHARS_MAX: usize = 128;
+/// Longest step name taken from the first line of `run`, in characters.
+pub const DEFAULT_NAME_CHARS_MAX: usize = 60;
+/// Longest step id: with its number before it, still a short directory name.
+pub const ID_BYTES_MAX: usize = 63;
+/// Longest artifact name: a directory's name with room for suffixes (NAME_MAX is 255).
+pub const ARTIFACT_NAME_BYTES_MAX: usize = 128;
+/// Longest host name: what `sethostname(2)` takes is 64, what DNS labels take is 63.
+pub const HOSTNAME_BYTES_MAX: usize = 63;
+/// Longest argument or `NAME=value`, its closing NUL included: MAX_ARG_STRLEN of execve(2).
+pub const ARGUMENT_BYTES_MAX: usize = 128 * 1024;
+/// Longest path, its closing NUL included: PATH_MAX.
+pub const PATH_BYTES_MAX: usize = 4096;
+/// Longest time that any timeout may have: a year.
+pub const TIMEOUT_SECONDS_MAX: u64 = 365 * 24 * 60 * 60;
+/// Fewest CPUs: one hundredth is 1 ms of a 100 ms period, the least that the kernel takes.
+pub const CPUS_MIN: f64 = 0.01;
+/// Most CPUs; the kernel itself ends at 8,192.
+pub const CPUS_MAX: f64 = 8_192.0;
+/// Most processes: PID_MAX_LIMIT of a 64-bit kernel.
+pub const PIDS_MAX: u64 = 4_194_304;
+/// Most open files: the largest that `fs.nr_open` can be.
+pub const FILES_MAX: u64 = 1_073_741_816;
+/// Most bytes of memory, swap or log: what a signed 64-bit file size holds.
+pub const BYTES_MAX: u64 = i64::MAX as u64;
+/// Most diagnostics that are kept; the rest is counted.
+pub const DIAGNOSTICS_MAX: usize = 100;

@@ -1,0 +1,81 @@
+//! A valid job: every value has been read and judged, none has been settled. Only `check` makes one, so a
+//! `Job` cannot be invalid; what the file leaves open is `None` here and decided by `plan`.
+
+use std::time::Duration;
+
+use crate::file::At;
+use crate::image::ImageSpec;
+use crate::mount::Mount;
+use crate::plan::{Network, When, Workspace};
+use crate::shell::Shell;
+use crate::user::User;
+
+/// Variables in the order of the file; `None` unsets one.
+pub(crate) type Env = Vec<(String, Option<String>)>;
+
+/// A valid job.
+#[derive(Debug)]
+pub(crate) struct Job {
+    pub name: Option<String>,
+    pub image: ImageSpec,
+    pub env: Env,
+    /// At least one.
+    pub steps: Vec<Step>,
+    pub limits: JobLimits,
+    pub timeout: Option<Duration>,
+    pub grace: Option<Duration>,
+    pub user: Option<User>,
+    pub shell: Option<Shell>,
+    pub workdir: Option<String>,
+    pub hostname: Option<String>,
+    pub mounts: Vec<Mount>,
+    pub workspace: Option<Workspace>,
+    pub network: Option<Network>,
+    pub artifacts: Vec<Artifact>,
+}
+
+/// Limits that are given; each within its bounds.
+#[derive(Debug, Default)]
+pub(crate) struct JobLimits {
+    pub cpus: Option<f64>,
+    pub memory_bytes: Option<u64>,
+    pub swap_bytes: Option<u64>,
+    pub pids: Option<u64>,
+    pub files: Option<u64>,
+    pub log_bytes: Option<u64>,
+}
+
+/// A valid step.
+#[derive(Debug)]
+pub(crate) struct Step {
+    /// The byte at which it starts.
+    pub start: usize,
+    pub run: Run,
+    pub id: Option<String>,
+    pub name: Option<String>,
+    pub env: Env,
+    pub shell: Option<Shell>,
+    pub workdir: Option<String>,
+    pub user: Option<User>,
+    pub timeout: Option<Duration>,
+    pub continue_on_error: bool,
+    /// Not empty when given.
+    pub expect_exit: Option<Vec<u8>>,
+    pub artifacts: Vec<Artifact>,
+}
+
+/// What a step runs; neither is empty.
+#[derive(Debug)]
+pub(crate) enum Run {
+    Script(String),
+    Argv(Vec<String>),
+}
+
+/// A valid artifact; its patterns can be compiled and at least one includes.
+#[derive(Debug)]
+pub(crate) struct Artifact {
+    pub name: Option<At<String>>,
+    pub paths: Vec<String>,
+    pub when: When,
+    pub optional: bool,
+}

@@ -1,0 +1,183 @@
+//! The plan: a job with every default settled, so that nothing is left to decide. Its JSON is a record
+//! (`job.resolved.json`): snake case, times in milliseconds, sizes in bytes.
+
+use std::time::Duration;
+
+use serde::{Serialize, Serializer};
+
+use crate::image::ImageSpec;
+use crate::mount::Mount;
+use crate::user::User;
+
+/// Everything that one file asks for.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+pub struct Plan {
+    /// The format's version.
+    pub version: u32,
+    /// The run's label.
+    pub name: String,
+    /// The jobs; exactly one, with the id `job`.
+    pub jobs: Vec<JobPlan>,
+}
+
+/// One job.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+pub struct JobPlan {
+    /// Names the job in records.
+    pub id: String,
+    /// Where the root filesystem comes from.
+    pub image: ImageSpec,
+    /// What the steps find in their working directory.
+    pub workspace: Workspace,
+    /// Host paths shown inside; no two have the same path inside.
+    pub mounts: Vec<Mount>,
+    /// The host name inside.
+    pub hostname: String,
+    /// What the steps can reach.
+    pub network: Network,
+    /// Neither the file nor the command line chose the network.
+    pub network_defaulted: bool,
+    /// What the job may use.
+    pub limits: Limits,
+    /// Longest time of the whole job.
+    #[serde(rename = "timeout_ms", serialize_with = "millis")]
+    pub timeout: Duration,
+    /// Time between SIGTERM and SIGKILL; zero kills at once.
+    #[serde(rename = "grace_ms", serialize_with = "millis")]
+    pub grace: Duration,
+    /// The steps in order; at least one.
+    pub steps: Vec<StepPlan>,
+    /// Collected after the last step.
+    pub artifacts: Vec<ArtifactPlan>,
+}
+
+/// What the steps find in their working directory.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Workspace {
+    /// The project's directory itself; what steps write stays.
+    InPlace,
+    /// A copy of it, thrown away afterwards.
+    Copy,
+    /// An empty directory, thrown away afterwards.
+    Empty,
+}
+
+/// What the steps can reach.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Network {
+    /// Their own loopback interface.
+    None,
+    /// All that this machine reaches: its network namespace is shared.
+    Host,
+}
+
+/// What a job may use.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+pub struct Limits {
+    /// CPUs' worth of time; `None` is the whole machine.
+    pub cpus: Option<f64>,
+    /// Memory in bytes; `None` is the whole machine.
+    pub memory_bytes: Option<u64>,
+    /// Swap in bytes beyond the memory.
+    pub swap_bytes: u64,
+    /// Processes and threads.
+    pub pids: u64,
+    /// Open files of one process; `None` leaves the machine's.
+    pub files: Option<u64>,
+    /// Bytes kept of one step's log.
+    pub log_bytes: u64,
+}
+
+/// One step.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+pub struct StepPlan {
+    /// The number in the job, from 1.
+    pub index: usize,
+    /// Unique in the job: `[a-z][a-z0-9_-]{0,62}`.
+    pub id: String,
+    /// For people; one line.
+    pub name: String,
+    /// The line of the file at which the step starts, from 1.
+    pub line: usize,
+    /// What runs.
+    pub command: Command,
+    /// The job's variables, then the step's, then the command line's, each name once; `None` unsets.
+    #[serde(serialize_with = "map")]
+    pub env: Vec<(String, Option<String>)>,
+    /// Where it runs; `None` is the workspace, and a relative path starts there.
+    pub workdir: Option<String>,
+    /// Who runs it; `None` is the image's user, else root.
+    pub user: Option<User>,
+    /// Longest time of this step; the job's own runs on.
+    #[serde(rename = "timeout_ms", serialize_with = "some_millis")]
+    pub timeout: Option<Duration>,
+    /// A failure does not stop the job.
+    pub continue_on_error: bool,
+    /// The exit codes that are success; ascending, not empty.
+    pub expect_exit: Vec<u8>,
+    /// Collected after this step.
+    pub artifacts: Vec<ArtifactPlan>,
+}
+
+/// What a step runs.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Command {
+    /// A script, written to a file.
+    Script {
+        /// The file's text.
+        text: String,
+        /// The program; in one argument, `{0}` stands for the file's path.
+        argv: Vec<String>,
+        /// The ending of the file's name: `.sh`, `.py` or nothing.
+        suffix: String,
+    },
+    /// A program and its arguments, without a shell.
+    Argv(Vec<String>),
+}
+
+/// Files to keep.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct ArtifactPlan {
+    /// Unique in the job; usable as a directory's name.
+    pub name: String,
+    /// Patterns for `glob::GlobSet`, relative to the workspace.
+    pub paths: Vec<String>,
+    /// After which end it is collected.
+    pub when: When,
+    /// Finding nothing is no failure.
+    pub optional: bool,
+}
+
+/// After which end an artifact is collected.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub enum When {
+    /// After success.
+    Success,
+    /// After any other end.
+    Failure,
+    /// After both.
+    Always,
+}
+
+/// Writes a duration in whole milliseconds.
+fn millis<S: Serializer>(duration: &Duration, serializer: S) -> Result<S::Ok, S::Error> {
+    serializer.serialize_u64(u64::try_from(duration.as_millis()).unwrap_or(u64::MAX))
+}
+
+// Serde passes a reference to the field.
+#[expect(clippy::ref_option, reason = "the signature is serde's")]
+fn some_millis<S: Serializer>(duration: &Option<Duration>, serializer: S) -> Result<S::Ok, S::Error> {
+    match duration {
+        Some(duration) => millis(duration, serializer),
+        None => serializer.serialize_none(),
+    }
+}
+
+/// Writes variables as a map in their order.
+fn map<S: Serializer>(env: &[(String, Option<String>)], serializer: S) -> Result<S::Ok, S::Error> {
+    serializer.collect_map(env.iter().map(|(name, value)| (name, value)))
+}

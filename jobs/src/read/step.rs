@@ -1,0 +1,142 @@
+//! The steps.
+
+use super::{Place, Reader, STEP_KEYS};
+use crate::bounds::STEPS_MAX;
+use crate::codes::Code;
+use crate::file::{At, Required, RunField, StepField};
+use crate::render::quote;
+use crate::source::Span;
+use crate::yaml::{Entry, Kind, Node, Value};
+
+impl Reader<'_> {
+    pub(super) fn steps(&mut self, node: &Node, key: &Span) -> Option<At<Vec<StepField>>> {
+        if let Value::Scalar(scalar) = &node.value
+            && scalar.kind == Kind::Null
+        {
+            // `steps:` with nothing below it is a job without steps, not a wrong type.
+            return Some(At { value: Vec::new(), span: key.clone() });
+        }
+        let list = self.list(node, "steps", "steps", "")?;
+        self.at_most(list.len(), STEPS_MAX, "steps", key);
+        let steps =
+            list.iter().enumerate().take(STEPS_MAX).map(|(at, entry)| self.step(entry, at + 1)).collect();
+        Some(At { value: steps, span: if list.is_empty() { key.clone() } else { node.span.clone() } })
+    }
+
+    /// Reads one step. A list or nothing in its place is reported and leaves a step whose `run` is unreadable.
+    fn step(&mut self, node: &Node, number: usize) -> StepField {
+        let mut step =
+            StepField { span: node.span.clone(), label: format!("step {number}"), ..StepField::default() };
+        let map = match &node.value {
+            Value::Map(map) => map,
+            Value::Scalar(scalar) if scalar.kind != Kind::Null => {
+                step.run = Required::read(self.script(node, &format!(" in {}", step.label)));
+                return step;
+            }
+            Value::Scalar(_) | Value::List(_) | Value::Unreadable => {
+                if !matches!(node.value, Value::Unreadable) {
+                    self.wrong_type(node, "a step", "text or a map", "");
+                }
+                step.run = Required::Unreadable;
+                return step;
+            }
+        };
+        if let Some(label) = ["id", "name"].iter().find_map(|key| label(map, key)) {
+            step.label = format!("step {}", quote(label));
+        }
+        let place = format!(" in {}", step.label);
+        let place = place.as_str();
+        let meant = self.known_keys(map, STEP_KEYS, Place { within: place, ignored_prefix: None });
+        step.run = Required::unless_meant("run", &meant);
+        for Entry { key, value, .. } in map {
+            match key.as_str() {
+                "run" => step.run = Required::read(self.run(value, place)),
+                "id" => step.id = self.text(value, "id", place),
+                "name" => step.name = self.text(value, "name", place),
+                "env" => step.env = self.env(value, place),
+                "shell" => step.shell = self.shell(value, place),
+                "workdir" => step.workdir = self.text(value, "workdir", place),
+                "user" => step.user = self.text(value, "user", place),
+                "timeout" => step.timeout = self.duration(value, "timeout", place),
+                "continue-on-error" => {
+                    step.continue_on_error = self.boolean(value, "continue-on-error", place);
+                }
+                "expect-exit" => step.expect_exit = self.exit_codes(value, place),
+                "artifacts" => step.artifacts = self.artifacts(value, place),
+                _ => {}
+            }
+        }
+        step
+    }
+
+    fn run(&mut self, node: &Node, place: &str) -> Option<At<RunField>> {
+        let Value::List(list) = &node.value else { return self.script(node, place) };
+        let within = format!(" in `run`{place}");
+        let mut arguments = Vec::with_capacity(list.len());
+        let mut whole = true;
+        for entry in list {
+            let expression = self.expression_in_run(entry, place);
+            let argument = if expression { None } else { self.text(entry, "an argument", &within) };
+            whole &= argument.is_some();
+            arguments.extend(argument);
+        }
+        whole.then(|| At { value: RunField::Argv(arguments), span: node.span.clone() })
+    }
+
+    fn script(&mut self, node: &Node, place: &str) -> Option<At<RunField>> {
+        if self.expression_in_run(node, place) {
+            return None;
+        }
+        let Value::Scalar(scalar) = &node.value else {
+            if !matches!(node.value, Value::Unreadable) {
+                self.wrong_type(node, "run", "text or a list of arguments", place);
+            }
+            return None;
+        };
+        if scalar.kind == Kind::Null {
+            self.problems.add(Code::EmptyRun, &node.span, format!("`run` is empty{place}"));
+            return None;
+        }
+        if !self.without_nul(node, scalar) {
+            return None;
+        }
+        Some(At { value: RunField::Script(scalar.text.clone()), span: node.span.clone() })
+    }
+
+    /// Reports `${{` inside a script: scripts are never made from data.
+    fn expression_in_run(&mut self, node: &Node, place: &str) -> bool {
+        let Value::Scalar(scalar) = &node.value else { return false };
+        let found = scalar.text.contains("${{");
+        if found {
+            let at = self.find(&node.span, "${{");
+            let expression = self.source.text.get(at.clone()).unwrap_or("${{");
+            let text = format!("{} inside `run`{place}; scripts are not interpolated", quote(expression));
+            let hint = "put the value into `env` and use it in the script as \"$NAME\"";
+            self.problems.add(Code::ExpressionInRun, at, text).hint(hint);
+        }
+        found
+    }
+
+    fn exit_codes(&mut self, node: &Node, place: &str) -> Option<At<Vec<At<i64>>>> {
+        let key = "expect-exit";
+        let codes = match &node.value {
+            Value::List(list) => {
+                let within = format!(" in `{key}`{place}");
+                let codes: Vec<_> =
+                    list.iter().map(|entry| self.integer(entry, "an entry", &within)).collect();
+                codes.into_iter().collect::<Option<Vec<_>>>()?
+            }
+            Value::Scalar(_) | Value::Map(_) | Value::Unreadable => vec![self.integer(node, key, place)?],
+        };
+        Some(At { value: codes, span: node.span.clone() })
+    }
+}
+
+/// Returns a step's `id` or `name` when it is text that can stand in a message.
+fn label<'a>(map: &'a [Entry], key: &str) -> Option<&'a str> {
+    let entry = map.iter().find(|entry| entry.key == key)?;
+    match &entry.value.value {
+        Value::Scalar(scalar) if scalar.kind != Kind::Null => Some(&scalar.text),
+        Value::Scalar(_) | Value::List(_) | Value::Map(_) | Value::Unreadable => None,
+    }
+}

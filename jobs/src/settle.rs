@@ -1,0 +1,203 @@
+//! A valid job and the overrides to a plan: every default is written here and nowhere else.
+
+use std::collections::HashSet;
+use std::time::Duration;
+
+use crate::bounds::{ARTIFACT_NAME_BYTES_MAX, DEFAULT_NAME_CHARS_MAX, ID_BYTES_MAX, NAME_CHARS_MAX};
+use crate::check::ValidOverrides;
+use crate::job::{Artifact, Env, Job, JobLimits, Run, Step};
+use crate::names;
+use crate::overrides::{LimitsOverride, Overrides};
+use crate::plan::{ArtifactPlan, Command, JobPlan, Limits, Network, Plan, StepPlan, Workspace};
+use crate::shell::Shell;
+use crate::source::Source;
+use crate::user::User;
+
+/// The version of the format.
+pub const VERSION: u32 = 1;
+/// The id of the only job.
+pub const JOB_ID: &str = "job";
+/// Longest time of a job.
+pub const DEFAULT_TIMEOUT: Duration = Duration::from_secs(60 * 60);
+/// Time between SIGTERM and SIGKILL.
+pub const DEFAULT_GRACE: Duration = Duration::from_secs(10);
+/// The host name inside.
+pub const DEFAULT_HOSTNAME: &str = "runner";
+/// The network, as long as there is none with egress of its own.
+pub const DEFAULT_NETWORK: Network = Network::None;
+/// Processes and threads: far above any build, far below what hurts a machine.
+pub const DEFAULT_PIDS: u64 = 4_096;
+/// Bytes of swap: none, so that `memory` means what it says.
+pub const DEFAULT_SWAP_BYTES: u64 = 0;
+/// Bytes kept of one step's log.
+pub const DEFAULT_LOG_BYTES: u64 = 4 << 30;
+/// The shell of scripts.
+const DEFAULT_SHELL: &str = "sh";
+
+/// Settles everything. `default_name` is the file's stem.
+pub(crate) fn plan(
+    job: Job,
+    overrides: &Overrides,
+    valid: ValidOverrides,
+    default_name: &str,
+    source: &Source,
+) -> Plan {
+    let ids = step_ids(&job.steps);
+    let mut names = ArtifactNames::new(&job.steps, &job.artifacts);
+    let inherited = Inherited {
+        env: job.env,
+        shell: job.shell.or_else(|| Shell::named(DEFAULT_SHELL)).expect("the default is a known shell"),
+        workdir: job.workdir,
+        user: job.user,
+        overrides,
+        user_override: valid.user,
+    };
+    let steps = job.steps.into_iter().zip(ids).enumerate();
+    let steps = steps.map(|(at, (step, id))| {
+        let line = source.position(step.start).line;
+        inherited.settle(step, at + 1, id, line, &mut names)
+    });
+    let steps = steps.collect();
+    let artifacts = job.artifacts.into_iter().enumerate();
+    let artifacts = artifacts.map(|(at, a)| names.settle(a, &format!("artifact-{}", at + 1))).collect();
+    let network = overrides.network.or(job.network);
+    let hostname = overrides.hostname.clone().or(job.hostname);
+    let job_plan = JobPlan {
+        id: JOB_ID.to_owned(),
+        image: job.image,
+        workspace: job.workspace.unwrap_or(Workspace::InPlace),
+        mounts: job.mounts,
+        hostname: hostname.unwrap_or_else(|| DEFAULT_HOSTNAME.to_owned()),
+        network: network.unwrap_or(DEFAULT_NETWORK),
+        network_defaulted: network.is_none(),
+        limits: settle_limits(&job.limits, &overrides.limits),
+        timeout: overrides.timeout.or(job.timeout).unwrap_or(DEFAULT_TIMEOUT),
+        grace: overrides.grace.or(job.grace).unwrap_or(DEFAULT_GRACE),
+        steps,
+        artifacts,
+    };
+    let name = job.name.unwrap_or_else(|| label_of(default_name));
+    Plan { version: VERSION, name, jobs: vec![job_plan] }
+}
+
+/// Makes a file's stem, which may be anything, a label.
+fn label_of(stem: &str) -> String {
+    let label: String = stem.chars().filter(|c| !c.is_control()).take(NAME_CHARS_MAX).collect();
+    if label.trim().is_empty() { JOB_ID.to_owned() } else { label }
+}
+
+fn settle_limits(job: &JobLimits, overrides: &LimitsOverride) -> Limits {
+    Limits {
+        cpus: overrides.cpus.or(job.cpus),
+        memory_bytes: overrides.memory_bytes.or(job.memory_bytes),
+        swap_bytes: overrides.swap_bytes.or(job.swap_bytes).unwrap_or(DEFAULT_SWAP_BYTES),
+        pids: overrides.pids.or(job.pids).unwrap_or(DEFAULT_PIDS),
+        files: overrides.files.or(job.files),
+        log_bytes: overrides.log_bytes.or(job.log_bytes).unwrap_or(DEFAULT_LOG_BYTES),
+    }
+}
+
+/// What every step inherits from the job, and what the command line says over it.
+struct Inherited<'a> {
+    env: Env,
+    shell: Shell,
+    workdir: Option<String>,
+    user: Option<User>,
+    overrides: &'a Overrides,
+    user_override: Option<User>,
+}
+
+impl Inherited<'_> {
+    fn settle(
+        &self,
+        step: Step,
+        index: usize,
+        id: String,
+        line: usize,
+        names: &mut ArtifactNames,
+    ) -> StepPlan {
+        let mut env = self.env.clone();
+        for (name, value) in step.env.into_iter().chain(self.overrides.env.iter().cloned()) {
+            match env.iter_mut().find(|(have, _)| *have == name) {
+                Some(entry) => entry.1 = value,
+                None => env.push((name, value)),
+            }
+        }
+        let artifacts = step.artifacts.into_iter().map(|artifact| names.settle(artifact, &id)).collect();
+        StepPlan {
+            index,
+            name: step.name.unwrap_or_else(|| default_name(&step.run)),
+            id,
+            line,
+            command: command(step.run, step.shell.as_ref().unwrap_or(&self.shell)),
+            env,
+            workdir: self.overrides.workdir.clone().or(step.workdir).or_else(|| self.workdir.clone()),
+            user: self.user_override.clone().or(step.user).or_else(|| self.user.clone()),
+            timeout: step.timeout,
+            continue_on_error: step.continue_on_error,
+            expect_exit: step.expect_exit.unwrap_or_else(|| vec![0]),
+            artifacts,
+        }
+    }
+}
+
+fn command(run: Run, shell: &Shell) -> Command {
+    match run {
+        Run::Script(text) => {
+            Command::Script { text, argv: shell.argv.clone(), suffix: shell.suffix.to_owned() }
+        }
+        Run::Argv(argv) => Command::Argv(argv),
+    }
+}
+
+/// Returns the first line of what runs, at most 60 characters, an ellipsis for the rest.
+fn default_name(run: &Run) -> String {
+    let line = match run {
+        Run::Script(text) => {
+            text.lines().map(str::trim).find(|line| !line.is_empty()).unwrap_or_default().to_owned()
+        }
+        Run::Argv(argv) => argv.join(" "),
+    };
+    let line: String = line.chars().map(|c| if c.is_control() { ' ' } else { c }).collect();
+    let line = line.trim();
+    if line.chars().count() <= DEFAULT_NAME_CHARS_MAX {
+        return line.to_owned();
+    }
+    let head: String = line.chars().take(DEFAULT_NAME_CHARS_MAX - 1).collect();
+    format!("{}…", head.trim_end())
+}
+
+/// Returns each step's id: its own, else its name's slug, else `step-N`; a number is added to what is taken.
+fn step_ids(steps: &[Step]) -> Vec<String> {
+    let mut taken: HashSet<String> = steps.iter().filter_map(|step| step.id.clone()).collect();
+    let id = |(at, step): (usize, &Step)| {
+        if let Some(id) = &step.id {
+            return id.clone();
+        }
+        let slug = step.name.as_deref().and_then(names::slug);
+        let base = slug.unwrap_or_else(|| format!("step-{}", at + 1));
+        let id = names::free(&base, ID_BYTES_MAX, |id| taken.contains(id));
+        taken.insert(id.clone());
+        id
+    };
+    steps.iter().enumerate().map(id).collect()
+}
+
+/// The artifacts' names given so far; the file's own are taken from the start.
+struct ArtifactNames(HashSet<String>);
+
+impl ArtifactNames {
+    fn new(steps: &[Step], of_job: &[Artifact]) -> ArtifactNames {
+        let all = of_job.iter().chain(steps.iter().flat_map(|step| &step.artifacts));
+        ArtifactNames(all.filter_map(|artifact| Some(artifact.name.as_ref()?.value.clone())).collect())
+    }
+
+    fn settle(&mut self, artifact: Artifact, base: &str) -> ArtifactPlan {
+        let name = match artifact.name {
+            Some(name) => name.value,
+            None => names::free(base, ARTIFACT_NAME_BYTES_MAX, |name| self.0.contains(name)),
+        };
+        self.0.insert(name.clone());
+        ArtifactPlan { name, paths: artifact.paths, when: artifact.when, optional: artifact.optional }
+    }
+}

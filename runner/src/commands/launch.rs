@@ -1,0 +1,61 @@
+//! What `exec` and `run` share: the runtime, the reporter, and the end of a run as an exit code.
+
+use std::cell::RefCell;
+use std::os::fd::OwnedFd;
+use std::rc::Rc;
+use std::sync::Arc;
+use std::time::Instant;
+
+use super::{Class, CommandError};
+use crate::report::{ReportSettings, Reporter};
+use crate::run::error::RunError;
+use crate::run::execute::{Execution, Finished, execute};
+use crate::sandbox::zygote::Zygote;
+
+/// Runs a plan to its end, showing it.
+///
+/// # Errors
+/// When nothing ran, or when our own part failed on the way.
+pub fn launch(zygote: Zygote, execution: Execution, settings: ReportSettings) -> Result<Finished, CommandError> {
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()
+        .map_err(|error| CommandError::new(Class::Host, error))?;
+    let reporter = Rc::new(RefCell::new(Reporter::new(settings)));
+    let shown = Rc::clone(&reporter);
+    let show = Box::new(move |event: Option<&crate::event::Event>| {
+        let mut reporter = shown.borrow_mut();
+        match event {
+            Some(event) => reporter.event(event, Instant::now()),
+            None => reporter.tick(Instant::now()),
+        }
+    });
+    let finished = runtime.block_on(execute(Arc::new(zygote), execution, show));
+    reporter.borrow_mut().finish();
+    let mut finished = finished.map_err(CommandError::from)?;
+    match finished.error.take() {
+        Some(error) => Err(error.into()),
+        None => Ok(finished),
+    }
+}
+
+impl From<RunError> for CommandError {
+    fn from(error: RunError) -> Self {
+        let class = match &error {
+            _ if error.is_usage() => Class::Usage,
+            RunError::Image(_) => Class::Image,
+            _ => Class::Host,
+        };
+        let hint = error.hint();
+        Self { class, error: Box::new(error), hint }
+    }
+}
+
+/// What steps read that get no input.
+///
+/// # Errors
+/// A machine without /dev/null.
+pub fn no_input() -> Result<OwnedFd, CommandError> {
+    let null = std::fs::File::open("/dev/null");
+    null.map(OwnedFd::from).map_err(|error| CommandError::new(Class::Host, error))
+}

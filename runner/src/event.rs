@@ -1,0 +1,153 @@
+//! What happens during a run, as values: `run` sends them, `report` shows them, `record` writes them.
+//!
+//! Their JSON is a versioned interface: `runner exec --json` and `events.ndjson`.
+
+use serde::{Serialize, Serializer};
+
+use crate::outcome::{Outcome, StepResult};
+
+/// The version of the events' JSON.
+pub const EVENTS_VERSION: u32 = 1;
+
+/// One line of `events.ndjson`.
+#[derive(Debug, Clone, Serialize)]
+pub struct Event {
+    /// [`EVENTS_VERSION`].
+    pub v: u32,
+    /// RFC 3339, UTC, microseconds. For display: durations come from the monotonic clock.
+    pub ts: String,
+    /// The run's id.
+    pub run: String,
+    /// The job's id, where the event belongs to one.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub job: Option<String>,
+    /// The step's id, where the event belongs to one.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub step: Option<String>,
+    /// What happened.
+    #[serde(flatten)]
+    pub what: What,
+}
+
+/// Which of a step's outputs a chunk came from.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Stream {
+    /// Standard output.
+    Stdout,
+    /// Standard error.
+    Stderr,
+}
+
+/// The kinds of events.
+#[derive(Debug, Clone, Serialize)]
+#[serde(tag = "event")]
+pub enum What {
+    /// First of a run.
+    #[serde(rename = "run.start")]
+    RunStart {
+        /// The job file as the user named it; absent for `runner run`.
+        file: Option<String>,
+        /// The plan's name.
+        name: String,
+        /// How many jobs it has.
+        jobs: usize,
+        /// Where the records are.
+        directory: String,
+    },
+    /// A job begins: its image is made ready next.
+    #[serde(rename = "job.start")]
+    JobStart {
+        /// The image as the file names it.
+        image: String,
+        /// How many steps it has.
+        steps: usize,
+    },
+    /// Progress of making the image ready.
+    #[serde(rename = "image.pull")]
+    ImagePull {
+        /// What is pulled.
+        image: String,
+        /// `started`, `progress`, `waiting`, `retrying`, `finished`, `cached`.
+        state: &'static str,
+        /// Compressed bytes so far.
+        bytes: u64,
+        /// Compressed bytes in all, where known.
+        total: Option<u64>,
+        /// Why it waits or tries again.
+        #[serde(skip_serializing_if = "Option::is_none")]
+        note: Option<String>,
+    },
+    /// A step's command gets its go.
+    #[serde(rename = "step.start")]
+    StepStart {
+        /// Its name.
+        name: String,
+        /// Its number, from 1.
+        index: usize,
+        /// How many there are.
+        steps: usize,
+    },
+    /// Output of a step, at most 64 KiB, not split at lines.
+    #[serde(rename = "step.log")]
+    StepLog {
+        /// Where it was written to.
+        stream: Stream,
+        /// Counts the chunks of this step, from 0.
+        seq: u64,
+        /// The bytes; in JSON as text, invalid UTF-8 replaced.
+        #[serde(rename = "text", serialize_with = "lossy")]
+        data: Vec<u8>,
+    },
+    /// A step is over, its log closed.
+    #[serde(rename = "step.end")]
+    StepEnd {
+        /// Everything about its end.
+        #[serde(flatten)]
+        result: Box<StepResult>,
+    },
+    /// An artifact has been collected.
+    #[serde(rename = "artifact")]
+    Artifact {
+        /// Its name.
+        name: String,
+        /// Files in it.
+        files: u64,
+        /// Bytes in it.
+        bytes: u64,
+    },
+    /// A job is over.
+    #[serde(rename = "job.end")]
+    JobEnd {
+        /// How.
+        outcome: Outcome,
+    },
+    /// Last of a run.
+    #[serde(rename = "run.end")]
+    RunEnd {
+        /// How.
+        outcome: Outcome,
+        /// What `runner exec` exits with.
+        exit_code: u8,
+        /// Wall time, in seconds.
+        wall_s: f64,
+        /// Where the records are.
+        directory: String,
+    },
+    /// Something the user should know that stops nothing.
+    #[serde(rename = "warning")]
+    Warning {
+        /// `W411`, where it has a code.
+        #[serde(skip_serializing_if = "Option::is_none")]
+        code: Option<String>,
+        /// What.
+        text: String,
+        /// What to do, one line.
+        #[serde(skip_serializing_if = "Option::is_none")]
+        hint: Option<String>,
+    },
+}
+
+fn lossy<S: Serializer>(data: &[u8], serializer: S) -> Result<S::Ok, S::Error> {
+    serializer.serialize_str(&String::from_utf8_lossy(data))
+}

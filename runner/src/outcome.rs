@@ -1,0 +1,190 @@
+//! How a step ended, in words and numbers. Types only: `run` decides, `report` and `record` tell.
+
+use serde::{Deserialize, Serialize};
+
+/// The name of a step's or a run's end.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Outcome {
+    /// The command ended with an expected exit code.
+    Success,
+    /// The command ended with any other exit code.
+    Failure,
+    /// A signal that nobody here sent ended the command.
+    Signal,
+    /// The step or the job ran longer than its `timeout`.
+    Timeout,
+    /// The kernel killed a process of the step for its memory limit.
+    Oom,
+    /// The step failed and had met its `pids` limit.
+    Pids,
+    /// The user, or a sibling's failure, stopped it.
+    Cancelled,
+    /// It was never started: something before it had failed.
+    Skipped,
+    /// The runner could not do its part: the image, the machine.
+    Error,
+}
+
+impl Outcome {
+    /// Returns the word as it stands in records: `oom`, `timeout`.
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Success => "success",
+            Self::Failure => "failure",
+            Self::Signal => "signal",
+            Self::Timeout => "timeout",
+            Self::Oom => "oom",
+            Self::Pids => "pids",
+            Self::Cancelled => "cancelled",
+            Self::Skipped => "skipped",
+            Self::Error => "error",
+        }
+    }
+
+    /// Whether it stands for a run that did not do what it should.
+    pub const fn is_failure(self) -> bool {
+        match self {
+            Self::Success | Self::Skipped => false,
+            Self::Failure
+            | Self::Signal
+            | Self::Timeout
+            | Self::Oom
+            | Self::Pids
+            | Self::Cancelled
+            | Self::Error => true,
+        }
+    }
+
+    /// Returns the exit code of a run that ends like this (docs/exit-codes.md). A cancelled run's
+    /// code depends on the signal and is settled by the caller: 130 for INT stands here.
+    pub const fn run_exit_code(self) -> u8 {
+        match self {
+            Self::Success | Self::Skipped => 0,
+            Self::Failure | Self::Signal => 1,
+            Self::Error => 3,
+            Self::Timeout => 4,
+            Self::Oom | Self::Pids => 5,
+            Self::Cancelled => 130,
+        }
+    }
+}
+
+/// What a step used. Read from its cgroup, or from `waitid`'s rusage where there is none.
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+pub struct Usage {
+    /// CPU time of all processes, user and system, in seconds.
+    pub cpu_s: f64,
+    /// From go to the report of its end, in seconds.
+    pub wall_s: f64,
+    /// Highest memory charged at once, in bytes.
+    pub mem_peak: Option<u64>,
+    /// Bytes read from block devices.
+    pub io_r: Option<u64>,
+    /// Bytes written to block devices.
+    pub io_w: Option<u64>,
+    /// Most processes and threads alive at once.
+    pub pids_peak: Option<u64>,
+    /// Time that the CPU limit held the step back, in seconds.
+    pub throttled_s: Option<f64>,
+}
+
+/// The process that the kernel killed for memory.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Victim {
+    /// Its `comm`: at most 15 bytes, control characters replaced.
+    pub name: String,
+    /// Its pid as the host sees it.
+    pub pid: Option<u32>,
+    /// Its resident memory when it was last seen, in bytes.
+    pub rss_bytes: Option<u64>,
+}
+
+/// The facts of an `oom` outcome.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Oom {
+    /// The limit that was met, in bytes.
+    pub limit_bytes: u64,
+    /// Processes killed.
+    pub kills: u64,
+    /// Who was killed first, where it could be seen.
+    pub victim: Option<Victim>,
+}
+
+/// A process that was alive when its step's main process had ended.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Leftover {
+    /// Its pid inside the step.
+    pub pid: u32,
+    /// Its `comm`, control characters replaced.
+    pub name: String,
+}
+
+/// Where a step's output went.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct LogSummary {
+    /// Path of the log, relative to the run directory.
+    pub path: String,
+    /// Bytes in the file.
+    pub bytes: u64,
+    /// Lines in the file; a last line without a newline counts.
+    pub lines: u64,
+    /// Bytes that came after `limits.log` was reached and were dropped.
+    pub dropped_bytes: u64,
+    /// Lines that ended in dropped bytes; a last line without a newline counts.
+    #[serde(default)]
+    pub dropped_lines: u64,
+}
+
+/// The caps that a step ran under, as they were applied.
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+pub struct Caps {
+    /// CPU seconds per wall second.
+    pub cpus: Option<f64>,
+    /// Memory, in bytes.
+    pub memory_bytes: Option<u64>,
+    /// Processes and threads alive at once.
+    pub pids: Option<u64>,
+}
+
+/// One step of `run.json`, and all of `result.json`.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct StepResult {
+    /// The step's id in the job file.
+    pub id: String,
+    /// Its name.
+    pub name: String,
+    /// Its number, from 1.
+    pub index: usize,
+    /// How it ended.
+    pub outcome: Outcome,
+    /// How it counts: `continue-on-error` makes `success` of a failure.
+    pub conclusion: Outcome,
+    /// The main process's exit code, or 128 + signal; absent when it never ran.
+    pub exit_code: Option<u8>,
+    /// The signal that ended the main process.
+    pub signal: Option<i32>,
+    /// Why the runner or the kernel killed it: `timeout`, `oom`, `cancel`.
+    pub killed_by: Option<String>,
+    /// How often it was started.
+    pub attempts: u32,
+    /// RFC 3339, UTC, microseconds.
+    pub started: String,
+    /// RFC 3339, UTC, microseconds.
+    pub ended: String,
+    /// What it used.
+    pub usage: Usage,
+    /// What it was allowed to use.
+    #[serde(default)]
+    pub limits: Caps,
+    /// The facts when the outcome is `oom`.
+    pub oom: Option<Oom>,
+    /// Processes that outlived the main process and were killed.
+    pub leftovers: Vec<Leftover>,
+    /// Where its output is.
+    pub log: LogSummary,
+    /// One sentence with the numbers, when it did not succeed: "memory limit 64.0M met; killed `hog`".
+    pub cause: Option<String>,
+    /// What the user can do about it, one line.
+    pub remedy: Option<String>,
+}

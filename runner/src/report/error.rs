@@ -1,0 +1,65 @@
+//! The last words of a command that could not do its part: what, why, and what to do.
+
+use std::error::Error;
+
+use super::escape::{self, Colors};
+use super::format::Paint;
+use super::sink::Sink;
+use crate::commands::{Class, CommandError};
+
+/// Prints `error: ...` and, where there is a remedy, `hint: ...`.
+pub fn error(sink: &mut Sink, error: &CommandError, color: bool) {
+    let paint = Paint { color };
+    if let Some(diagnostics) = &error.diagnostics {
+        sink.write(diagnostics.render(color).as_bytes());
+        sink.flush();
+        return;
+    }
+    let mut text = format!("{} {}\n", paint.bad("error:"), in_lines(&chain(&*error.error)));
+    let hint = match error.class {
+        Class::Internal => Some(format!(
+            "this is a bug in runner {}; please report it with the line above",
+            env!("CARGO_PKG_VERSION")
+        )),
+        Class::Usage | Class::Image | Class::Host | Class::Mismatch => error.hint.clone(),
+    };
+    if let Some(hint) = hint {
+        text.push_str(&format!("\n{} {}\n", paint.strong("hint:"), in_lines(&hint)));
+    }
+    sink.write(text.as_bytes());
+    sink.flush();
+}
+
+/// Prints help that was asked for, or what is wrong with the command line: to standard error.
+pub fn stop(text: &str, asked_for: bool) {
+    let mut sink = if asked_for { Sink::stdout() } else { Sink::stderr() };
+    sink.write(text.as_bytes());
+    sink.flush();
+}
+
+/// Prints a warning of a command that is not a run.
+pub fn warning(sink: &mut Sink, text: &str, color: bool) {
+    let paint = Paint { color };
+    sink.line(&format!("{} {}", paint.notice("warning:"), in_lines(text)));
+}
+
+/// Joins an error and its sources by colons, leaving out what has been said already.
+pub fn chain(error: &(dyn Error + 'static)) -> String {
+    let mut text = error.to_string();
+    let mut source = error.source();
+    while let Some(cause) = source {
+        let words = cause.to_string();
+        if !text.contains(&words) {
+            text.push_str(": ");
+            text.push_str(&words);
+        }
+        source = cause.source();
+    }
+    text
+}
+
+/// Makes the text safe for a terminal: it may quote a file's name. Lines after the first are indented.
+fn in_lines(text: &str) -> String {
+    let lines: Vec<String> = text.lines().map(|line| escape::line(line.as_bytes(), Colors::Strip)).collect();
+    lines.join("\n  ")
+}

@@ -1,0 +1,34 @@
+//! The only room that prints. It hears events and calls nobody; nothing here decides.
+//!
+//! - [`Reporter`] shows a run while it happens: plain lines, a live terminal, JSON lines, or passed through.
+//! - [`error`] words the end of a command that could not do its part.
+//! - [`show`], [`logs`] and [`artifacts`] print what is on record, [`check`] what is wrong with job files.
+
+pub mod artifacts;
+pub mod check;
+pub mod doctor;
+pub mod error;
+pub mod escape;
+pub mod format;
+pub mod image;
+mod lines;
+pub mod logs;
+mod passthrough;
+mod plain;
+mod pull;
+mod reporter;
+pub mod show;
+mod sink;
+mod terminal;
+
+pub use reporter::{Output, ReportSettings, Reporter};
+pub use sink::{Sink, Terminals};
+pub use terminal::Screen;
+
+/// Prints why there is nothing to do: help, or a wrong command line. Returns the exit code given.
+pub fn stop(text: &str, asked_for: bool, exit_code: u8) -> u8 {
+    let mut sink = if asked_for { Sink::stdout() } else { Sink::stderr() };
+    sink.write(text.as_bytes());
+    sink.flush();
+    exit_code
+}

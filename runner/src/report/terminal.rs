@@ -1,0 +1,226 @@
+//! The live terminal: finished steps are lines, running ones a block of their last output.
+
+mod screen;
+
+use std::collections::BTreeMap;
+use std::path::PathBuf;
+use std::time::{Duration, Instant};
+
+use indicatif::{MultiProgress, ProgressBar, ProgressDrawTarget, ProgressStyle, TermLike};
+
+use super::escape::{self, Colors};
+use super::format::{self, Paint};
+use super::lines::{TAIL_LINES_MAX, Tail};
+use super::plain::{end_lines, run_end, show_name, warning_lines};
+use super::pull::Pulls;
+use crate::event::{Event, What};
+use crate::outcome::{Outcome, StepResult};
+pub use screen::Screen;
+
+/// Lines of a running step. Output that fits stays on the screen when the step ends.
+const LIVE_LINES_MAX: usize = 8;
+/// Redraws are this far apart: a flood of output costs no more than a trickle.
+const REDRAW_EVERY: Duration = Duration::from_millis(100);
+/// Stands before output of a step, so that it cannot pass for a line of ours.
+const BAR: &str = "│ ";
+/// Rows that are left to what stands above the live block.
+const ROWS_ABOVE: u16 = 4;
+
+/// A step that runs.
+#[derive(Debug)]
+struct Live {
+    label: String,
+    name: String,
+    place: String,
+    started: Instant,
+    tail: Tail,
+    bar: ProgressBar,
+}
+
+/// Shows a run on a terminal.
+#[derive(Debug)]
+pub(super) struct Terminal {
+    multi: MultiProgress,
+    screen: Screen,
+    paint: Paint,
+    colors: Colors,
+    directory: PathBuf,
+    jobs: usize,
+    live: BTreeMap<(String, String), Live>,
+    pulls: Pulls,
+    drawn: Option<Instant>,
+}
+
+impl Terminal {
+    pub(super) fn new(screen: Screen, color: bool) -> Self {
+        let multi = MultiProgress::with_draw_target(ProgressDrawTarget::term_like(Box::new(screen.clone())));
+        Self {
+            multi,
+            screen,
+            paint: Paint { color },
+            colors: if color { Colors::Keep } else { Colors::Strip },
+            directory: PathBuf::new(),
+            jobs: 1,
+            live: BTreeMap::new(),
+            pulls: Pulls::default(),
+            drawn: None,
+        }
+    }
+
+    pub(super) fn is_broken(&self) -> bool {
+        self.screen.is_broken()
+    }
+
+    pub(super) fn finish(&mut self) {
+        self.pulls.clear(&self.multi);
+        for (_, live) in std::mem::take(&mut self.live) {
+            self.remove(&live.bar);
+        }
+    }
+
+    fn remove(&self, bar: &ProgressBar) {
+        bar.finish_and_clear();
+        self.multi.remove(bar);
+    }
+
+    fn print(&self, text: &str) {
+        // A failure to draw is noticed by the screen, which keeps it.
+        let _ = self.multi.println(text);
+    }
+
+    pub(super) fn tick(&mut self, now: Instant) {
+        if self.drawn.is_some_and(|drawn| now.saturating_duration_since(drawn) < REDRAW_EVERY) {
+            return;
+        }
+        self.drawn = Some(now);
+        for live in self.live.values() {
+            live.bar.set_message(self.block(live, now));
+        }
+    }
+
+    /// Returns the block of a running step: a head and its last lines, cut to the screen.
+    fn block(&self, live: &Live, now: Instant) -> String {
+        let columns = usize::from(self.screen.width()).saturating_sub(1);
+        let room = usize::from(self.screen.height().saturating_sub(ROWS_ABOVE)).clamp(1, LIVE_LINES_MAX);
+        let elapsed = format::elapsed(now.saturating_duration_since(live.started));
+        let head = format!("▸ {} {elapsed} {}  {}", live.label, live.place, live.name);
+        let mut block = self.paint.strong(&escape::fit(head.trim_end(), columns));
+        for line in live.tail.last(room) {
+            let text = escape::line(line, Colors::Strip);
+            block.push_str("\n  ");
+            block.push_str(&self.paint.dim(&escape::fit(&format!("{BAR}{text}"), columns.saturating_sub(2))));
+        }
+        block
+    }
+
+    pub(super) fn event(&mut self, event: &Event, now: Instant) {
+        match &event.what {
+            What::RunStart { name, jobs, directory, .. } => {
+                self.directory = PathBuf::from(directory);
+                self.jobs = *jobs;
+                self.print(&self.paint.dim(&format!("run {} · {}", event.run, show_name(name))));
+            }
+            What::ImagePull { image, state, bytes, total, note } => {
+                let columns = self.screen.width();
+                let progress = (*bytes, *total);
+                let line = self.pulls.event(&self.multi, columns, image, state, progress, note.as_deref());
+                if let Some(line) = line {
+                    self.print(&format!("{} {line}", self.paint.good("✓")));
+                }
+            }
+            What::StepStart { name, index, steps } => self.start(event, name, *index, *steps, now),
+            What::StepLog { stream, data, .. } => {
+                if let Some(live) = self.live.get_mut(&key(event)) {
+                    live.tail.push(*stream, data);
+                }
+                self.tick(now);
+            }
+            What::StepEnd { result } => self.end(event, result),
+            What::Artifact { name, files, bytes } => {
+                let files = format::count(*files, "file");
+                self.print(&format!("  artifact {name}: {files}, {}", format::size(*bytes)));
+            }
+            What::JobStart { .. } | What::JobEnd { .. } => {}
+            What::RunEnd { outcome, exit_code, wall_s, directory } => {
+                self.finish();
+                let line = run_end(&event.run, *outcome, *exit_code, *wall_s, self.paint);
+                self.print(&format!("{} {line}", self.paint.mark(*outcome)));
+                if outcome.is_failure() {
+                    self.print(&format!("  records: {directory}"));
+                }
+            }
+            What::Warning { code, text, hint } => {
+                let lines = warning_lines(code.as_deref(), text, hint.as_deref(), self.paint);
+                self.print(&lines.join("\n"));
+            }
+        }
+    }
+
+    fn label(&self, event: &Event) -> String {
+        let step = event.step.as_deref().unwrap_or_default();
+        match &event.job {
+            Some(job) if self.jobs > 1 => format!("{job}/{step}"),
+            _ => step.to_owned(),
+        }
+    }
+
+    fn start(&mut self, event: &Event, name: &str, index: usize, steps: usize, now: Instant) {
+        let label = self.label(event);
+        let bar = self.multi.add(ProgressBar::no_length());
+        bar.set_style(ProgressStyle::with_template("{msg}").unwrap_or_else(|_| ProgressStyle::default_spinner()));
+        let live = Live {
+            name: if name == label { String::new() } else { show_name(name) },
+            label,
+            place: format!("({index}/{steps})"),
+            started: now,
+            tail: Tail::default(),
+            bar,
+        };
+        live.bar.set_message(self.block(&live, now));
+        self.live.insert(key(event), live);
+    }
+
+    fn end(&mut self, event: &Event, result: &StepResult) {
+        let live = self.live.remove(&key(event));
+        let label = live.as_ref().map_or_else(|| self.label(event), |live| live.label.clone());
+        let mark = self.paint.mark(result.outcome);
+        let mut text = match result.outcome {
+            Outcome::Skipped => format!("{mark} {label} {}", self.paint.dim("skipped")),
+            Outcome::Success => format!("{mark} {label} {}", format::usage(result)),
+            _ => format!("{mark} {label} {} {}", self.paint.bad(&format::outcome(result)), format::usage(result)),
+        };
+        if let Some(mut live) = live {
+            live.tail.finish();
+            self.remove(&live.bar);
+            self.push_output(&mut text, &live.tail, result);
+        }
+        for line in end_lines(result, &self.directory) {
+            text.push('\n');
+            text.push_str(&line);
+        }
+        self.print(&text);
+    }
+
+    /// Adds the output that stays: of a failure its last lines, otherwise all of it when it is short.
+    fn push_output(&self, text: &mut String, tail: &Tail, result: &StepResult) {
+        let shown = if result.outcome.is_failure() { TAIL_LINES_MAX } else { LIVE_LINES_MAX };
+        let hidden = tail.seen().saturating_sub(shown as u64);
+        if hidden > 0 && !result.outcome.is_failure() {
+            return;
+        }
+        if hidden > 0 {
+            let note = format!("  {BAR}... {} before", format::count(hidden, "line"));
+            text.push('\n');
+            text.push_str(&self.paint.dim(&note));
+        }
+        for line in tail.last(shown) {
+            text.push_str("\n  ");
+            text.push_str(&self.paint.dim(BAR));
+            text.push_str(&escape::line(line, self.colors));
+        }
+    }
+}
+
+fn key(event: &Event) -> (String, String) {
+    (event.job.clone().unwrap_or_default(), event.step.clone().unwrap_or_default())
+}

@@ -1,0 +1,152 @@
+//! Where the steps' ids come from on this machine: a private range, the user's subids, or one id.
+
+use std::fs::{self, File};
+use std::io;
+use std::path::Path;
+use std::process::Command;
+
+use nix::unistd::{Gid, Group, Uid, User};
+use rustix::fs::{FlockOperation, flock};
+use thiserror::Error;
+
+use crate::sandbox::ids::{Identity, RANGE};
+use crate::sandbox::zygote::{Request, Zygote};
+
+/// First id of the private ranges: above those of ordinary users, systemd's containers (up to 0x6FFF_FFFF) and below
+/// systemd's foreign range (from 0x7FFE_0000), see systemd's UIDS-GIDS.
+const BASE_FIRST: u32 = 0x7000_0000;
+/// How many ranges there are: as many jobs can run at once on a machine.
+const RANGES: u32 = 0x0FFE;
+
+/// The ids could not be had.
+#[derive(Debug, Error)]
+pub enum IdentityError {
+    /// The directory of leases cannot be used.
+    #[error("cannot lease a range of ids in {path}")]
+    Lease {
+        /// Which file or directory.
+        path: String,
+        /// Why.
+        source: io::Error,
+    },
+    /// All ranges are in use.
+    #[error("cannot lease a range of ids: all {RANGES} are in use")]
+    Exhausted,
+    /// User namespaces are off, or at their limit.
+    #[error("cannot create the user namespace: {0}")]
+    Namespace(#[source] rustix::io::Errno),
+    /// The maps were refused.
+    #[error("cannot write the id maps of the user namespace: {0}")]
+    Maps(String),
+}
+
+impl IdentityError {
+    /// What the user can do about it.
+    pub fn hint(&self) -> &'static str {
+        match self {
+            Self::Lease { .. } => "set RUNNER_HOME to a directory that you may write to",
+            Self::Exhausted => "wait for other runs to end",
+            Self::Namespace(_) => {
+                "unprivileged user namespaces are off or at their limit; `runner doctor` shows the setting"
+            }
+            Self::Maps(_) => {
+                "`runner doctor` shows whether newuidmap and the ranges in /etc/subuid and /etc/subgid fit"
+            }
+        }
+    }
+}
+
+/// The ids of one run. As root it holds a lease on its range.
+#[derive(Debug)]
+pub struct Lease {
+    /// What the sandbox needs to know.
+    pub identity: Identity,
+    _lock: Option<File>,
+}
+
+/// Settles the ids, and as an ordinary user moves the zygote into its user namespace.
+///
+/// # Errors
+/// When no range is free, or when the machine grants no user namespace.
+pub fn establish(zygote: &Zygote, home: &Path) -> Result<Lease, IdentityError> {
+    if Uid::effective().is_root() {
+        return lease_range(&home.join("ids"));
+    }
+    let ranges = subid_range("/etc/subuid").zip(subid_range("/etc/subgid"));
+    zygote.ask(&Request::EnterUserNamespace, &[]).map_err(IdentityError::Namespace)?;
+    if let Some((users, groups)) = ranges
+        && map_subids(zygote.pid(), users, groups).is_ok()
+    {
+        return Ok(Lease { identity: Identity::Subids, _lock: None });
+    }
+    map_single(zygote.pid()).map_err(|error| IdentityError::Maps(error.to_string()))?;
+    Ok(Lease { identity: Identity::Single, _lock: None })
+}
+
+/// Takes the first range whose lock file nobody holds. The files stay: unlinking one would let two hold "it".
+fn lease_range(directory: &Path) -> Result<Lease, IdentityError> {
+    let failed = |source: io::Error| IdentityError::Lease { path: directory.display().to_string(), source };
+    fs::create_dir_all(directory).map_err(failed)?;
+    for number in 0..RANGES {
+        let file = File::options()
+            .create(true)
+            .truncate(false)
+            .write(true)
+            .open(directory.join(number.to_string()))
+            .map_err(failed)?;
+        if flock(&file, FlockOperation::NonBlockingLockExclusive).is_ok() {
+            let base = BASE_FIRST + number * RANGE;
+            return Ok(Lease { identity: Identity::Root { base }, _lock: Some(file) });
+        }
+    }
+    Err(IdentityError::Exhausted)
+}
+
+/// The first range of at least [`RANGE`] ids that subuid(5) grants the caller, by name or by number.
+fn subid_range(file: &str) -> Option<u32> {
+    let uid = Uid::current();
+    let name = User::from_uid(uid).ok().flatten().map(|user| user.name);
+    let text = fs::read_to_string(file).ok()?;
+    text.lines().find_map(|line| {
+        let mut fields = line.split(':');
+        let (who, first, count) = (fields.next()?, fields.next()?, fields.next()?);
+        let mine = name.as_deref() == Some(who) || who == uid.to_string();
+        (mine && count.trim().parse::<u32>().ok()? >= RANGE).then(|| first.parse().ok()).flatten()
+    })
+}
+
+/// `0 CALLER 1`, `1 SUBID 65536`, by the set-uid helpers of shadow.
+fn map_subids(pid: i32, users: u32, groups: u32) -> io::Result<()> {
+    let (uid, gid) = (Uid::current(), Gid::current());
+    for (tool, own, first) in [("newuidmap", uid.as_raw(), users), ("newgidmap", gid.as_raw(), groups)] {
+        let arguments = [
+            pid.to_string(),
+            "0".into(),
+            own.to_string(),
+            "1".into(),
+            "1".into(),
+            first.to_string(),
+            RANGE.to_string(),
+        ];
+        let output = Command::new(tool).args(arguments).output()?;
+        if !output.status.success() {
+            return Err(io::Error::other(String::from_utf8_lossy(&output.stderr).into_owned()));
+        }
+    }
+    Ok(())
+}
+
+/// `0 CALLER 1`, which needs no helper; `setgroups` must be given up first (user_namespaces(7)).
+fn map_single(pid: i32) -> io::Result<()> {
+    fs::write(format!("/proc/{pid}/setgroups"), "deny")?;
+    fs::write(format!("/proc/{pid}/uid_map"), format!("0 {} 1\n", Uid::current()))?;
+    fs::write(format!("/proc/{pid}/gid_map"), format!("0 {} 1\n", Gid::current()))
+}
+
+/// The caller's name and group name, for `user: me` and the generated passwd.
+pub fn caller() -> (String, u32, u32, String) {
+    let (uid, gid) = (Uid::current(), Gid::current());
+    let name = User::from_uid(uid).ok().flatten().map_or_else(|| format!("u{uid}"), |user| user.name);
+    let group = Group::from_gid(gid).ok().flatten().map_or_else(|| format!("g{gid}"), |group| group.name);
+    (name, uid.as_raw(), gid.as_raw(), group)
+}

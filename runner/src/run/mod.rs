@@ -1,0 +1,20 @@
+//! Running a plan: the run directory, logs, artifacts, jobs and steps. Nothing here prints.
+
+pub mod artifacts;
+pub mod command;
+pub mod errands;
+pub mod error;
+pub mod execute;
+pub mod feed;
+pub mod identity;
+pub mod image;
+pub mod job;
+pub mod layer;
+pub mod logs;
+pub mod record;
+pub mod room;
+pub mod step;
+pub mod traces;
+pub mod users;
+pub mod verdict;
+pub mod workspace;

@@ -1,0 +1,137 @@
+//! `jobs/<job>/steps/NN-<id>/`: what one step was given and what came of it.
+
+use std::collections::BTreeMap;
+use std::fs;
+use std::io;
+use std::path::{Path, PathBuf};
+use std::time::Instant;
+
+use serde::Serialize;
+
+use super::write::{Durability, write_file_atomic};
+use super::{RecordError, make_directory, read_json};
+use crate::outcome::StepResult;
+use crate::run::logs::LogWriter;
+
+/// The directory of one step.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct StepDirectory {
+    /// The job's id.
+    pub job: String,
+    /// The step's number, from 1.
+    pub index: usize,
+    /// The step's id.
+    pub id: String,
+    /// Relative to the run directory.
+    pub relative: PathBuf,
+    /// The same below the run directory's own path.
+    pub path: PathBuf,
+}
+
+impl StepDirectory {
+    pub(super) fn create(run: &Path, job: &str, index: usize, id: &str) -> Result<Self, RecordError> {
+        let relative = steps_path(job).join(format!("{index:02}-{id}"));
+        let path = run.join(&relative);
+        make_directory(&path)?;
+        Ok(Self { job: job.to_owned(), index, id: id.to_owned(), relative, path })
+    }
+
+    /// Keeps the script exactly as the shell gets it.
+    pub fn write_script(&self, text: &[u8]) -> Result<(), RecordError> {
+        write_file_atomic(&self.path.join("script"), text, Durability::Cheap)
+    }
+
+    /// Keeps the environment that the command gets.
+    pub fn write_environment(&self, variables: &BTreeMap<String, String>) -> Result<(), RecordError> {
+        self.write_json("env.json", variables)
+    }
+
+    /// Keeps how it ended.
+    pub fn write_result(&self, result: &StepResult) -> Result<(), RecordError> {
+        self.write_json("result.json", result)
+    }
+
+    fn write_json(&self, name: &str, value: &impl Serialize) -> Result<(), RecordError> {
+        let path = self.path.join(name);
+        let mut bytes = serde_json::to_vec_pretty(value)
+            .map_err(|source| RecordError::io("write", &path, io::Error::other(source)))?;
+        bytes.push(b'\n');
+        write_file_atomic(&path, &bytes, Durability::Cheap)
+    }
+
+    /// Reads how it ended; `None` when it has not, or when the run was killed before it did.
+    pub fn read_result(&self) -> Result<Option<StepResult>, RecordError> {
+        match read_json(&self.path.join("result.json")) {
+            Ok(result) => Ok(Some(result)),
+            Err(RecordError::Io { source, .. }) if source.kind() == io::ErrorKind::NotFound => Ok(None),
+            Err(error) => Err(error),
+        }
+    }
+
+    /// Opens `log` and `log.idx`; at most `log_bytes_max` bytes are kept, times count from `started`.
+    pub fn log_writer(&self, log_bytes_max: u64, started: Instant) -> Result<LogWriter, RecordError> {
+        LogWriter::create(&self.path, &self.relative.join("log"), log_bytes_max, started)
+    }
+
+    /// Returns the path of the log.
+    pub fn log_path(&self) -> PathBuf {
+        self.path.join("log")
+    }
+}
+
+fn steps_path(job: &str) -> PathBuf {
+    Path::new("jobs").join(job).join("steps")
+}
+
+/// Reads the results of a job's steps that are over, in order.
+pub(super) fn read_results(run: &Path, job: &str) -> Result<Vec<StepResult>, RecordError> {
+    let mut results = Vec::new();
+    for step in of_job(run, job)? {
+        results.extend(step.read_result()?);
+    }
+    Ok(results)
+}
+
+/// Lists the steps of all jobs, the jobs by name.
+pub(super) fn all(run: &Path) -> Result<Vec<StepDirectory>, RecordError> {
+    let mut steps = Vec::new();
+    for job in names(&run.join("jobs"))? {
+        steps.extend(of_job(run, &job)?);
+    }
+    Ok(steps)
+}
+
+fn of_job(run: &Path, job: &str) -> Result<Vec<StepDirectory>, RecordError> {
+    let parent = steps_path(job);
+    let mut steps: Vec<StepDirectory> = names(&run.join(&parent))?
+        .into_iter()
+        .filter_map(|name| {
+            let (number, id) = name.split_once('-')?;
+            let relative = parent.join(&name);
+            Some(StepDirectory {
+                job: job.to_owned(),
+                index: number.parse().ok()?,
+                id: id.to_owned(),
+                path: run.join(&relative),
+                relative,
+            })
+        })
+        .collect();
+    steps.sort_unstable_by_key(|step| step.index);
+    Ok(steps)
+}
+
+fn names(directory: &Path) -> Result<Vec<String>, RecordError> {
+    let entries = match fs::read_dir(directory) {
+        Ok(entries) => entries,
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Vec::new()),
+        Err(source) => return Err(RecordError::io("read", directory, source)),
+    };
+    let mut names = Vec::new();
+    for entry in entries {
+        let entry = entry.map_err(|source| RecordError::io("read", directory, source))?;
+        names.extend(entry.file_name().into_string().ok());
+    }
+    names.sort_unstable();
+    Ok(names)
+}

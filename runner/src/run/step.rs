@@ -1,0 +1,332 @@
+//! One step: go, output, deadlines, end. What its end is called is `verdict`'s.
+
+use std::io;
+use std::os::fd::{AsFd, OwnedFd};
+use std::time::{Duration, Instant};
+
+use rustix::fs::{OFlags, fcntl_getfl, fcntl_setfl};
+use rustix::pipe::{PipeFlags, fcntl_setpipe_size, pipe_with};
+use tokio::io::unix::AsyncFd;
+use tokio::sync::watch;
+use tokio::time::{Instant as TokioInstant, sleep_until};
+
+use super::feed::Feed;
+use super::logs::LogWriter;
+use super::record::RecordError;
+use super::verdict::Stopped;
+use crate::cgroup::{Cgroup, KmsgCursor, OomWatch};
+use crate::event::{Stream, What};
+use crate::outcome::{Leftover, Victim};
+use crate::sandbox::spawn::{Sandbox, SandboxError};
+use crate::sandbox::spec::Go;
+use crate::sandbox::wire::{Left, Order, Word};
+use crate::sys::process::{Rusage, Status};
+use crate::sys::watch::readable;
+
+/// Bytes read from a pipe at once; the most in one `step.log` event.
+const CHUNK_BYTES: usize = 64 << 10;
+/// Room in the pipe, so that a chatty step need not wait for us at every 64 KiB.
+const PIPE_BYTES: usize = 256 << 10;
+/// How long init has to report after it was told to kill everything.
+const KILL_PATIENCE: Duration = Duration::from_secs(1);
+/// How long the pipes have to run dry when every process of the step is gone.
+const DRAIN_PATIENCE: Duration = Duration::from_secs(2);
+/// The show's clock.
+const TICK: Duration = Duration::from_secs(1);
+
+/// How far the user has gone in stopping the run.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Cancel {
+    /// Not at all.
+    No,
+    /// Once: SIGTERM, then the grace.
+    Gently,
+    /// Twice: SIGKILL now.
+    Now,
+}
+
+/// What a step's run needs besides its sandbox.
+pub struct Running<'r> {
+    /// For events.
+    pub job: &'r str,
+    /// For events.
+    pub step: &'r str,
+    /// Where output goes.
+    pub log: LogWriter,
+    /// Where events go.
+    pub feed: &'r mut Feed,
+    /// When and why to stop it.
+    pub deadline: Option<(Instant, Stopped)>,
+    /// From SIGTERM to SIGKILL.
+    pub grace: Duration,
+    /// The user's wish.
+    pub cancel: watch::Receiver<Cancel>,
+    /// Its cgroup, where there is one.
+    pub cgroup: Option<&'r Cgroup>,
+    /// For naming the victim of an OOM kill.
+    pub kmsg: Option<&'r mut KmsgCursor>,
+}
+
+/// What is known when it is over.
+#[derive(Debug)]
+pub struct Ended {
+    /// The main process's status; `None`: init was killed before it could tell.
+    pub status: Option<Status>,
+    /// What init's children used.
+    pub usage: Rusage,
+    /// Why we stopped it.
+    pub stopped: Option<Stopped>,
+    /// SIGTERM was not enough.
+    pub ignored_term: bool,
+    /// Who outlived it.
+    pub leftovers: Vec<Leftover>,
+    /// Whom the kernel killed for memory, if that was seen.
+    pub victim: Option<Victim>,
+    /// From go to report.
+    pub wall: Duration,
+    /// The closed log, or why it could not be kept.
+    pub log: Result<crate::outcome::LogSummary, RecordError>,
+}
+
+/// Where the ending stands.
+#[derive(Debug, Clone, Copy)]
+enum Phase {
+    Runs,
+    Terminating(Instant),
+    Killing(Instant),
+    Over(Instant),
+}
+
+/// The two ends of a step's output pipe.
+fn output_pipe() -> io::Result<(AsyncFd<OwnedFd>, OwnedFd)> {
+    let (ours, theirs) = pipe_with(PipeFlags::CLOEXEC)?;
+    // An ordinary user may be over the system's pipe quota; the default size works as well.
+    let _default = fcntl_setpipe_size(&ours, PIPE_BYTES);
+    fcntl_setfl(&ours, fcntl_getfl(&ours)? | OFlags::NONBLOCK)?;
+    Ok((readable(ours)?, theirs))
+}
+
+/// Gives the go and stays until nothing of the step lives and its output is read. `stdin`: what the command reads.
+///
+/// # Errors
+/// [`SandboxError::Exec`] when the command cannot be executed, and what else keeps it from starting.
+pub async fn run(
+    sandbox: &mut Sandbox,
+    go: &Go,
+    stdin: &OwnedFd,
+    mut running: Running<'_>,
+) -> Result<Ended, SandboxError> {
+    let (stdout, their_stdout) = output_pipe()?;
+    let (stderr, their_stderr) = output_pipe()?;
+    let mut oom = running.cgroup.and_then(|cgroup| cgroup.watch_oom().ok());
+    let oom_fd = oom.as_ref().and_then(|watch| watch.as_fd().try_clone_to_owned().ok());
+    let oom_fd = oom_fd.map(readable).transpose()?;
+    let started = Instant::now();
+    sandbox.go(go, [stdin.as_fd(), their_stdout.as_fd(), their_stderr.as_fd()]).await?;
+    drop((their_stdout, their_stderr));
+
+    let mut output = Output { stdout: Some(stdout), stderr: Some(stderr), seq: 0, failure: None };
+    let mut ended = Ended {
+        status: None,
+        usage: Rusage::default(),
+        stopped: None,
+        ignored_term: false,
+        leftovers: Vec::new(),
+        victim: None,
+        wall: Duration::ZERO,
+        log: Ok(crate::outcome::LogSummary::default()),
+    };
+    let mut phase = Phase::Runs;
+    let mut tick = TokioInstant::now() + TICK;
+    let mut buffers = (vec![0; CHUNK_BYTES], vec![0; CHUNK_BYTES]);
+    loop {
+        if matches!(phase, Phase::Over(_)) && output.is_dry() {
+            break;
+        }
+        let over = matches!(phase, Phase::Over(_));
+        let alarm = alarm(phase, &running);
+        tokio::select! {
+            length = next(output.stdout.as_ref(), &mut buffers.0) => {
+                output.took(Stream::Stdout, buffers.0.get(..length).unwrap_or_default(), &mut running);
+            }
+            length = next(output.stderr.as_ref(), &mut buffers.1) => {
+                output.took(Stream::Stderr, buffers.1.get(..length).unwrap_or_default(), &mut running);
+            }
+            word = sandbox.word(), if !over => {
+                match word {
+                    Some(Word::Report { status, usage, left_count, left }) => {
+                        ended.status = Some(status);
+                        ended.usage = usage;
+                        ended.leftovers = leftovers(left_count, &left);
+                    }
+                    // Killed from outside, or by an OOM kill of the whole cgroup.
+                    Some(Word::Ready | Word::Failed { .. }) | None => {
+                        let _init = sandbox.gone().await;
+                    }
+                }
+                ended.wall = started.elapsed();
+                phase = Phase::Over(Instant::now());
+            }
+            () = wait(alarm) => phase = ring(phase, sandbox, &running, &mut ended, &mut output),
+            changed = running.cancel.changed(), if !over => {
+                let wish = *running.cancel.borrow();
+                phase = if changed.is_ok() { wished(wish, phase, sandbox, &mut ended) } else { phase };
+            }
+            () = oom_event(oom_fd.as_ref()) => saw_oom(&mut running, oom.as_mut(), &mut ended),
+            () = sleep_until(tick) => {
+                running.feed.tick();
+                tick += TICK;
+            }
+        }
+        if output.failure.is_some() && matches!(phase, Phase::Runs) {
+            // What it says can no longer be kept: going on would lie about it.
+            sandbox.order(Order::Kill);
+            phase = Phase::Killing(Instant::now());
+        }
+    }
+    let closed = running.log.finish();
+    ended.log = match output.failure {
+        Some(error) => Err(error),
+        None => closed,
+    };
+    Ok(ended)
+}
+
+/// The step's output, as far as it is still open.
+struct Output {
+    stdout: Option<AsyncFd<OwnedFd>>,
+    stderr: Option<AsyncFd<OwnedFd>>,
+    seq: u64,
+    failure: Option<RecordError>,
+}
+
+impl Output {
+    fn is_dry(&self) -> bool {
+        self.stdout.is_none() && self.stderr.is_none()
+    }
+
+    /// Keeps and shows a chunk. An empty one is the pipe's end.
+    fn took(&mut self, stream: Stream, data: &[u8], running: &mut Running<'_>) {
+        if data.is_empty() {
+            match stream {
+                Stream::Stdout => self.stdout = None,
+                Stream::Stderr => self.stderr = None,
+            }
+            return;
+        }
+        if let Err(error) = running.log.append(stream, data, Instant::now()) {
+            self.failure.get_or_insert(error);
+        }
+        let what = What::StepLog { stream, seq: self.seq, data: data.to_vec() };
+        self.seq += 1;
+        running.feed.send(Some(running.job), Some(running.step), what);
+    }
+}
+
+/// Reads what is there; 0 at the pipe's end. Waits for ever on a pipe that has ended.
+async fn next(pipe: Option<&AsyncFd<OwnedFd>>, buffer: &mut [u8]) -> usize {
+    let Some(pipe) = pipe else { return std::future::pending().await };
+    loop {
+        let Ok(mut guard) = pipe.readable().await else { return 0 };
+        match rustix::io::read(pipe.get_ref(), &mut *buffer) {
+            Err(rustix::io::Errno::AGAIN) => guard.clear_ready(),
+            Err(rustix::io::Errno::INTR) => {}
+            Ok(length) => return length,
+            Err(_) => return 0,
+        }
+    }
+}
+
+/// When the present phase ends by itself.
+fn alarm(phase: Phase, running: &Running<'_>) -> Option<Instant> {
+    match phase {
+        Phase::Runs => running.deadline.map(|(at, _)| at),
+        Phase::Terminating(since) => Some(since + running.grace),
+        Phase::Killing(since) => Some(since + KILL_PATIENCE),
+        Phase::Over(since) => Some(since + DRAIN_PATIENCE),
+    }
+}
+
+async fn wait(alarm: Option<Instant>) {
+    match alarm {
+        Some(at) => sleep_until(at.into()).await,
+        None => std::future::pending().await,
+    }
+}
+
+/// The alarm rang: the next harder means.
+fn ring(
+    phase: Phase,
+    sandbox: &Sandbox,
+    running: &Running<'_>,
+    ended: &mut Ended,
+    output: &mut Output,
+) -> Phase {
+    let now = Instant::now();
+    match phase {
+        Phase::Runs => {
+            ended.stopped = running.deadline.map(|(_, why)| why);
+            sandbox.order(Order::Terminate);
+            Phase::Terminating(now)
+        }
+        Phase::Terminating(_) => {
+            ended.ignored_term = true;
+            sandbox.order(Order::Kill);
+            Phase::Killing(now)
+        }
+        Phase::Killing(_) => {
+            // Init does not answer: stopped, or waiting for the disk. The kernel ends its namespace with it.
+            if let Some(cgroup) = running.cgroup {
+                let _gone = cgroup.kill();
+            }
+            sandbox.kill();
+            Phase::Killing(now)
+        }
+        Phase::Over(since) => {
+            (output.stdout, output.stderr) = (None, None);
+            Phase::Over(since)
+        }
+    }
+}
+
+/// The user wants an end.
+fn wished(wish: Cancel, phase: Phase, sandbox: &Sandbox, ended: &mut Ended) -> Phase {
+    let now = Instant::now();
+    match (wish, phase) {
+        (Cancel::Gently, Phase::Runs) => {
+            ended.stopped = Some(Stopped::Cancelled);
+            sandbox.order(Order::Terminate);
+            Phase::Terminating(now)
+        }
+        (Cancel::Now, Phase::Runs | Phase::Terminating(_)) => {
+            ended.stopped.get_or_insert(Stopped::Cancelled);
+            sandbox.order(Order::Kill);
+            Phase::Killing(now)
+        }
+        (Cancel::No | Cancel::Gently | Cancel::Now, _) => phase,
+    }
+}
+
+async fn oom_event(fd: Option<&AsyncFd<OwnedFd>>) {
+    let Some(fd) = fd else { return std::future::pending().await };
+    if let Ok(mut guard) = fd.readable().await {
+        guard.clear_ready();
+    }
+}
+
+/// The victim is named while its traces are fresh; the first one counts.
+fn saw_oom(running: &mut Running<'_>, mut watch: Option<&mut OomWatch>, ended: &mut Ended) {
+    let Some(cgroup) = running.cgroup else { return };
+    if let Some(watch) = watch.as_deref_mut() {
+        watch.acknowledge(cgroup);
+    }
+    if ended.victim.is_none() {
+        ended.victim = cgroup.victim(running.kmsg.as_deref_mut(), watch.as_deref());
+    }
+}
+
+fn leftovers(count: u32, left: &[Left]) -> Vec<Leftover> {
+    let printable = |byte: &u8| if byte.is_ascii_graphic() { char::from(*byte) } else { '?' };
+    let name = |left: &Left| left.name.iter().take_while(|byte| **byte != 0).map(printable).collect();
+    left.iter().take(count as usize).map(|one| Leftover { pid: one.pid, name: name(one) }).collect()
+}

@@ -1,0 +1,171 @@
+//! What a run leaves on the machine while it lives, written down before it is made, and how the next call removes what
+//! a killed keeper left. No process ids: a run is dead when nobody holds its lock.
+
+use std::fs;
+use std::io;
+use std::os::unix::fs::symlink;
+use std::path::{Path, PathBuf};
+
+use rustix::fs::{CWD, Mode, OFlags, openat};
+use serde::{Deserialize, Serialize};
+
+use super::errands::Servants;
+use super::record::{Durability, RecordError, RunDirectory, Selector};
+use crate::cgroup::Hierarchy;
+use crate::sandbox::ids::Identity;
+use crate::sandbox::zygote::Zygote;
+
+/// Name of the file in the run directory.
+const FILE: &str = "sweep.json";
+
+/// Everything of one run that outlives a killed keeper.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Traces {
+    /// Its cgroups' directories.
+    pub cgroups: Vec<PathBuf>,
+    /// Its private directory below the home's `scratch`.
+    pub scratch: Option<String>,
+    /// The workspace that its steps could change.
+    pub workspace: Option<UsedWorkspace>,
+}
+
+/// A workspace in use.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct UsedWorkspace {
+    /// Where it is.
+    pub path: PathBuf,
+    /// Its identity, so that nothing else is touched: `st_dev`, `st_ino`.
+    pub id: (u64, u64),
+    /// Whose it is.
+    pub owner: (u32, u32),
+    /// Where the steps' ids came from.
+    pub identity: Identity,
+    /// The steps' user and group inside.
+    pub user: (u32, u32),
+}
+
+impl UsedWorkspace {
+    /// The owner as [`Servants::hand_over`] wants it: with subids the step's user, who is the caller outside.
+    pub fn as_seen(&self) -> (u32, u32) {
+        if self.identity == Identity::Subids { self.user } else { self.owner }
+    }
+}
+
+/// What a sweep found.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize)]
+pub struct SweepSummary {
+    /// Ids of the dead runs that were cleaned up.
+    pub runs: Vec<String>,
+    /// Cgroups and directories that were removed.
+    pub removed: u64,
+    /// Processes that were killed.
+    pub killed: u64,
+    /// What could not be removed, in words.
+    pub left: Vec<String>,
+}
+
+/// Where runs that live, or were killed, are listed: the next call looks only there.
+fn live(home: &Path) -> PathBuf {
+    home.join("live")
+}
+
+/// Makes the run known to the next call, and writes down what it will leave.
+///
+/// # Errors
+/// Those of the file system.
+pub fn leave(home: &Path, run: &RunDirectory, traces: &Traces) -> Result<(), RecordError> {
+    let bytes = serde_json::to_vec_pretty(traces)
+        .map_err(|error| RecordError::io("write", run.path().join(FILE), io::Error::other(error)))?;
+    run.write_file_atomic(FILE, &bytes, Durability::Cheap)?;
+    let directory = live(home);
+    fs::create_dir_all(&directory).map_err(|error| RecordError::io("create", &directory, error))?;
+    let mark = directory.join(run.id());
+    match symlink(Path::new("../runs").join(run.id()), &mark) {
+        Err(error) if error.kind() != io::ErrorKind::AlreadyExists => Err(RecordError::io("create", mark, error)),
+        _ => Ok(()),
+    }
+}
+
+/// Forgets a run that has cleaned up after itself.
+pub fn forget(home: &Path, run: &RunDirectory) {
+    let _twice = fs::remove_file(live(home).join(run.id()));
+}
+
+/// Cleans up after every dead run. What lives is left alone.
+///
+/// # Errors
+/// Only when the home directory cannot be read; what cannot be removed is in the summary.
+pub fn sweep(home: &Path, zygote: &Zygote, own: Option<Identity>) -> Result<SweepSummary, RecordError> {
+    let mut summary = SweepSummary::default();
+    let directory = live(home);
+    let entries = match fs::read_dir(&directory) {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(summary),
+        other => other.map_err(|error| RecordError::io("read", &directory, error))?,
+    };
+    for name in entries.flatten().filter_map(|entry| entry.file_name().into_string().ok()) {
+        let selector = name.parse::<Selector>().unwrap_or(Selector::Latest);
+        let Ok(run) = RunDirectory::open(home, &selector) else {
+            // Its records were deleted by hand.
+            let _gone = fs::remove_file(directory.join(&name));
+            continue;
+        };
+        let Ok(Some(_lock)) = run.adopt() else { continue };
+        let before = summary.left.len();
+        clean(home, &run, zygote, own, &mut summary);
+        if summary.left.len() == before {
+            forget(home, &run);
+            summary.runs.push(name);
+        }
+    }
+    Ok(summary)
+}
+
+fn clean(home: &Path, run: &RunDirectory, zygote: &Zygote, own: Option<Identity>, summary: &mut SweepSummary) {
+    let Some(traces) =
+        fs::read(run.path().join(FILE)).ok().and_then(|bytes| serde_json::from_slice::<Traces>(&bytes).ok())
+    else {
+        return;
+    };
+    let cgroups = Hierarchy::sweep(&traces.cgroups);
+    summary.removed += cgroups.removed.len() as u64;
+    summary.killed += cgroups.killed as u64;
+    summary.left.extend(cgroups.left.iter().map(ToString::to_string));
+    let used = traces.workspace.as_ref();
+    let identity = used.map(|used| used.identity).or(own);
+    let Some(identity) = identity else { return };
+    let user = used.map_or((0, 0), |used| used.user);
+    let servants = Servants { zygote, identity, user };
+    if let Some(used) = used
+        && let Err(error) = hand_over(&servants, used)
+    {
+        summary.left.push(format!("workspace {}: {error}", used.path.display()));
+    }
+    if let Some(name) = &traces.scratch {
+        match remove_scratch(home, &servants, name) {
+            Ok(()) => summary.removed += 1,
+            Err(error) => summary.left.push(error),
+        }
+    }
+}
+
+fn hand_over(servants: &Servants<'_>, used: &UsedWorkspace) -> Result<(), String> {
+    let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+    let Ok(handle) = openat(CWD, &used.path, flags, Mode::empty()) else { return Ok(()) };
+    let stat = rustix::fs::fstat(&handle).map_err(|errno| errno.to_string())?;
+    if (stat.st_dev, stat.st_ino) != used.id {
+        return Ok(());
+    }
+    servants.hand_over(std::os::fd::AsFd::as_fd(&handle), used.as_seen()).map(|_| ()).map_err(|error| error.to_string())
+}
+
+/// Removes a run's private directory: upper directories, the job's layer, a copied workspace.
+///
+/// # Errors
+/// What could not be removed, in words.
+pub fn remove_scratch(home: &Path, servants: &Servants<'_>, name: &str) -> Result<(), String> {
+    let directory = home.join("scratch");
+    let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
+    let Ok(handle) = openat(CWD, &directory, flags, Mode::empty()) else { return Ok(()) };
+    let removed = servants.remove(std::os::fd::AsFd::as_fd(&handle), name);
+    removed.map_err(|error| format!("{}: {error}", directory.join(name).display()))
+}

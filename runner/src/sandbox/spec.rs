@@ -1,0 +1,176 @@
+//! The sandbox as data: what a job's stage holds ready, and what one step may see, do and use.
+//!
+//! Plain values, decided by the keeper. `ops` turns them into a script; nothing here touches the system.
+
+use std::time::Duration;
+
+use serde::{Deserialize, Serialize};
+
+use super::ids::{IdMap, Identity};
+
+/// Which network the job's steps see.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Network {
+    /// A namespace of its own with nothing but `lo`.
+    Private,
+    /// The host's.
+    Host,
+}
+
+/// What a source is, checked on the handle before it is used.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Kind {
+    /// A directory with this identity.
+    Directory {
+        /// `st_dev`.
+        device: u64,
+        /// `st_ino`.
+        inode: u64,
+    },
+    /// A regular file, socket or the like with this identity.
+    File {
+        /// `st_dev`.
+        device: u64,
+        /// `st_ino`.
+        inode: u64,
+    },
+    /// A character device with these numbers.
+    Device {
+        /// Major number.
+        major: u32,
+        /// Minor number.
+        minor: u32,
+    },
+}
+
+/// What happens when the source's filesystem takes no id map.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Idmap {
+    /// None is wanted.
+    None,
+    /// Without it the stage fails.
+    Required(IdMap, IdMap),
+    /// Without it the source is used as it is, and the stage's answer says so.
+    Wished(IdMap, IdMap),
+}
+
+/// One tree or file of the host that the stage clones and keeps for its sandboxes.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Source {
+    /// Canonical path on the host.
+    pub path: String,
+    /// Where it stands in the stage, without a leading slash: `l/0`, `ws`, `up`, `b/3`, `dev/null`.
+    pub at: String,
+    /// What the keeper saw there; anything else is refused.
+    pub kind: Kind,
+    /// Nothing below can be written through this mount.
+    pub read_only: bool,
+    /// With the mounts below it.
+    pub recursive: bool,
+    /// Its owners as seen by the steps.
+    pub idmap: Idmap,
+}
+
+/// Everything that the sandboxes of one job share.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct StageSpec {
+    /// Where ids come from.
+    pub identity: Identity,
+    /// Which network.
+    pub network: Network,
+    /// Layers `l/N` (highest first), `ws`, `up`, `usr`, `b/N`, `dev/*`.
+    pub sources: Vec<Source>,
+    /// Two filters as `sock_filter` bytes: arguments, then the allow list.
+    pub filters: Vec<Vec<u8>>,
+    /// Paths below /sys to cover: resolved once, missing ones skipped.
+    pub sys_masks: Vec<String>,
+}
+
+/// Where the step's writes to its root go.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Upper {
+    /// The directory of this name in the stage's `up`; the keeper made it, empty.
+    Disk(String),
+    /// A tmpfs of at most this many bytes, charged to the step.
+    Memory {
+        /// Size limit in bytes.
+        bytes: u64,
+        /// Inode limit.
+        inodes: u64,
+    },
+}
+
+/// A source put into the step's root.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Bind {
+    /// Its place in the stage: `ws`, `b/3`, `usr`.
+    pub from: String,
+    /// Absolute path inside.
+    pub to: String,
+    /// Whether it is a directory; decides what is made when nothing is there.
+    pub directory: bool,
+}
+
+/// One sandbox, up to the point where its payload waits for go.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct SandboxSpec {
+    /// Host name inside.
+    pub hostname: String,
+    /// How many layers the stage holds.
+    pub layers: usize,
+    /// Where writes go.
+    pub upper: Upper,
+    /// Mounts besides the fixed ones.
+    pub binds: Vec<Bind>,
+    /// Size of /dev/shm in bytes.
+    pub shm_bytes: u64,
+    /// CPUs that the step may run on; empty leaves what the keeper has.
+    pub affinity: Vec<u32>,
+    /// The step's user and group inside.
+    pub user: (u32, u32),
+    /// Sweep the workspace's owners when the keeper dies.
+    pub sweep: bool,
+}
+
+/// One resource limit (getrlimit(2)), already clamped to what the keeper may set.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Rlimit {
+    /// `RLIMIT_*`.
+    pub resource: u32,
+    /// Soft limit.
+    pub soft: u64,
+    /// Hard limit.
+    pub hard: u64,
+}
+
+/// What the waiting payload still needs to know: it may depend on earlier steps.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Go {
+    /// Paths to try in order: one if the command has a slash, else one per directory of PATH.
+    pub candidates: Vec<Vec<u8>>,
+    /// Arguments, the first being the command's name.
+    pub argv: Vec<Vec<u8>>,
+    /// `NAME=value` each.
+    pub env: Vec<Vec<u8>>,
+    /// Working directory, absolute inside; made when missing.
+    pub cwd: Vec<u8>,
+    /// User id inside.
+    pub uid: u32,
+    /// Group id inside.
+    pub gid: u32,
+    /// Supplementary groups; `None` where `setgroups` is denied to the user namespace.
+    pub groups: Option<Vec<u32>>,
+    /// Bounding, permitted and effective set, a bit per capability.
+    pub capabilities: u64,
+    /// Resource limits.
+    pub rlimits: Vec<Rlimit>,
+}
+
+/// How long a step may run, and how long it has after the first signal.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Deadlines {
+    /// From go.
+    pub timeout: Option<Duration>,
+    /// From SIGTERM to SIGKILL.
+    pub grace: Duration,
+}

@@ -1,0 +1,341 @@
+//! The stage: one per job. It holds what all its steps share (a small tree of mounts, the job's network namespace)
+//! and clones their sandboxes. PROCESS: children copy its twenty mounts, not the host's.
+
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
+
+use rustix::fs::{CWD, FileType, Mode, OFlags, RawDir, fstat, major, minor, mkdirat, open, openat};
+use rustix::io::Errno;
+use rustix::mount::{
+    FsMountFlags, FsOpenFlags, MountAttrFlags, MountPropagationFlags, MoveMountFlags, OpenTreeFlags,
+    UnmountFlags, fsconfig_create, fsconfig_set_string, fsmount, fsopen, mount_change, move_mount, open_tree,
+    unmount,
+};
+use rustix::pipe::{PipeFlags, pipe_with};
+use rustix::process::{Signal, chdir, fchdir, pidfd_send_signal, pivot_root};
+use rustix::thread::{UnshareFlags, set_name};
+use serde::{Deserialize, Serialize};
+
+use super::ops::Script;
+use super::spec::{Idmap, Kind, Network, Source, StageSpec};
+use super::{child, servant, wire};
+use crate::sys::clone::{self, Side};
+use crate::sys::{mount, process, socket};
+
+/// Asks the stage for one sandbox. Descriptors along: control, go, the cgroup directory if `cgroup`, `tasks` files.
+#[derive(Debug, Serialize, Deserialize)]
+pub struct Build {
+    /// What init does.
+    pub script: Script,
+    /// The third descriptor is the v2 cgroup to be born in.
+    pub cgroup: bool,
+}
+
+/// What the stage says.
+#[derive(Debug, Serialize, Deserialize)]
+pub enum Answer {
+    /// The job's mounts and network are there; these sources take no id map.
+    Ready {
+        /// Indices into [`StageSpec::sources`].
+        unmapped: Vec<usize>,
+    },
+    /// An init has been cloned; its pidfd comes along.
+    Cloned,
+    /// It could not be done; a pidfd that comes along is to be reaped.
+    Failed {
+        /// Fits after "cannot".
+        what: String,
+        /// Why.
+        errno: i32,
+    },
+}
+
+/// A failure of the stage: what it tried, and why not.
+type Trouble = (String, Errno);
+
+/// Shorthand for naming what was tried.
+fn tried<T>(what: impl Into<String>, result: Result<T, Errno>) -> Result<T, Trouble> {
+    result.map_err(|errno| (what.into(), errno))
+}
+
+/// The stage's life. Returns when the keeper is gone or has dropped the job.
+pub fn run(spec: &StageSpec, socket: &OwnedFd) {
+    let _cosmetic = set_name(c"runner-stage");
+    match prepare(spec) {
+        Ok(unmapped) => reply(socket, &Answer::Ready { unmapped }, None),
+        Err((what, errno)) => {
+            return reply(socket, &Answer::Failed { what, errno: errno.raw_os_error() }, None);
+        }
+    }
+    while let Ok(Some((build, fds))) = wire::receive_value::<Build>(socket.as_fd()) {
+        match clone_init(spec, &build, &fds) {
+            (Some(pidfd), Ok(())) => reply(socket, &Answer::Cloned, Some(&pidfd)),
+            (pidfd, Err((what, errno))) => {
+                reply(socket, &Answer::Failed { what, errno: errno.raw_os_error() }, pidfd.as_ref());
+            }
+            (None, Ok(())) => {}
+        }
+    }
+}
+
+fn reply(socket: &OwnedFd, answer: &Answer, pidfd: Option<&OwnedFd>) {
+    let fds: Vec<BorrowedFd<'_>> = pidfd.into_iter().map(AsFd::as_fd).collect();
+    let _gone = wire::send_value(socket.as_fd(), answer, &fds);
+}
+
+/// Makes the job's namespaces and its tree of mounts, and moves into it. Returns the sources without an id map.
+fn prepare(spec: &StageSpec) -> Result<Vec<usize>, Trouble> {
+    let private = spec.network == Network::Private;
+    let mut namespaces = UnshareFlags::NEWNS;
+    namespaces.set(UnshareFlags::NEWNET, private);
+    tried("create the job's mount and network namespaces", clone::unshare(namespaces))?;
+    let quiet = MountPropagationFlags::PRIVATE | MountPropagationFlags::REC;
+    tried("make the job's mount namespace private", mount_change("/", quiet))?;
+    if private {
+        tried("bring up the loopback interface", socket::loopback_up())?;
+        open_ports();
+    }
+    let mut unmapped = Vec::new();
+    let mut trees = Vec::with_capacity(spec.sources.len());
+    let mut namespaces_by_map = Vec::new();
+    for (index, source) in spec.sources.iter().enumerate() {
+        let (tree, mapped) = clone_source(source, &mut namespaces_by_map)?;
+        if !mapped {
+            unmapped.push(index);
+        }
+        trees.push(tree);
+    }
+    let sys = sysfs(private)?;
+    let all = OpenTreeFlags::OPEN_TREE_CLONE | OpenTreeFlags::OPEN_TREE_CLOEXEC | OpenTreeFlags::AT_RECURSIVE;
+    // Steps may mount a proc of their own only while one without masks is visible to them.
+    let proc = tried("clone /proc", open_tree(CWD, "/proc", all))?;
+    enter_new_root()?;
+    for (source, tree) in spec.sources.iter().zip(&trees) {
+        attach(tree, &source.at, matches!(source.kind, Kind::Directory { .. }))?;
+    }
+    for directory in ["m", "up", "empty"] {
+        make_directory(directory)?;
+    }
+    let empty = tried("clone the empty directory", open_tree(CWD, "empty", tree_flags()))?;
+    tried("seal the empty directory", mount::set_attributes(empty.as_fd(), sealed(), false, None))?;
+    attach(&empty, "empty", true)?;
+    attach(&proc, "proc", true)?;
+    attach(&sys, "sys", true)?;
+    for path in &spec.sys_masks {
+        mask(&format!("sys/{path}"))?;
+    }
+    tried("change to the job's root", pivot_root(".", "."))?;
+    tried("let go of the host's mounts", unmount(".", UnmountFlags::DETACH))?;
+    tried("enter the job's root", chdir("/"))?;
+    Ok(unmapped)
+}
+
+/// No step has a capability over this network namespace, so two sysctls stand in: any port may be bound, and ping
+/// works by datagram sockets. A kernel without them changes nothing else.
+fn open_ports() {
+    let _old_kernel = std::fs::write("/proc/sys/net/ipv4/ip_unprivileged_port_start", "0");
+    // The range must lie within the group map of the namespace's owner: all, subids, one id.
+    let _any = ["0 2147483647", "0 65535", "0 0"]
+        .iter()
+        .any(|range| std::fs::write("/proc/sys/net/ipv4/ping_group_range", range).is_ok());
+}
+
+fn tree_flags() -> OpenTreeFlags {
+    OpenTreeFlags::OPEN_TREE_CLONE | OpenTreeFlags::OPEN_TREE_CLOEXEC
+}
+
+fn sealed() -> MountAttrFlags {
+    MountAttrFlags::MOUNT_ATTR_RDONLY
+        | MountAttrFlags::MOUNT_ATTR_NOSUID
+        | MountAttrFlags::MOUNT_ATTR_NODEV
+        | MountAttrFlags::MOUNT_ATTR_NOEXEC
+}
+
+/// Clones a source of the host as a detached mount with its flags and owners; says whether it has the id map.
+fn clone_source(
+    source: &Source,
+    namespaces: &mut Vec<(String, OwnedFd)>,
+) -> Result<(OwnedFd, bool), Trouble> {
+    let path = &source.path;
+    let mut flags = tree_flags();
+    flags.set(OpenTreeFlags::AT_RECURSIVE, source.recursive);
+    let tree = tried(format!("clone the mount of {path}"), open_tree(CWD, path.as_str(), flags))?;
+    check(source, &tree)?;
+    let mut attributes = MountAttrFlags::MOUNT_ATTR_NOSUID;
+    attributes.set(MountAttrFlags::MOUNT_ATTR_RDONLY, source.read_only);
+    attributes.set(MountAttrFlags::MOUNT_ATTR_NODEV, !matches!(source.kind, Kind::Device { .. }));
+    let set = mount::set_attributes(tree.as_fd(), attributes, source.recursive, None);
+    tried(format!("set the mount flags of {path}"), set)?;
+    let (Idmap::Required(uids, gids) | Idmap::Wished(uids, gids)) = &source.idmap else {
+        return Ok((tree, true));
+    };
+    let namespace = user_namespace(&uids.to_string(), &gids.to_string(), namespaces)?;
+    let none = MountAttrFlags::empty();
+    match (mount::set_attributes(tree.as_fd(), none, source.recursive, Some(namespace)), &source.idmap) {
+        (Ok(()), _) => Ok((tree, true)),
+        (Err(_), Idmap::Wished(..)) => Ok((tree, false)),
+        (Err(errno), Idmap::Required(..) | Idmap::None) => Err((format!("map the owners of {path}"), errno)),
+    }
+}
+
+/// The path may have changed since the keeper looked: what was cloned must be what it saw.
+fn check(source: &Source, tree: &OwnedFd) -> Result<(), Trouble> {
+    let path = &source.path;
+    let stat = tried(format!("stat {path}"), fstat(tree))?;
+    let kind = FileType::from_raw_mode(stat.st_mode);
+    let same = match source.kind {
+        Kind::Directory { device, inode } => {
+            kind == FileType::Directory && (stat.st_dev, stat.st_ino) == (device, inode)
+        }
+        Kind::File { device, inode } => {
+            kind != FileType::Directory && (stat.st_dev, stat.st_ino) == (device, inode)
+        }
+        Kind::Device { major: wanted_major, minor: wanted_minor } => {
+            kind == FileType::CharacterDevice
+                && (major(stat.st_rdev), minor(stat.st_rdev)) == (wanted_major, wanted_minor)
+        }
+    };
+    if same { Ok(()) } else { Err((format!("use {path}: it is not what it was a moment ago"), Errno::STALE)) }
+}
+
+/// A user namespace with these maps, as a descriptor for idmapped mounts; one per pair of maps.
+fn user_namespace<'n>(
+    uid_map: &str,
+    gid_map: &str,
+    made: &'n mut Vec<(String, OwnedFd)>,
+) -> Result<BorrowedFd<'n>, Trouble> {
+    let key = format!("{uid_map}|{gid_map}");
+    if let Some(found) = made.iter().position(|(have, _)| *have == key) {
+        return Ok(made[found].1.as_fd());
+    }
+    let (hears, tells) = tried("make a pipe", pipe_with(PipeFlags::CLOEXEC))?;
+    match tried("clone a holder of id maps", clone::clone(clone::NEW_USER, None))? {
+        Side::Child => {
+            // Waits to be killed; the pipe's end, too, ends it.
+            drop(tells);
+            while rustix::io::read(&hears, &mut [0; 8]).is_ok_and(|n| n > 0) {}
+            process::exit_now(0)
+        }
+        Side::Parent(pid, pidfd) => {
+            let held = std::fs::File::open(format!("/proc/{pid}/ns/user")).map(OwnedFd::from);
+            let written = servant::write_maps(pid, uid_map, gid_map, false, tells);
+            let _ending = pidfd_send_signal(&pidfd, Signal::KILL);
+            let _reaped = process::reap(process::Who::Pidfd(pidfd.as_fd()), true);
+            tried("write the id maps of a mount", written)?;
+            let held = held.map_err(|error| Errno::from_io_error(&error).unwrap_or(Errno::IO));
+            made.push((key, tried("open a user namespace", held)?));
+            Ok(made[made.len() - 1].1.as_fd())
+        }
+    }
+}
+
+/// sysfs of the job's network namespace; it may be mounted only with rights over that namespace's owner. With the
+/// host's network, an ordinary user gets the host's, read-only.
+fn sysfs(private: bool) -> Result<OwnedFd, Trouble> {
+    let fresh = fsopen("sysfs", FsOpenFlags::FSOPEN_CLOEXEC).and_then(|context| {
+        fsconfig_create(&context)?;
+        fsmount(&context, FsMountFlags::FSMOUNT_CLOEXEC, sealed())
+    });
+    match fresh {
+        Err(Errno::PERM) if !private => {
+            let flags = tree_flags() | OpenTreeFlags::AT_RECURSIVE;
+            let tree = tried("clone /sys", open_tree(CWD, "/sys", flags))?;
+            tried("make /sys read-only", mount::set_attributes(tree.as_fd(), sealed(), true, None))?;
+            Ok(tree)
+        }
+        other => tried("mount sysfs", other),
+    }
+}
+
+/// A tmpfs becomes the working directory; `prepare` pivots into it when it is furnished.
+fn enter_new_root() -> Result<(), Trouble> {
+    let context = tried("open a tmpfs", fsopen("tmpfs", FsOpenFlags::FSOPEN_CLOEXEC))?;
+    for (key, value) in [("mode", "0755"), ("size", "1m"), ("nr_inodes", "4096")] {
+        tried("configure the job's root", fsconfig_set_string(&context, key, value))?;
+    }
+    tried("create the job's root", fsconfig_create(&context))?;
+    let attributes = MountAttrFlags::MOUNT_ATTR_NOSUID | MountAttrFlags::MOUNT_ATTR_NODEV;
+    let root = tried("mount the job's root", fsmount(&context, FsMountFlags::FSMOUNT_CLOEXEC, attributes))?;
+    // Any directory serves as mount point in this private namespace; /proc has been cloned already.
+    let moved = move_mount(&root, "", CWD, "/proc", MoveMountFlags::MOVE_MOUNT_F_EMPTY_PATH);
+    tried("attach the job's root", moved)?;
+    tried("enter the job's root", fchdir(&root))
+}
+
+/// Attaches a detached mount at a path of the new root, whose mount point is made.
+fn attach(tree: &OwnedFd, at: &str, directory: bool) -> Result<(), Trouble> {
+    if let Some((parent, _)) = at.rsplit_once('/') {
+        make_directory(parent)?;
+    }
+    if directory {
+        make_directory(at)?;
+    } else {
+        let flags = OFlags::CREATE | OFlags::EXCL | OFlags::WRONLY | OFlags::CLOEXEC;
+        tried(format!("make a mount point {at}"), openat(CWD, at, flags, Mode::from_raw_mode(0o644)))?;
+    }
+    let moved = move_mount(tree, "", CWD, at, MoveMountFlags::MOVE_MOUNT_F_EMPTY_PATH);
+    tried(format!("attach {at}"), moved)
+}
+
+fn make_directory(at: &str) -> Result<(), Trouble> {
+    match mkdirat(CWD, at, Mode::from_raw_mode(0o755)) {
+        Ok(()) | Err(Errno::EXIST) => Ok(()),
+        Err(errno) => Err((format!("make a mount point {at}"), errno)),
+    }
+}
+
+/// Covers a directory that has content with the empty one; nothing to hide is fine.
+fn mask(at: &str) -> Result<(), Trouble> {
+    let Ok(directory) = open(at, OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC, Mode::empty()) else {
+        return Ok(());
+    };
+    let mut buffer = Vec::with_capacity(1024);
+    let mut entries = RawDir::new(&directory, buffer.spare_capacity_mut());
+    let mut names = 0;
+    while let Some(Ok(_)) = entries.next() {
+        names += 1;
+    }
+    if names <= 2 {
+        return Ok(());
+    }
+    let empty = tried("clone the empty directory", open_tree(CWD, "empty", tree_flags()))?;
+    let moved = move_mount(&empty, "", CWD, at, MoveMountFlags::MOVE_MOUNT_F_EMPTY_PATH);
+    tried(format!("hide /{at}"), moved)
+}
+
+/// Clones an init into all its namespaces but the network's, which it inherits, and writes its maps. The pidfd
+/// comes back even when the maps failed: the keeper must reap it.
+fn clone_init(spec: &StageSpec, build: &Build, fds: &[OwnedFd]) -> (Option<OwnedFd>, Result<(), Trouble>) {
+    let (control, go, cgroup, tasks) = match (build.cgroup, fds) {
+        (true, [control, go, cgroup, tasks @ ..]) => (control, go, Some(cgroup.as_fd()), tasks),
+        (false, [control, go, tasks @ ..]) => (control, go, None, tasks),
+        _ => return (None, Err(("read the request".into(), Errno::BADMSG))),
+    };
+    let (hears, tells) = match pipe_with(PipeFlags::CLOEXEC) {
+        Ok(pipe) => pipe,
+        Err(errno) => return (None, Err(("make a pipe".into(), errno))),
+    };
+    let flags =
+        clone::PARENT | clone::NEW_USER | clone::NEW_PID | clone::NEW_MOUNT | clone::NEW_IPC | clone::NEW_UTS;
+    match clone::clone(flags, cgroup) {
+        Err(errno) => (None, Err(("clone a process into new namespaces".into(), errno))),
+        Ok(Side::Parent(pid, pidfd)) => {
+            let script = &build.script;
+            let maps = servant::write_maps(pid, &script.uid_map, &script.gid_map, script.single_id, tells);
+            (Some(pidfd), tried("write the step's id maps", maps))
+        }
+        Ok(Side::Child) => {
+            let mut keep = vec![0, 1, 2, control.as_raw_fd(), go.as_raw_fd(), hears.as_raw_fd()];
+            keep.extend(tasks.iter().map(AsRawFd::as_raw_fd));
+            keep.sort_unstable();
+            let _kept = process::close_all_but(&keep);
+            child::run(&child::Inheritance {
+                script: &build.script,
+                filters: &spec.filters,
+                control,
+                go,
+                maps: &hears,
+                tasks,
+            })
+        }
+    }
+}
