@@ -20,7 +20,7 @@ mod remove;
 mod rootfs;
 mod store;
 mod stream;
-pub mod unpack;
+mod unpack;
 
 pub use digest::{Digest, DigestError, Hasher};
 pub use fetch::{FetchError, FetchSettings};
