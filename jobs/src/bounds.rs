@@ -30,6 +30,10 @@ pub const ARTIFACT_NAME_BYTES_MAX: usize = 128;
 pub const HOSTNAME_BYTES_MAX: usize = 63;
 /// Longest argument or `NAME=value`, its closing NUL included: MAX_ARG_STRLEN of execve(2).
 pub const ARGUMENT_BYTES_MAX: usize = 128 * 1024;
+/// Most bytes of variables of all steps together: a step's are the job's and its own.
+pub const ENV_BYTES_MAX: usize = 32 * 1024 * 1024;
+/// Most bytes of a shell given as a list; every script of the job repeats it.
+pub const SHELL_BYTES_MAX: usize = 4096;
 /// Longest path, its closing NUL included: PATH_MAX.
 pub const PATH_BYTES_MAX: usize = 4096;
 /// Longest time that any timeout may have: a year.

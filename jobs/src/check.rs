@@ -2,11 +2,11 @@
 
 use std::time::Duration;
 
-use crate::bounds::ARGUMENT_BYTES_MAX;
+use crate::bounds::{ARGUMENT_BYTES_MAX, ENV_BYTES_MAX, PATH_BYTES_MAX, SHELL_BYTES_MAX};
 use crate::codes::Code;
 use crate::diagnostic::{Origin, Problems};
 use crate::file::{At, EnvField, JobFile, Required, ShellField};
-use crate::job::{Env, Job};
+use crate::job::{Env, Job, Step};
 use crate::names;
 use crate::overrides::Overrides;
 use crate::plan::{Network, Workspace};
@@ -54,6 +54,7 @@ pub(crate) fn job(file: JobFile, problems: &mut Problems) -> Option<Job> {
     let steps = check.steps(file.steps, &file.span);
     let artifacts = file.artifacts.map(|list| check.artifacts(list.value, "")).unwrap_or_default();
     check.artifact_names(&steps, &artifacts);
+    check.env_bytes(&env, &steps);
     if check.problems.has_errors() {
         return None;
     }
@@ -181,6 +182,20 @@ impl Checker<'_> {
         fits && !nul
     }
 
+    /// Tests what the variables of all steps come to; every step has the job's too.
+    fn env_bytes(&mut self, of_job: &Env, steps: &[Step]) {
+        let entry =
+            |(name, value): &(String, Option<String>)| name.len() + value.as_ref().map_or(0, String::len) + 2;
+        let of_steps: usize = steps.iter().flat_map(|step| &step.env).map(entry).sum();
+        let bytes = of_job.iter().map(entry).sum::<usize>() * steps.len() + of_steps;
+        if bytes > ENV_BYTES_MAX {
+            let text = format!(
+                "the variables of all steps have {bytes} bytes; at most {ENV_BYTES_MAX} are accepted"
+            );
+            self.problems.add(Code::FileTooBig, None, text).hint("put large values into files");
+        }
+    }
+
     /// Tests an argument or variable against the longest that execve(2) passes.
     fn fits(&mut self, bytes: usize, what: &str, at: impl Into<Origin>, place: &str) -> bool {
         let good = bytes <= ARGUMENT_BYTES_MAX;
@@ -220,7 +235,7 @@ impl Checker<'_> {
         let fault = match workdir {
             "" => "is empty",
             path if path.split('/').any(|part| part == "..") => "must not contain `..`",
-            path if path.len() >= crate::bounds::PATH_BYTES_MAX => "is longer than any path can be",
+            path if path.len() >= PATH_BYTES_MAX => "is longer than any path can be",
             path if path.contains('\0') => "contains a NUL character",
             path => return Some(path.to_owned()),
         };
@@ -244,10 +259,17 @@ impl Checker<'_> {
                 (Shell::custom(argv), text, "`{0}` stands for the script's path, such as [perl, \"{0}\"]")
             }
         };
-        if found.is_none() {
+        let Some(found) = found else {
             self.problems.add(Code::Shell, &shell.span, text).hint(hint);
+            return None;
+        };
+        let bytes: usize = found.argv.iter().map(String::len).sum();
+        if bytes > SHELL_BYTES_MAX {
+            let text = format!("`shell`{place} has {bytes} bytes; at most {SHELL_BYTES_MAX} are accepted");
+            self.problems.add(Code::TooLong, &shell.span, text);
+            return None;
         }
-        found
+        Some(found)
     }
 
     fn time(&mut self, time: &At<String>, key: &str, place: &str, zero: bool) -> Option<Duration> {

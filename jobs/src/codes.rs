@@ -46,7 +46,7 @@ codes! {
     MissingKey "E115" "a required key is missing from a map"
     BadName "E116" "a name is empty, too long or has control characters"
     NotAChoice "E117" "a value is not one of those that the key accepts"
-    TooLong "E118" "a value is longer than the kernel passes to a program"
+    TooLong "E118" "a value is longer than can be passed to a program"
     TooMany "E119" "a list has more entries than are accepted"
     BadId "E141" "an id is not lower-case letters, digits, `-` and `_`"
     NoSteps "E150" "the job has no steps"

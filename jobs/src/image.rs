@@ -100,8 +100,8 @@ fn form(reference: &str) -> Result<ImageForm, ImageError> {
         return url(&scheme.to_ascii_lowercase(), rest);
     }
     let is_path = ["./", "../", "/"].iter().any(|start| reference.starts_with(start));
-    let lower = reference.to_ascii_lowercase();
-    let is_tarball = TARBALL_ENDINGS.iter().any(|ending| lower.ends_with(ending));
+    // With a colon it may as well be a registry's port; `./a:b.tar` is plain.
+    let is_tarball = !reference.contains(':') && TARBALL_ENDINGS.iter().any(|end| reference.ends_with(end));
     let other_form =
         ["oci:", "archive:", "docker-archive:", "local:", "~"].iter().any(|s| reference.starts_with(s));
     let registry = |c: char| c.is_ascii_alphanumeric() || "._-/:@".contains(c);
@@ -148,7 +148,9 @@ mod tests {
             ("../a b", Ok(ImageForm::Tarball)),
             ("/x", Ok(ImageForm::Tarball)),
             ("rootfs.tar.zst", Ok(ImageForm::Tarball)),
-            ("images/ROOT.TGZ", Ok(ImageForm::Tarball)),
+            ("images/root.tgz", Ok(ImageForm::Tarball)),
+            ("./a:b.tar", Ok(ImageForm::Tarball)),
+            ("host.example:5000/a.tar", Err(ImageError::Registry)),
             ("https://h/x.tar", Ok(ImageForm::Url)),
             ("HTTP://h:8080", Ok(ImageForm::Url)),
             ("https:///x", Err(ImageError::NoHost)),

@@ -1,6 +1,6 @@
 //! A valid job and the overrides to a plan: every default is written here and nowhere else.
 
-use std::collections::HashSet;
+use std::collections::{HashMap, HashSet};
 use std::time::Duration;
 
 use crate::bounds::{ARTIFACT_NAME_BYTES_MAX, DEFAULT_NAME_CHARS_MAX, ID_BYTES_MAX, NAME_CHARS_MAX};
@@ -116,13 +116,7 @@ impl Inherited<'_> {
         line: usize,
         names: &mut ArtifactNames,
     ) -> StepPlan {
-        let mut env = self.env.clone();
-        for (name, value) in step.env.into_iter().chain(self.overrides.env.iter().cloned()) {
-            match env.iter_mut().find(|(have, _)| *have == name) {
-                Some(entry) => entry.1 = value,
-                None => env.push((name, value)),
-            }
-        }
+        let env = merged(&self.env, step.env.into_iter().chain(self.overrides.env.iter().cloned()));
         let artifacts = step.artifacts.into_iter().map(|artifact| names.settle(artifact, &id)).collect();
         StepPlan {
             index,
@@ -139,6 +133,23 @@ impl Inherited<'_> {
             artifacts,
         }
     }
+}
+
+/// Returns the variables with others set over them: a name keeps its place and takes the later value.
+fn merged(base: &Env, over: impl Iterator<Item = (String, Option<String>)>) -> Env {
+    let mut env = base.clone();
+    let mut places: HashMap<String, usize> =
+        base.iter().enumerate().map(|(place, (name, _))| (name.clone(), place)).collect();
+    for (name, value) in over {
+        match places.get(&name) {
+            Some(&place) => env[place].1 = value,
+            None => {
+                places.insert(name.clone(), env.len());
+                env.push((name, value));
+            }
+        }
+    }
+    env
 }
 
 fn command(run: Run, shell: &Shell) -> Command {

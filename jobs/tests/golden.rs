@@ -3,6 +3,8 @@
 //! `UPDATE_FIXTURES=1 cargo test -p jobs` writes the expected files anew; read the difference before
 //! committing it.
 
+#![expect(clippy::unwrap_used, reason = "a test that fails is a test that panics")]
+
 use std::collections::BTreeSet;
 use std::fs;
 use std::path::{Path, PathBuf};

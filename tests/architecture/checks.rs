@@ -47,8 +47,7 @@ pub const ROOMS: &[(&str, &[&str])] = &[
             "host",
             "outcome",
             "event",
-            "sys::process::Status",
-            "sys::process::Rusage",
+            "sys::process",
             "sys::watch",
         ],
     ),
@@ -220,7 +219,7 @@ pub const CHECKS: &[Check] = &[
             let words = [
                 "std::fs",
                 "fs::",
-                "File",
+                "File::",
                 "std::net",
                 "Instant",
                 "SystemTime",

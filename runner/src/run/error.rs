@@ -54,6 +54,15 @@ pub enum RunError {
     /// The image.
     #[error(transparent)]
     Image(#[from] images::ImageError),
+    /// What the job file calls its image.
+    #[error(transparent)]
+    Reference(#[from] images::ReferenceError),
+    /// The image's digest.
+    #[error(transparent)]
+    Digest(#[from] images::DigestError),
+    /// The store of images.
+    #[error(transparent)]
+    Store(#[from] images::StoreError),
     /// A file of ours.
     #[error("cannot {what} {}: {source}", path.display())]
     Io {
@@ -98,7 +107,7 @@ impl RunError {
 
     /// Whether the job file asks for what cannot be: exit code 2, nothing ran.
     pub fn is_usage(&self) -> bool {
-        matches!(self, Self::User { .. } | Self::Mount { .. }) || matches!(self, Self::Record(error) if error.is_usage())
+        matches!(self, Self::User { .. } | Self::Mount { .. } | Self::Reference(_) | Self::Digest(_)) || matches!(self, Self::Record(error) if error.is_usage())
     }
 
     /// What the user can do about it.
@@ -115,6 +124,10 @@ impl RunError {
             Self::Io { source, .. } if is_full(source) => {
                 Some("free some space there, or set RUNNER_HOME to a directory on another file system".to_owned())
             }
+            Self::Store(error) if is_full(&error.source) => {
+                Some("free some space there, or set RUNNER_HOME to a directory on another file system".to_owned())
+            }
+            Self::Reference(_) | Self::Digest(_) | Self::Store(_) => None,
             Self::Filter(_) | Self::Workspace(_) | Self::Errand(_) | Self::Io { .. } | Self::Mount { .. } => None,
         }
     }

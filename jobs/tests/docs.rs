@@ -1,0 +1,65 @@
+//! The reference and the examples are true: their files plan, and every key and code is told.
+
+#![expect(clippy::unwrap_used, clippy::panic, reason = "a test that fails is a test that panics")]
+
+use std::fs;
+use std::path::Path;
+
+use jobs::codes::Code;
+use jobs::{Overrides, keys};
+
+fn root(path: &str) -> std::path::PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("..").join(path)
+}
+
+fn reference() -> String {
+    fs::read_to_string(root("docs/job-file.md")).unwrap()
+}
+
+fn plan(name: &str, text: &str) -> jobs::Plan {
+    let planned = jobs::plan(name, "job", text.as_bytes(), &Overrides::default());
+    planned.unwrap_or_else(|errors| panic!("{errors}")).plan
+}
+
+#[test]
+fn every_example_of_the_reference_plans() {
+    let text = reference();
+    let blocks: Vec<&str> =
+        text.split("```yaml\n").skip(1).map(|rest| rest.split("```").next().unwrap()).collect();
+    assert!(blocks.len() >= 7, "{}", blocks.len());
+    for block in blocks {
+        plan("docs/job-file.md", block);
+    }
+}
+
+#[test]
+fn every_example_file_plans() {
+    let entries = fs::read_dir(root("jobs/examples")).unwrap().map(|entry| entry.unwrap().path());
+    let mut count = 0;
+    for path in entries.filter(|path| path.extension().is_some_and(|found| found == "yml")) {
+        let plan = plan(&path.display().to_string(), &fs::read_to_string(&path).unwrap());
+        assert_eq!(plan.jobs[0].image.reference, "host", "{}: an example needs no download", path.display());
+        count += 1;
+    }
+    assert!(count >= 5, "{count}");
+}
+
+#[test]
+fn every_code_and_key_is_told() {
+    let text = reference();
+    for code in Code::ALL {
+        let row = format!("| {} | {} |", code.id(), code.meaning());
+        assert!(text.contains(&row), "missing: {row}");
+    }
+    let all = [
+        keys::JOB_KEYS,
+        keys::STEP_KEYS,
+        keys::LIMITS_KEYS,
+        keys::IMAGE_KEYS,
+        keys::MOUNT_KEYS,
+        keys::ARTIFACT_KEYS,
+    ];
+    for key in all.concat() {
+        assert!(text.contains(&format!("`{key}`")), "missing: {key}");
+    }
+}
