@@ -68,7 +68,7 @@ pub const CHECKS: &[Check] = &[
             ("runner/src/sys/mount.rs", "use crate::sandbox::spec::Spec;\n"),
             ("runner/src/report/plain.rs", "use crate::{event::Event, run::schedule};\n"),
             ("runner/src/cgroup/v2.rs", "fn f() { crate::run::log() }\n"),
-            ("runner/src/run/step.rs", "use crate::sys::process;\n"),
+            ("runner/src/run/step.rs", "use crate::sys::mount;\n"),
             ("runner/src/overlay.rs", "use super::run::record;\n"),
             ("runner/src/attic.rs", "use crate::sys;\n"),
         ],
