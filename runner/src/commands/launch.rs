@@ -1,6 +1,7 @@
 //! What `exec` and `run` share: the runtime, the reporter, and the end of a run as an exit code.
 
 use std::cell::RefCell;
+use std::os::fd::OwnedFd;
 use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Instant;
@@ -48,4 +49,13 @@ impl From<RunError> for CommandError {
         let hint = error.hint();
         Self { class, error: Box::new(error), hint }
     }
+}
+
+/// What steps read that get no input.
+///
+/// # Errors
+/// A machine without /dev/null.
+pub fn no_input() -> Result<OwnedFd, CommandError> {
+    let null = std::fs::File::open("/dev/null");
+    null.map(OwnedFd::from).map_err(|error| CommandError::new(Class::Host, error))
 }

@@ -3,9 +3,16 @@
 //! Exit codes are settled here and explained in docs/exit-codes.md; outcomes of runs have theirs in
 //! [`crate::outcome::Outcome::run_exit_code`].
 
+pub mod artifacts;
+pub mod check;
+pub mod logs;
+pub mod show;
+
 
 use std::error::Error;
 use std::fmt;
+
+use jobs::Diagnostics;
 
 use crate::run::record::RecordError;
 
@@ -48,12 +55,14 @@ pub struct CommandError {
     pub error: Box<dyn Error + Send + Sync>,
     /// What the user can do, one line.
     pub hint: Option<String>,
+    /// What is wrong with the job file, when that is the reason: printed instead of `error`.
+    pub diagnostics: Option<Diagnostics>,
 }
 
 impl CommandError {
     /// Wraps an error of a room.
     pub fn new(class: Class, error: impl Into<Box<dyn Error + Send + Sync>>) -> Self {
-        Self { class, error: error.into(), hint: None }
+        Self { class, error: error.into(), hint: None, diagnostics: None }
     }
 
     /// Adds a remedy.
@@ -80,6 +89,6 @@ impl From<RecordError> for CommandError {
     fn from(error: RecordError) -> Self {
         let class = if error.is_usage() { Class::Usage } else { Class::Host };
         let hint = error.hint();
-        Self { class, error: Box::new(error), hint }
+        Self { class, error: Box::new(error), hint, diagnostics: None }
     }
 }

@@ -10,6 +10,11 @@ use crate::commands::{Class, CommandError};
 /// Prints `error: ...` and, where there is a remedy, `hint: ...`.
 pub fn error(sink: &mut Sink, error: &CommandError, color: bool) {
     let paint = Paint { color };
+    if let Some(diagnostics) = &error.diagnostics {
+        sink.write(diagnostics.render(color).as_bytes());
+        sink.flush();
+        return;
+    }
     let mut text = format!("{} {}\n", paint.bad("error:"), in_lines(&chain(&*error.error)));
     let hint = match error.class {
         Class::Internal => Some(format!(
@@ -21,6 +26,13 @@ pub fn error(sink: &mut Sink, error: &CommandError, color: bool) {
     if let Some(hint) = hint {
         text.push_str(&format!("\n{} {}\n", paint.strong("hint:"), in_lines(&hint)));
     }
+    sink.write(text.as_bytes());
+    sink.flush();
+}
+
+/// Prints help that was asked for, or what is wrong with the command line: to standard error.
+pub fn stop(text: &str, asked_for: bool) {
+    let mut sink = if asked_for { Sink::stdout() } else { Sink::stderr() };
     sink.write(text.as_bytes());
     sink.flush();
 }

@@ -2,8 +2,10 @@
 //!
 //! - [`Reporter`] shows a run while it happens: plain lines, a live terminal, JSON lines, or passed through.
 //! - [`error`] words the end of a command that could not do its part.
-//! - [`show`], [`logs`] and [`artifacts`] print what is on record.
+//! - [`show`], [`logs`] and [`artifacts`] print what is on record, [`check`] what is wrong with job files.
 
+pub mod artifacts;
+pub mod check;
 pub mod error;
 pub mod escape;
 pub mod format;

@@ -257,7 +257,7 @@ pub(super) fn end_lines(result: &StepResult, directory: &Path) -> Vec<String> {
     if !result.conclusion.is_failure() {
         lines.push("  goes on: continue-on-error".to_owned());
     }
-    lines.extend(result.cause.as_ref().map(|cause| format!("  cause: {}", show_name(cause))));
+    lines.extend(format::cause(result).map(|cause| format!("  cause: {}", show_name(cause))));
     lines.extend(result.remedy.as_ref().map(|remedy| format!("  hint: {}", show_name(remedy))));
     if !result.log.path.is_empty() {
         lines.push(format!("  log: {}", directory.join(&result.log.path).display()));

@@ -70,6 +70,11 @@ impl Reporter {
         Self { human, json }
     }
 
+    /// Shows a live terminal on any screen.
+    pub fn on_screen(screen: Screen, color: bool) -> Self {
+        Self { human: Human::Terminal(Box::new(Terminal::new(screen, color))), json: None }
+    }
+
     /// Shows what happened at `now`.
     pub fn event(&mut self, event: &Event, now: Instant) {
         if let Some(sink) = &mut self.json {

@@ -53,6 +53,15 @@ pub fn table(sink: &mut Sink, run: &RunRecord, directory: &str, color: bool) {
     sink.flush();
 }
 
+/// Prints the record as it stands in `run.json`; of a run that has not finished, with what is known of its steps.
+pub fn json(sink: &mut Sink, run: &RunRecord) {
+    // A record is strings and numbers only: serialising it cannot fail.
+    if let Ok(text) = serde_json::to_string_pretty(run) {
+        sink.line(&text);
+    }
+    sink.flush();
+}
+
 fn state(run: &RunRecord, paint: Paint) -> String {
     match (run.state, run.outcome) {
         (RunState::Running, _) => "running".to_owned(),
@@ -84,8 +93,8 @@ fn steps(sink: &mut Sink, steps: &[StepResult], paint: Paint) {
     for (step, row) in steps.iter().zip(&rows) {
         sink.line(&align(row, &widths));
         // What is said about an end belongs under it.
-        let notes = [("cause", &step.cause), ("hint", &step.remedy)];
-        for (word, text) in notes.into_iter().filter_map(|(word, text)| Some((word, text.as_ref()?))) {
+        let notes = [("cause", format::cause(step)), ("hint", step.remedy.as_deref())];
+        for (word, text) in notes.into_iter().filter_map(|(word, text)| Some((word, text?))) {
             if step.outcome.is_failure() {
                 sink.line(&format!("    {word}: {}", show_name(text)));
             }

@@ -21,6 +21,8 @@ pub use screen::Screen;
 const LIVE_LINES_MAX: usize = 8;
 /// Redraws are this far apart: a flood of output costs no more than a trickle.
 const REDRAW_EVERY: Duration = Duration::from_millis(100);
+/// Stands before output of a step, so that it cannot pass for a line of ours.
+const BAR: &str = "│ ";
 /// Rows that are left to what stands above the live block.
 const ROWS_ABOVE: u16 = 4;
 
@@ -106,7 +108,7 @@ impl Terminal {
         for line in live.tail.last(room) {
             let text = escape::line(line, Colors::Strip);
             block.push_str("\n  ");
-            block.push_str(&self.paint.dim(&escape::fit(&text, columns.saturating_sub(2))));
+            block.push_str(&self.paint.dim(&escape::fit(&format!("{BAR}{text}"), columns.saturating_sub(2))));
         }
         block
     }
@@ -207,12 +209,13 @@ impl Terminal {
             return;
         }
         if hidden > 0 {
-            let note = format!("  ... {} before", format::count(hidden, "line"));
+            let note = format!("  {BAR}... {} before", format::count(hidden, "line"));
             text.push('\n');
             text.push_str(&self.paint.dim(&note));
         }
         for line in tail.last(shown) {
             text.push_str("\n  ");
+            text.push_str(&self.paint.dim(BAR));
             text.push_str(&escape::line(line, self.colors));
         }
     }

@@ -23,6 +23,7 @@ use super::step::Cancel;
 use super::traces;
 use crate::cgroup::Hierarchy;
 use crate::event::What;
+use crate::host::Host;
 use crate::outcome::{Outcome, StepResult};
 use crate::sandbox::zygote::Zygote;
 
@@ -42,8 +43,6 @@ pub struct Execution {
     pub warnings: Vec<WarningRecord>,
     /// What the steps read.
     pub stdin: OwnedFd,
-    /// This machine, for the record.
-    pub host: HostRecord,
 }
 
 /// How a run ended.
@@ -70,7 +69,8 @@ pub struct Finished {
 pub async fn execute(zygote: Arc<Zygote>, execution: Execution, show: Show) -> Result<Finished, RunError> {
     let clock = Instant::now();
     let run = RunDirectory::create(&execution.home, execution.run_id.as_deref())?;
-    let mut record = first_record(&execution, run.id());
+    let hierarchy = Hierarchy::discover()?;
+    let mut record = first_record(&execution, run.id(), &Host::quick(&hierarchy));
     run.write_run(&record)?;
     run.write_resolved(&execution.plan)?;
     if let Some((_, text)) = &execution.file {
@@ -88,7 +88,8 @@ pub async fn execute(zygote: Arc<Zygote>, execution: Execution, show: Show) -> R
         let what = What::JobStart { image: job.image.reference.clone(), steps: job.steps.len() };
         feed.send(Some(&job.id), None, what);
         warnings(&execution, job, &mut feed, &mut record);
-        let one = One { zygote: &zygote, execution: &execution, job, run: &run, cancel: cancel.clone() };
+        let cancel = cancel.clone();
+        let one = One { zygote: &zygote, execution: &execution, hierarchy: &hierarchy, job, run: &run, cancel };
         match one.run(&mut feed, &mut record).await {
             Ok(end) => ended = Some(end),
             Err(why) => error = Some(why),
@@ -129,6 +130,7 @@ pub async fn execute(zygote: Arc<Zygote>, execution: Execution, show: Show) -> R
 struct One<'o> {
     zygote: &'o Arc<Zygote>,
     execution: &'o Execution,
+    hierarchy: &'o Hierarchy,
     job: &'o JobPlan,
     run: &'o RunDirectory,
     cancel: watch::Receiver<Cancel>,
@@ -158,7 +160,6 @@ impl One<'_> {
             job.image.digest = rootfs.digest.as_ref().map(ToString::to_string);
             self.run.write_run(record)?;
         }
-        let hierarchy = Hierarchy::discover()?;
         let job = Job {
             plan: self.job,
             rootfs: &rootfs,
@@ -167,7 +168,7 @@ impl One<'_> {
             run: self.run,
             zygote: self.zygote,
             lease: &lease,
-            hierarchy: &hierarchy,
+            hierarchy: self.hierarchy,
             stdin: &self.execution.stdin,
             feed,
             cancel: self.cancel,
@@ -212,7 +213,7 @@ fn first_time(home: &Path, notice: &str) -> bool {
     made.is_ok() && fs::File::options().write(true).create_new(true).open(directory.join(notice)).is_ok()
 }
 
-fn first_record(execution: &Execution, id: &str) -> RunRecord {
+fn first_record(execution: &Execution, id: &str, host: &Host) -> RunRecord {
     let job = |job: &JobPlan| JobRecord {
         id: job.id.clone(),
         image: ImageRecord { reference: job.image.reference.clone(), digest: None, platform: None },
@@ -234,7 +235,15 @@ fn first_record(execution: &Execution, id: &str) -> RunRecord {
         outcome: None,
         conclusion: None,
         exit_code: None,
-        host: execution.host.clone(),
+        host: HostRecord {
+            kernel: host.kernel.clone(),
+            arch: host.arch.clone(),
+            cpus: host.cpus,
+            memory: host.memory_bytes,
+            cgroup: host.cgroup.kind.to_string(),
+            userns: host.userns,
+            runner_version: host.runner_version.to_owned(),
+        },
         jobs: execution.plan.jobs.iter().map(job).collect(),
         artifacts: Vec::new(),
         warnings: Vec::new(),

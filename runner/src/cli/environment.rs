@@ -1,0 +1,120 @@
+//! What the environment says about us: where records go, and how output should look.
+
+use std::collections::BTreeMap;
+use std::ffi::OsString;
+use std::path::{Path, PathBuf};
+
+use crate::report::{Output, Terminals};
+
+/// The part of the environment that matters, read once.
+#[derive(Debug, Clone, Default)]
+pub struct Environment {
+    /// Variables that are text; for `-e NAME`.
+    pub variables: BTreeMap<String, String>,
+    /// Where records and the store are; none if nothing says where.
+    pub home: Option<PathBuf>,
+    /// What is a terminal.
+    pub terminals: Terminals,
+    /// Whether text on standard output has colours.
+    pub stdout_color: bool,
+    /// The same on standard error.
+    pub stderr_color: bool,
+    /// Whether cursor movements make sense: no `TERM=dumb`, no CI service that only keeps lines.
+    pub live: bool,
+}
+
+impl Environment {
+    /// Reads the process's environment.
+    pub fn of_process() -> Self {
+        let variables = std::env::vars_os().filter_map(|(name, value)| Some((text(name)?, text(value)?)));
+        Self::new(variables.collect(), Terminals::probe(), rustix::process::geteuid().is_root())
+    }
+
+    /// Concludes from variables, terminals and whether we are root.
+    pub fn new(variables: BTreeMap<String, String>, terminals: Terminals, is_root: bool) -> Self {
+        let set = |name: &str| variables.get(name).map(String::as_str).filter(|value| !value.is_empty());
+        // <https://no-color.org>, <https://bixense.com/clicolors>: refusing wins over forcing.
+        let refused = set("NO_COLOR").is_some();
+        let forced = set("CLICOLOR_FORCE").is_some_and(|value| value != "0");
+        let dumb = set("TERM") == Some("dumb");
+        let color = |terminal: bool| !refused && (forced || terminal && !dumb);
+        let live = !dumb && set("CI").is_none();
+        Self {
+            home: home(&set, is_root),
+            terminals,
+            stdout_color: color(terminals.stdout),
+            stderr_color: color(terminals.stderr),
+            live,
+            variables,
+        }
+    }
+
+    /// Chooses how a run is shown when the user does not.
+    pub(super) fn output(&self, json: bool) -> Output {
+        let terminal = if json { self.terminals.stderr } else { self.terminals.stdout };
+        if terminal && self.live { Output::Terminal } else { Output::Plain }
+    }
+}
+
+fn text(value: OsString) -> Option<String> {
+    value.into_string().ok()
+}
+
+fn home<'a>(set: &impl Fn(&str) -> Option<&'a str>, is_root: bool) -> Option<PathBuf> {
+    if let Some(home) = set("RUNNER_HOME") {
+        return std::path::absolute(home).ok();
+    }
+    if is_root {
+        return Some(PathBuf::from("/var/lib/runner"));
+    }
+    // The XDG specification has relative paths ignored.
+    let absolute = |name: &str| set(name).map(Path::new).filter(|path| path.is_absolute());
+    let state = absolute("XDG_STATE_HOME").map(Path::to_path_buf);
+    Some(state.or_else(|| Some(absolute("HOME")?.join(".local/state")))?.join("runner"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn environment(variables: &[(&str, &str)], terminal: bool, is_root: bool) -> Environment {
+        let variables = variables.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned())).collect();
+        Environment::new(variables, Terminals { stdout: terminal, stderr: terminal }, is_root)
+    }
+
+    #[test]
+    fn home_is_where_the_environment_says() {
+        let home = |variables: &[_], is_root| environment(variables, false, is_root).home;
+        assert_eq!(home(&[("RUNNER_HOME", "/r"), ("HOME", "/h")], true), Some("/r".into()));
+        assert_eq!(home(&[("XDG_STATE_HOME", "/x")], true), Some("/var/lib/runner".into()));
+        assert_eq!(home(&[("XDG_STATE_HOME", "/x"), ("HOME", "/h")], false), Some("/x/runner".into()));
+        let relative = [("XDG_STATE_HOME", "x"), ("HOME", "/h")];
+        assert_eq!(home(&relative, false), Some("/h/.local/state/runner".into()));
+        assert_eq!(home(&[("RUNNER_HOME", ""), ("HOME", "/h")], false), Some("/h/.local/state/runner".into()));
+        assert_eq!(home(&[], false), None);
+    }
+
+    #[test]
+    fn colours_follow_the_conventions() {
+        for (variables, terminal, color) in [
+            (&[][..], true, true),
+            (&[][..], false, false),
+            (&[("NO_COLOR", "1")], true, false),
+            (&[("NO_COLOR", "")], true, true),
+            (&[("CLICOLOR_FORCE", "1")], false, true),
+            (&[("CLICOLOR_FORCE", "0")], false, false),
+            (&[("CLICOLOR_FORCE", "1"), ("NO_COLOR", "1")], true, false),
+            (&[("TERM", "dumb")], true, false),
+        ] {
+            assert_eq!(environment(variables, terminal, false).stdout_color, color, "{variables:?} {terminal}");
+        }
+    }
+
+    #[test]
+    fn live_output_needs_a_terminal_that_can() {
+        assert_eq!(environment(&[], true, false).output(false), Output::Terminal);
+        assert_eq!(environment(&[], false, false).output(false), Output::Plain);
+        assert_eq!(environment(&[("TERM", "dumb")], true, false).output(false), Output::Plain);
+        assert_eq!(environment(&[("CI", "true")], true, false).output(false), Output::Plain);
+    }
+}

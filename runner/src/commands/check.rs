@@ -1,0 +1,69 @@
+//! `runner check`: what is wrong with job files, without running anything.
+
+use std::io::Read;
+use std::path::Path;
+
+use jobs::{Diagnostics, Overrides};
+
+use super::{Class, CommandError};
+use crate::cli::{CheckFormat, CheckSettings};
+use crate::report::{self, Sink};
+
+/// Checks each file; prints all problems on standard output, and fails when one has errors.
+pub fn check(settings: &CheckSettings, out: &mut Sink) -> Result<u8, CommandError> {
+    let mut all = Vec::new();
+    let mut good = true;
+    for path in &settings.files {
+        let (file, text) = read_job_file(path)?;
+        let diagnostics = match jobs::plan(&file.name, &file.stem, &text, &Overrides::default()) {
+            Ok(planned) => planned.warnings,
+            Err(errors) => {
+                good = false;
+                errors
+            }
+        };
+        all.push((file.name, diagnostics));
+    }
+    match settings.format {
+        CheckFormat::Text => report::check::text(out, &all, settings.stdout_color),
+        CheckFormat::Json => report::check::json(out, &all),
+    }
+    Ok(if good { 0 } else { Class::Usage.exit_code() })
+}
+
+/// A job file as it is named in messages.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct JobFileName {
+    /// As the user wrote it; `-` is standard input.
+    pub name: String,
+    /// Names the run when the file does not.
+    pub stem: String,
+}
+
+/// Reads a job file; `-` is standard input. One byte more than the format allows is read at most, so that
+/// `jobs` can refuse it.
+pub fn read_job_file(path: &Path) -> Result<(JobFileName, Vec<u8>), CommandError> {
+    let name = path.to_string_lossy().into_owned();
+    let stem = path.file_stem().map_or_else(|| name.clone(), |stem| stem.to_string_lossy().into_owned());
+    let mut text = Vec::new();
+    let limit = jobs::bounds::FILE_BYTES_MAX as u64 + 1;
+    let read = if name == "-" {
+        std::io::stdin().take(limit).read_to_end(&mut text)
+    } else {
+        std::fs::File::open(path).and_then(|file| file.take(limit).read_to_end(&mut text))
+    };
+    match read {
+        Ok(_) => Ok((JobFileName { name, stem }, text)),
+        Err(error) => {
+            let missing = error.kind() == std::io::ErrorKind::NotFound;
+            let failed = CommandError::new(Class::Usage, format!("cannot read the job file {name}: {error}"));
+            Err(if missing { failed.with_hint("name another one, or write one: docs/job-file.md") } else { failed })
+        }
+    }
+}
+
+impl From<Diagnostics> for CommandError {
+    fn from(diagnostics: Diagnostics) -> Self {
+        Self { diagnostics: Some(diagnostics.clone()), ..Self::new(Class::Usage, diagnostics) }
+    }
+}

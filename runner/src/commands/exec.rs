@@ -1,0 +1,62 @@
+//! `runner exec`: a job file from text to exit code.
+
+use std::path::Path;
+
+use jobs::Planned;
+
+use super::check::read_job_file;
+use super::launch::{launch, no_input};
+use super::{Class, CommandError, RUN_ERROR_EXIT_CODE};
+use crate::cli::{ExecSettings, ExitCodeOf};
+use crate::run::artifacts;
+use crate::run::execute::{Execution, Finished};
+use crate::run::record::WarningRecord;
+use crate::sandbox::zygote::Zygote;
+
+/// Runs the file and returns what to exit with.
+///
+/// # Errors
+/// A file that cannot be read or is wrong; a machine that cannot do its part.
+pub fn exec(zygote: Zygote, settings: ExecSettings) -> Result<u8, CommandError> {
+    let (text, planned) = load(&settings)?;
+    let warnings = planned.warnings.iter().map(|warning| WarningRecord {
+        code: Some(warning.code.to_string()),
+        text: warning.text.clone(),
+        hint: warning.hint.clone(),
+    });
+    let execution = Execution {
+        base: base_of(&settings.file)?,
+        home: settings.home,
+        run_id: settings.run_id,
+        warnings: warnings.collect(),
+        stdin: no_input()?,
+        file: Some((settings.file.display().to_string(), text)),
+        plan: planned.plan,
+    };
+    let finished = launch(zygote, execution, settings.report)?;
+    if let Some(directory) = &settings.artifacts_dir {
+        artifacts::extract(&finished.directory.join("artifacts"), &[], directory, true)?;
+    }
+    Ok(exit_code(&finished, settings.exit_code))
+}
+
+fn exit_code(finished: &Finished, whose: ExitCodeOf) -> u8 {
+    match whose {
+        ExitCodeOf::Run => finished.exit_code,
+        ExitCodeOf::Step => finished.step_exit_code.unwrap_or(RUN_ERROR_EXIT_CODE),
+    }
+}
+
+fn load(settings: &ExecSettings) -> Result<(Vec<u8>, Planned), CommandError> {
+    let (file, text) = read_job_file(&settings.file)?;
+    match jobs::plan(&file.name, &file.stem, &text, &settings.overrides) {
+        Ok(planned) => Ok((text, planned)),
+        Err(problems) => Err(problems.into()),
+    }
+}
+
+/// The directory of the job file.
+fn base_of(file: &Path) -> Result<std::path::PathBuf, CommandError> {
+    let absolute = std::path::absolute(file).map_err(|error| CommandError::new(Class::Usage, error))?;
+    Ok(absolute.parent().unwrap_or(Path::new("/")).to_path_buf())
+}
