@@ -34,7 +34,18 @@ pub const ROOMS: &[(&str, &[&str])] = &[
     ("host", &["sys", "cgroup", "outcome", "event"]),
     (
         "report",
-        &["outcome", "event", "run::record", "run::logs", "commands::CommandError", "commands::Class"],
+        &[
+            "outcome",
+            "event",
+            "run::record",
+            "run::logs",
+            "run::artifacts::Manifest",
+            "run::artifacts::EntryKind",
+            "run::artifacts::Extracted",
+            "run::artifacts::Verification",
+            "commands::CommandError",
+            "commands::Class",
+        ],
     ),
     ("github", &["outcome", "event"]),
     (
