@@ -3,9 +3,10 @@
 //! `main -> cli -> commands -> run -> {sandbox, cgroup, overlay} -> sys`; values go right, nothing calls left.
 
 pub mod cgroup;
-//pub mod cli;
+pub mod cli;
 pub mod commands;
 pub mod event;
+pub mod host;
 pub mod outcome;
 pub mod report;
 pub mod run;

@@ -5,6 +5,7 @@
 pub mod clone;
 pub mod identity;
 pub mod mount;
+pub mod probe;
 pub mod process;
 pub mod signal;
 pub mod socket;

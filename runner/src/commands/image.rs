@@ -6,13 +6,13 @@ use images::{Digest, FetchSettings, Progress, PullEvent, Reference, UnpackLimits
 
 use super::{Class, CommandError};
 use crate::cli::UnpackSettings;
-use crate::report;
+use crate::report::{Sink, image as show};
 
 /// Unpacks and says what came of it.
 ///
 /// # Errors
 /// A source that cannot be had or is refused; a directory that is not empty.
-pub fn unpack(settings: &UnpackSettings) -> Result<u8, CommandError> {
+pub fn unpack(settings: &UnpackSettings, out: &mut Sink) -> Result<u8, CommandError> {
     let image = |error: images::ImageError| CommandError::from(error);
     let base = std::env::current_dir().map_err(|error| CommandError::new(Class::Usage, error))?;
     let reference = Reference::parse_tarball(&settings.source, &base).map_err(image)?;
@@ -41,7 +41,7 @@ pub fn unpack(settings: &UnpackSettings) -> Result<u8, CommandError> {
         Arc::new(Silent),
     );
     let summary = runtime.block_on(unpacked).map_err(image)?;
-    report::unpacked(&settings.source, &settings.directory, &summary);
+    show::unpacked(out, &settings.directory, &summary);
     Ok(0)
 }
 

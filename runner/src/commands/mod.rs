@@ -5,16 +5,25 @@
 
 pub mod artifacts;
 pub mod check;
+pub mod doctor;
+pub mod exec;
+pub mod image;
+mod launch;
 pub mod logs;
+pub mod run;
 pub mod show;
-
 
 use std::error::Error;
 use std::fmt;
 
 use jobs::Diagnostics;
+use rustix::io::Errno;
+
+use crate::cli::{Command, ExitCodeOf};
+use crate::report::{self, Sink};
 
 use crate::run::record::RecordError;
+use crate::sandbox::zygote::Zygote;
 
 /// Whose turn it is when a command could not do its part.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -90,5 +99,45 @@ impl From<RecordError> for CommandError {
         let class = if error.is_usage() { Class::Usage } else { Class::Host };
         let hint = error.hint();
         Self { class, error: Box::new(error), hint, diagnostics: None }
+    }
+}
+
+/// Does what the command line asks for, and returns what to exit with.
+pub fn dispatch(command: Command, zygote: Result<Zygote, Errno>) -> u8 {
+    let color = command.stderr_color();
+    let infrastructure = infrastructure_exit_code(&command);
+    let zygote = || {
+        zygote.map_err(|errno| CommandError::new(Class::Host, format!("cannot fork the zygote: {errno}")))
+    };
+    let mut out = Sink::stdout();
+    let done = match command {
+        Command::Exec(settings) => zygote().and_then(|zygote| exec::exec(zygote, settings)),
+        Command::Run(settings) => zygote().and_then(|zygote| run::run(zygote, settings)),
+        Command::Check(settings) => check::check(&settings, &mut out),
+        Command::Logs(settings) => logs::logs(&settings, &mut out),
+        Command::Show(settings) => show::show(&settings, &mut out),
+        Command::Artifacts(settings) => artifacts::artifacts(&settings, &mut out),
+        Command::ImageUnpack(settings) => image::unpack(&settings, &mut out),
+        Command::Doctor(settings) => doctor::doctor(zygote, &settings, &mut out),
+    };
+    out.flush();
+    done.unwrap_or_else(|error| {
+        report::error::error(&mut Sink::stderr(), &error, color);
+        infrastructure.unwrap_or(error.class.exit_code())
+    })
+}
+
+/// Where a step's own exit code is passed through, one code stands for everything that is not the step's doing.
+fn infrastructure_exit_code(command: &Command) -> Option<u8> {
+    match command {
+        Command::Run(_) => Some(RUN_ERROR_EXIT_CODE),
+        Command::Exec(settings) if settings.exit_code == ExitCodeOf::Step => Some(RUN_ERROR_EXIT_CODE),
+        Command::Exec(_)
+        | Command::Check(_)
+        | Command::Logs(_)
+        | Command::Show(_)
+        | Command::Artifacts(_)
+        | Command::ImageUnpack(_)
+        | Command::Doctor(_) => None,
     }
 }

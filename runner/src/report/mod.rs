@@ -6,9 +6,11 @@
 
 pub mod artifacts;
 pub mod check;
+pub mod doctor;
 pub mod error;
 pub mod escape;
 pub mod format;
+pub mod image;
 mod lines;
 pub mod logs;
 mod passthrough;
@@ -22,3 +24,11 @@ mod terminal;
 pub use reporter::{Output, ReportSettings, Reporter};
 pub use sink::{Sink, Terminals};
 pub use terminal::Screen;
+
+/// Prints why there is nothing to do: help, or a wrong command line. Returns the exit code given.
+pub fn stop(text: &str, asked_for: bool, exit_code: u8) -> u8 {
+    let mut sink = if asked_for { Sink::stdout() } else { Sink::stderr() };
+    sink.write(text.as_bytes());
+    sink.flush();
+    exit_code
+}

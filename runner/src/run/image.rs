@@ -1,13 +1,13 @@
 //! The job's root filesystem: asks `images` for it, lets servants unpack where rights are missing, tells its progress.
 
 use std::io::Read;
-use std::os::fd::{AsFd, OwnedFd};
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::path::Path;
 use std::sync::Arc;
 
-use images::unpack::{UnpackError, UnpackOptions, UnpackSummary};
+use images::unpack::{UnpackError, UnpackFault, UnpackOptions, UnpackSummary};
 use images::{
-    Digest, FetchSettings, ImageError, InProcess, Progress, PullEvent, Reference, Rootfs, Store, Unpacker, obtain,
+    Digest, FetchSettings, ImageError, InProcess, Ownership, Progress, RemoveError, PullEvent, Reference, Rootfs, Store, Unpacker, obtain,
 };
 use jobs::{ImageSpec, User};
 use tokio::sync::mpsc;
@@ -49,12 +49,25 @@ impl Unpacker for ByServant {
         let servants = Servants { zygote: &self.zygote, identity: self.identity, user: self.user };
         match servants.unpack(source, target.as_fd(), options) {
             Ok(result) => result,
-            Err(error) => Err(UnpackError::from(std::io::Error::other(error))),
+            Err(error) => Err(UnpackError { entry: None, fault: UnpackFault::Source { what: error.to_string() } }),
         }
     }
 
     fn flavour(&self) -> &str {
         &self.flavour
+    }
+
+    fn ownership(&self) -> Ownership {
+        Ownership::Mapped
+    }
+
+    fn remove(&self, parent: BorrowedFd<'_>, name: &str) -> Result<(), RemoveError> {
+        let servants = Servants { zygote: &self.zygote, identity: self.identity, user: self.user };
+        servants.remove(parent, name).map_err(|_| RemoveError {
+            name: name.to_owned(),
+            action: "remove it inside the user namespace",
+            errno: rustix::io::Errno::IO,
+        })
     }
 }
 
@@ -80,15 +93,16 @@ impl Images<'_> {
         let settings = FetchSettings::default();
         let pull = obtain(&reference, sha256, &store, self.unpacker(user), &settings, Arc::new(Channel(sender)));
         tokio::pin!(pull);
+        let mut moment = Moment::default();
         loop {
             tokio::select! {
                 done = &mut pull => {
                     while let Ok(event) = receiver.try_recv() {
-                        tell(feed, &spec.reference, event);
+                        tell(feed, &spec.reference, &mut moment, event);
                     }
                     return Ok(done?);
                 }
-                Some(event) = receiver.recv() => tell(feed, &spec.reference, event),
+                Some(event) = receiver.recv() => tell(feed, &spec.reference, &mut moment, event),
             }
         }
     }
@@ -99,8 +113,8 @@ impl Images<'_> {
             Some(User::Root | User::Caller | User::Name(_)) | None => (0, 0),
         };
         match self.identity {
-            Identity::Root { .. } => Arc::new(InProcess::keep()),
-            Identity::Single => Arc::new(InProcess::caller()),
+            Identity::Root { .. } => Arc::new(InProcess::KEEP),
+            Identity::Single => Arc::new(InProcess::CALLER),
             Identity::Subids => Arc::new(ByServant {
                 zygote: Arc::clone(&self.zygote),
                 identity: self.identity,
@@ -111,6 +125,44 @@ impl Images<'_> {
     }
 }
 
-fn tell(feed: &mut Feed, image: &str, event: PullEvent) {
-    let _ = (feed, image, event, What::JobEnd { outcome: crate::outcome::Outcome::Success });
+/// Says what a pull is doing.
+fn tell(feed: &mut Feed, image: &str, moment: &mut Moment, event: PullEvent) {
+    let note = match event {
+        PullEvent::Started { total, .. } => {
+            *moment = Moment { state: "started", bytes: 0, total };
+            None
+        }
+        PullEvent::Bytes { done } => {
+            (moment.state, moment.bytes) = ("progress", done);
+            None
+        }
+        PullEvent::Waiting { .. } => {
+            moment.state = "waiting";
+            Some("another run is pulling it".to_owned())
+        }
+        PullEvent::Retrying { attempt, why, after } => {
+            moment.state = "retrying";
+            Some(format!("{why}; try {attempt} in {:.1} s", after.as_secs_f64()))
+        }
+        PullEvent::Finished { bytes, cached, .. } => {
+            (moment.state, moment.bytes) = (if cached { "cached" } else { "finished" }, bytes);
+            None
+        }
+    };
+    let what = What::ImagePull {
+        image: image.to_owned(),
+        state: moment.state,
+        bytes: moment.bytes,
+        total: moment.total,
+        note,
+    };
+    feed.send(None, None, what);
+}
+
+/// How far a pull is.
+#[derive(Debug, Default)]
+struct Moment {
+    state: &'static str,
+    bytes: u64,
+    total: Option<u64>,
 }

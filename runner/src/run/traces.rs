@@ -56,6 +56,10 @@ impl UsedWorkspace {
 pub struct SweepSummary {
     /// Ids of the dead runs that were cleaned up.
     pub runs: Vec<String>,
+    /// Cgroups and directories that were removed.
+    pub removed: u64,
+    /// Processes that were killed.
+    pub killed: u64,
     /// What could not be removed, in words.
     pub left: Vec<String>,
 }
@@ -107,7 +111,7 @@ pub fn sweep(home: &Path, zygote: &Zygote, own: Option<Identity>) -> Result<Swee
         };
         let Ok(Some(_lock)) = run.adopt() else { continue };
         let before = summary.left.len();
-        clean(home, &run, zygote, own, &mut summary.left);
+        clean(home, &run, zygote, own, &mut summary);
         if summary.left.len() == before {
             forget(home, &run);
             summary.runs.push(name);
@@ -116,13 +120,16 @@ pub fn sweep(home: &Path, zygote: &Zygote, own: Option<Identity>) -> Result<Swee
     Ok(summary)
 }
 
-fn clean(home: &Path, run: &RunDirectory, zygote: &Zygote, own: Option<Identity>, left: &mut Vec<String>) {
+fn clean(home: &Path, run: &RunDirectory, zygote: &Zygote, own: Option<Identity>, summary: &mut SweepSummary) {
     let Some(traces) =
         fs::read(run.path().join(FILE)).ok().and_then(|bytes| serde_json::from_slice::<Traces>(&bytes).ok())
     else {
         return;
     };
-    left.extend(Hierarchy::sweep(&traces.cgroups).left.iter().map(ToString::to_string));
+    let cgroups = Hierarchy::sweep(&traces.cgroups);
+    summary.removed += cgroups.removed.len() as u64;
+    summary.killed += cgroups.killed as u64;
+    summary.left.extend(cgroups.left.iter().map(ToString::to_string));
     let used = traces.workspace.as_ref();
     let identity = used.map(|used| used.identity).or(own);
     let Some(identity) = identity else { return };
@@ -131,12 +138,13 @@ fn clean(home: &Path, run: &RunDirectory, zygote: &Zygote, own: Option<Identity>
     if let Some(used) = used
         && let Err(error) = hand_over(&servants, used)
     {
-        left.push(format!("workspace {}: {error}", used.path.display()));
+        summary.left.push(format!("workspace {}: {error}", used.path.display()));
     }
-    if let Some(name) = &traces.scratch
-        && let Err(error) = remove_scratch(home, &servants, name)
-    {
-        left.push(error);
+    if let Some(name) = &traces.scratch {
+        match remove_scratch(home, &servants, name) {
+            Ok(()) => summary.removed += 1,
+            Err(error) => summary.left.push(error),
+        }
     }
 }
 
