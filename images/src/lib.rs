@@ -20,7 +20,7 @@ mod remove;
 mod rootfs;
 mod store;
 mod stream;
-mod unpack;
+pub mod unpack;
 
 pub use digest::{Digest, DigestError, Hasher};
 pub use fetch::{FetchError, FetchSettings};

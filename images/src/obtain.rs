@@ -24,7 +24,7 @@ use crate::progress::{Progress, PullEvent};
 use crate::reference::{ImageUrl, Reference};
 use crate::rootfs::{ImageConfig, Rootfs, RootfsKind};
 use crate::store::{FileIdentity, ImageRecord, LayerRecord, Lease, Locking, RefRecord, Seen, Store, Work};
-use crate::unpack::{UnpackOptions, UnpackSummary, Unpacker};
+use crate::unpack::{InProcess, UnpackOptions, UnpackSummary, Unpacker};
 
 /// Pauses between looks at a lock that another run holds: short first, then calm.
 const LOCK_PAUSE_FIRST: Duration = Duration::from_millis(5);
@@ -68,13 +68,13 @@ pub async fn unpack_to_directory(
     reference: &Reference,
     sha256: Option<Digest>,
     dir: &Path,
-    unpacker: Arc<dyn Unpacker>,
     options: &UnpackOptions,
     settings: &FetchSettings,
     progress: Arc<dyn Progress>,
 ) -> Result<UnpackSummary, ImageError> {
     let name = reference.to_string();
     let started = Instant::now();
+    let unpacker: Arc<dyn Unpacker> = Arc::new(InProcess::new(options.ownership));
     let source = match reference {
         Reference::Host | Reference::Directory(_) => return Err(ImageError::NoArchive { reference: name }),
         Reference::Tarball(path) => Source::File { file: open_file(path)?, path: path.clone() },

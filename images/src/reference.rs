@@ -52,7 +52,7 @@ impl Reference {
         if let Some(path) = text.strip_prefix("dir:").filter(|path| !path.is_empty()) {
             return Ok(Reference::Directory(base_dir.join(path)));
         }
-        if text.starts_with("http://") || text.starts_with("https://") {
+        if is_url(text) {
             return ImageUrl::parse(text).map(Reference::Url);
         }
         let is_path = ["/", "./", "../"].iter().any(|start| text.starts_with(start));
@@ -62,6 +62,19 @@ impl Reference {
         }
         Err(ReferenceError::Unknown { text: text.to_owned() })
     }
+
+    /// Reads what can only be a tarball: a URL, else a path of whatever name.
+    pub fn parse_tarball(text: &str, base_dir: &Path) -> Result<Reference, ReferenceError> {
+        match text {
+            "" => Err(ReferenceError::Unknown { text: String::new() }),
+            _ if is_url(text) => ImageUrl::parse(text).map(Reference::Url),
+            _ => Ok(Reference::Tarball(base_dir.join(text))),
+        }
+    }
+}
+
+fn is_url(text: &str) -> bool {
+    text.starts_with("http://") || text.starts_with("https://")
 }
 
 impl fmt::Display for Reference {
@@ -155,6 +168,8 @@ mod tests {
             assert!(error.to_string().contains("http or https URL"), "{text}: {error}");
         }
         assert!(parse("http://").is_err());
+        assert_eq!(Reference::parse_tarball("host", Path::new("/base")), tarball("/base/host"));
+        assert!(matches!(Reference::parse_tarball("http://h/x", Path::new("/")), Ok(Reference::Url(_))));
     }
 
     #[test]

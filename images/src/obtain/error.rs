@@ -6,14 +6,21 @@ use std::time::Duration;
 
 use rustix::io::Errno;
 
-use crate::digest::Digest;
+use crate::digest::{Digest, DigestError};
 use crate::fetch::FetchError;
+use crate::reference::ReferenceError;
 use crate::store::StoreError;
 use crate::unpack::{UnpackError, UnpackFault};
 
 /// A root filesystem cannot be had.
 #[derive(Debug, thiserror::Error)]
 pub enum ImageError {
+    /// The text names no image.
+    #[error(transparent)]
+    Reference(#[from] ReferenceError),
+    /// The text is no digest.
+    #[error(transparent)]
+    DigestText(#[from] DigestError),
     /// A file or directory of the user's cannot be read.
     #[error("cannot {action} {}: {source}", path.display())]
     Path {
@@ -143,9 +150,11 @@ impl ImageError {
             ImageError::WrongKind { .. } | ImageError::Changed { .. } | ImageError::Digest { .. } => {
                 ImageErrorKind::Image
             }
-            ImageError::NotEmpty { .. } | ImageError::NoDigest { .. } | ImageError::NoArchive { .. } => {
-                ImageErrorKind::Usage
-            }
+            ImageError::Reference(_)
+            | ImageError::DigestText(_)
+            | ImageError::NotEmpty { .. }
+            | ImageError::NoDigest { .. }
+            | ImageError::NoArchive { .. } => ImageErrorKind::Usage,
             ImageError::Offline { .. } | ImageError::Fetch(_) => ImageErrorKind::Network,
             ImageError::Busy { .. } => ImageErrorKind::Host,
             ImageError::Internal { .. } => ImageErrorKind::Internal,
@@ -186,7 +195,9 @@ impl ImageError {
             }
             ImageError::Offline { .. } => Some("run once without --offline".to_owned()),
             ImageError::Unpack { source, .. } => unpack_hint(source),
-            ImageError::Path { .. }
+            ImageError::Reference(_)
+            | ImageError::DigestText(_)
+            | ImageError::Path { .. }
             | ImageError::NoDigest { .. }
             | ImageError::NoArchive { .. }
             | ImageError::Busy { .. }
