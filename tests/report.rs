@@ -367,7 +367,7 @@ fn silence_is_broken_by_heartbeats() {
     }
     assert_eq!(
         stdout.text(),
-        "build: step 1 of 1: ./build.sh\nbuild: still running (1m00s)\nbuild: still running (2m00s)\n"
+        "build: step 1 of 1: ./build.sh\nbuild: still running (1m)\nbuild: still running (2m)\n"
     );
 }
 

@@ -71,11 +71,7 @@ pub(super) fn create_file(directory: impl AsFd, name: &[u8]) -> io::Result<File>
 
 /// Opens the directory that holds `path` below `root`, and returns it with the path's last component.
 /// With `make`, what is missing is made. A path with `..`, or an empty one, is refused.
-pub(super) fn open_parent<'a>(
-    root: impl AsFd,
-    path: &'a [u8],
-    make: bool,
-) -> io::Result<(OwnedFd, &'a [u8])> {
+pub(super) fn open_parent(root: impl AsFd, path: &[u8], make: bool) -> io::Result<(OwnedFd, &[u8])> {
     let mut directory = root.as_fd().try_clone_to_owned()?;
     let mut components = path.split(|&byte| byte == b'/');
     let Some(name) = components.next_back().filter(|name| is_name(name)) else {
