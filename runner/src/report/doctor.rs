@@ -103,7 +103,7 @@ mod tests {
     use crate::cgroup::{CgroupFacts, Kind};
     use crate::host::{Host, Swept};
 
-    /// What a sink has written.
+    /// Memory that is read while a sink writes to it.
     #[derive(Clone, Default)]
     struct Memory(Arc<Mutex<Vec<u8>>>);
 
@@ -119,7 +119,8 @@ mod tests {
 
     impl Write for Memory {
         fn write(&mut self, bytes: &[u8]) -> std::io::Result<usize> {
-            self.0.lock().unwrap().write(bytes)
+            self.0.lock().unwrap().extend_from_slice(bytes);
+            Ok(bytes.len())
         }
 
         fn flush(&mut self) -> std::io::Result<()> {
