@@ -203,3 +203,32 @@ fn a_developers_path_is_found() {
     );
     assert!(!private_paths("/workspace/file") && !private_paths("$base/work/x"));
 }
+
+/// Targets of Markdown links that are paths: `](docs/cli.md#exit-codes)` gives `docs/cli.md`.
+fn linked_files(text: &str) -> Vec<&str> {
+    let targets = text.split("](").skip(1).filter_map(|rest| rest.split(')').next());
+    let files = targets.map(|target| target.split('#').next().unwrap_or_default());
+    files.filter(|file| !file.is_empty() && !file.contains("://")).collect()
+}
+
+#[test]
+fn links_between_documents_lead_somewhere() {
+    let documents = ["README.md", "ARCHITECTURE.md", "SECURITY.md"].map(|name| workspace().join(name));
+    let more = source::files_below(&workspace().join("docs"))
+        .into_iter()
+        .filter(|path| path.extension().is_some_and(|end| end == "md"));
+    let mut dead = Vec::new();
+    for document in documents.into_iter().chain(more).filter(|path| path.exists()) {
+        let text = std::fs::read_to_string(&document).unwrap();
+        let place = document.parent().unwrap();
+        let lost = linked_files(&text).into_iter().filter(|file| !place.join(file).exists());
+        dead.extend(lost.map(|file| format!("{}: {file}", document.display())));
+    }
+    assert!(dead.is_empty(), "dead links:\n{}", dead.join("\n"));
+}
+
+#[test]
+fn links_are_recognized() {
+    let text = "see [a](docs/a.md#part), [b](https://example.org/b), [c](#here) and [d](LICENSE-MIT)";
+    assert_eq!(linked_files(text), ["docs/a.md", "LICENSE-MIT"]);
+}

@@ -29,6 +29,11 @@ impl Digest {
         Digest(Sha256::digest(bytes).into())
     }
 
+    /// Reads a digest as tools write it: the digits alone or after `sha256:`.
+    pub fn parse_hex(text: &str) -> Result<Digest, DigestError> {
+        text.parse()
+    }
+
     /// Returns the 64 hexadecimal digits, without the algorithm.
     pub fn hex(&self) -> String {
         use fmt::Write as _;

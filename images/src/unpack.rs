@@ -67,6 +67,11 @@ impl InProcess {
     pub const KEEP: InProcess = InProcess { ownership: Ownership::Keep };
     /// For anyone: files belong to the caller.
     pub const CALLER: InProcess = InProcess { ownership: Ownership::Caller };
+
+    /// Unpacks with any ownership; what is not permitted fails when the first file is made.
+    pub fn new(ownership: Ownership) -> InProcess {
+        InProcess { ownership }
+    }
 }
 
 impl Unpacker for InProcess {

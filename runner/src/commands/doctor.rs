@@ -35,7 +35,7 @@ pub fn doctor(
     if settings.json {
         doctor::doctor_json(out, &examination);
     } else {
-        doctor::doctor(out, &examination, settings.stdout_color);
+        doctor::doctor(out, &examination, settings.stdout_color, doctor::columns());
     }
     Ok(if examination.can_run { 0 } else { CANNOT_RUN_EXIT_CODE })
 }

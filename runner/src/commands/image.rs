@@ -2,7 +2,9 @@
 
 use std::sync::Arc;
 
-use images::{Digest, FetchSettings, InProcess, Reference, Silent, UnpackLimits, UnpackOptions, Unpacker as _};
+use images::{
+    Digest, FetchSettings, InProcess, Reference, Silent, UnpackLimits, UnpackOptions, Unpacker as _,
+};
 
 use super::{Class, CommandError};
 use crate::cli::UnpackSettings;

@@ -16,7 +16,11 @@ use crate::sandbox::zygote::Zygote;
 ///
 /// # Errors
 /// When nothing ran, or when our own part failed on the way.
-pub fn launch(zygote: Zygote, execution: Execution, settings: ReportSettings) -> Result<Finished, CommandError> {
+pub fn launch(
+    zygote: Zygote,
+    execution: Execution,
+    settings: ReportSettings,
+) -> Result<Finished, CommandError> {
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()
         .build()

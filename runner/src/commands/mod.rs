@@ -106,9 +106,8 @@ impl From<RecordError> for CommandError {
 pub fn dispatch(command: Command, zygote: Result<Zygote, Errno>) -> u8 {
     let color = command.stderr_color();
     let infrastructure = infrastructure_exit_code(&command);
-    let zygote = || {
-        zygote.map_err(|errno| CommandError::new(Class::Host, format!("cannot fork the zygote: {errno}")))
-    };
+    let zygote =
+        || zygote.map_err(|errno| CommandError::new(Class::Host, format!("cannot fork the zygote: {errno}")));
     let mut out = Sink::stdout();
     let done = match command {
         Command::Exec(settings) => zygote().and_then(|zygote| exec::exec(zygote, settings)),

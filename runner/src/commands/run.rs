@@ -21,15 +21,8 @@ pub fn run(zygote: Zygote, settings: RunSettings) -> Result<u8, CommandError> {
     let plan = plan(&settings)?;
     let stdin = if settings.interactive { pumped_input()? } else { no_input()? };
     let base = std::env::current_dir().map_err(|error| CommandError::new(Class::Usage, error))?;
-    let execution = Execution {
-        plan,
-        file: None,
-        base,
-        home: settings.home,
-        run_id: None,
-        warnings: Vec::new(),
-        stdin,
-    };
+    let execution =
+        Execution { plan, file: None, base, home: settings.home, run_id: None, warnings: Vec::new(), stdin };
     let finished = launch(zygote, execution, settings.report)?;
     Ok(finished.step_exit_code.unwrap_or(RUN_ERROR_EXIT_CODE))
 }
@@ -68,7 +61,8 @@ fn plan(settings: &RunSettings) -> Result<jobs::Plan, CommandError> {
 
 /// Our standard input through a pipe: the step must not get our own descriptor, which may be a terminal.
 fn pumped_input() -> Result<OwnedFd, CommandError> {
-    let (theirs, ours) = pipe_with(PipeFlags::CLOEXEC).map_err(|errno| CommandError::new(Class::Host, errno))?;
+    let (theirs, ours) =
+        pipe_with(PipeFlags::CLOEXEC).map_err(|errno| CommandError::new(Class::Host, errno))?;
     // The thread ends with the process: the command may leave its input unread.
     std::thread::spawn(move || std::io::copy(&mut std::io::stdin().lock(), &mut File::from(ours)));
     Ok(theirs)

@@ -36,7 +36,7 @@ fn summary(facts: &CgroupFacts) -> String {
     format!("{}: {}{kill}", facts.kind, names.join(", "))
 }
 
-/// Each reason once.
+/// The first reason, and how many others there are: mostly they are one, in several directories.
 fn reasons(refused: &[(Limit, CgroupError)]) -> String {
     let mut reasons: Vec<&str> = Vec::new();
     for (_, error) in refused {
@@ -46,7 +46,11 @@ fn reasons(refused: &[(Limit, CgroupError)]) -> String {
             reasons.push(reason);
         }
     }
-    reasons.join("; ")
+    match reasons.as_slice() {
+        [] => String::new(),
+        [only] => (*only).to_owned(),
+        [first, others @ ..] => format!("{first}, and {} more like it", others.len()),
+    }
 }
 
 fn no_caps(limits: &[Limit]) -> String {

@@ -25,10 +25,11 @@ pub fn examine(settings: &Settings) -> Result<Examination, CgroupError> {
     let namespace = user_namespaces(settings);
     let has_namespaces = namespace.status != Status::Fail;
     let calls = machine::calls(has_namespaces.then_some(&settings.workspace));
-    let mut checks = vec![machine::overview(&host), calls, namespace, identity::check()];
+    let mut checks = vec![machine::overview(&host), calls, namespace, identity::check(has_namespaces)];
     // Everything else is done in a user namespace: without one each would fail for that reason alone.
     if has_namespaces {
-        checks.extend([namespaces(), proc_and_sys(settings), storage::overlay(&settings.state)]);
+        checks.extend([namespaces(), proc_and_sys(settings)]);
+        checks.extend(storage::overlay(&settings.state));
         checks.push(storage::idmapped(&settings.state, &settings.workspace));
     }
     checks.extend([seccomp(), cgroups::check(Ok(&hierarchy)), storage::state(&settings.state)]);

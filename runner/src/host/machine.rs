@@ -102,7 +102,9 @@ pub(super) fn limits() -> Check {
     let values: Vec<_> = rows.iter().filter_map(|row| Some((row, setting(row.1)?))).collect();
     let shown: Vec<String> = values.iter().map(|((name, ..), value)| format!("{name} {value}")).collect();
     let found = shown.join(", ");
-    let low: Vec<_> = values.iter().filter(|((_, _, least, _), value)| value < least).collect();
+    // None at all is a matter of the checks that need one.
+    let is_low = |((_, _, least, _), value): &&(&(_, _, u64, _), u64)| *value > 0 && value < least;
+    let low: Vec<_> = values.iter().filter(is_low).collect();
     if low.is_empty() {
         return Check::pass(NAME, found);
     }

@@ -243,13 +243,49 @@ pub(super) fn idmapped_mount(directory: &Path) -> Result<(), Refusal> {
         .map_err(refused("mount_setattr(MOUNT_ATTR_IDMAP)"))
 }
 
-/// A detached clone of a directory's mount, and its flags set: what the stage does with each source.
+/// A detached clone of a directory's mounts, and flags set on one: what the stage does with each source. All mounts, for
+/// a user namespace may not uncover what other mounts hide.
 pub(super) fn new_mount_calls(directory: &Path) -> Result<(), Refusal> {
     attempt(|| {
         enter_mount_namespace()?;
-        let flags = OpenTreeFlags::OPEN_TREE_CLONE | OpenTreeFlags::OPEN_TREE_CLOEXEC;
+        let flags =
+            OpenTreeFlags::OPEN_TREE_CLONE | OpenTreeFlags::OPEN_TREE_CLOEXEC | OpenTreeFlags::AT_RECURSIVE;
         let clone = open_tree(CWD, directory, flags).map_err(at(OPEN_TREE))?;
         let attributes = MountAttrFlags::MOUNT_ATTR_NOSUID | MountAttrFlags::MOUNT_ATTR_NODEV;
         set_attributes(clone.as_fd(), attributes, false, None).map_err(at(SET_ATTRIBUTES))
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_a_sandbox_needs_is_granted_and_leaves_no_mount() {
+        fixtures::require!(UserNamespaces);
+        let mounts_now = || std::fs::read_to_string("/proc/self/mountinfo").unwrap();
+        let before = mounts_now();
+        let directory = tempfile::tempdir().unwrap();
+        let on = directory.path();
+        assert_eq!(user_namespace(), Ok(()));
+        assert_eq!(mounts(on), Ok(()));
+        assert_eq!(namespaces(), Ok(()));
+        assert_eq!(new_mount_calls(Path::new("/")), Ok(()));
+        assert_eq!(clone3(), Ok(()));
+        assert_eq!(seccomp(), Ok(()));
+        assert_eq!(overlay(on, true), Ok(()));
+        assert_eq!(mounts_now(), before);
+        assert_eq!(std::fs::read_dir(on).unwrap().count(), 0);
+    }
+
+    #[test]
+    fn a_refusal_says_what_and_how() {
+        fixtures::require!(UserNamespaces);
+        let refusal = mounts(Path::new("/nowhere/at/all")).unwrap_err();
+        assert_eq!(refusal, Refusal { what: "mounting a tmpfs", errno: Errno::NOENT });
+        assert_eq!(refusal.to_string(), "mounting a tmpfs: No such file or directory (os error 2)");
+        // An overlay needs its four directories.
+        let directory = tempfile::tempdir().unwrap();
+        assert_eq!(overlay(directory.path(), false).unwrap_err().errno, Errno::NOENT);
+    }
 }

@@ -1,5 +1,7 @@
 //! `runner doctor`: what this machine can do, check by check, and a verdict as the last line.
 
+use unicode_width::UnicodeWidthStr as _;
+
 use super::escape::{self, Colors};
 use super::format::{self, Paint};
 use super::sink::Sink;
@@ -8,15 +10,26 @@ use crate::host::{Check, Examination, Status};
 /// Columns of the checks' names.
 const NAME_COLUMNS: usize = 18;
 
-/// Prints the examination for people.
-pub fn doctor(sink: &mut Sink, examination: &Examination, color: bool) {
+/// Columns before what was found: mark, word, name.
+const INDENT_COLUMNS: usize = NAME_COLUMNS + 10;
+/// The least that is left for text; a narrower terminal wraps by itself.
+const TEXT_COLUMNS_MIN: usize = 40;
+
+/// Prints the examination for people. `columns`: lines are broken to fit; commands never, for they are copied.
+pub fn doctor(sink: &mut Sink, examination: &Examination, color: bool, columns: Option<usize>) {
     let paint = Paint { color };
     for check in &examination.checks {
-        show(sink, check, paint);
+        show(sink, check, paint, columns);
     }
     sink.line("");
     sink.line(&verdict(examination, paint));
     sink.flush();
+}
+
+/// Returns how many columns standard output has, if it is a terminal.
+pub fn columns() -> Option<usize> {
+    let size = rustix::termios::tcgetwinsize(std::io::stdout()).ok()?;
+    (size.ws_col > 0).then_some(usize::from(size.ws_col))
 }
 
 /// Prints it as one JSON object.
@@ -27,17 +40,40 @@ pub fn doctor_json(sink: &mut Sink, examination: &Examination) {
     sink.flush();
 }
 
-fn show(sink: &mut Sink, check: &Check, paint: Paint) {
+fn show(sink: &mut Sink, check: &Check, paint: Paint, columns: Option<usize>) {
     let mark = match check.status {
         Status::Pass => paint.good("✓ pass"),
         Status::Warn => paint.notice("! warn"),
         Status::Fail => paint.bad("✗ FAIL"),
     };
-    sink.line(&format!("{mark}  {:NAME_COLUMNS$}  {}", check.name, safe(&check.found)));
-    let more = [("", &check.means), ("fix: ", &check.fix)];
-    for (label, text) in more.into_iter().filter_map(|(label, text)| Some((label, text.as_ref()?))) {
-        sink.line(&format!("{:28}{}{}", "", paint.strong(label), safe(text)));
+    let text_columns =
+        columns.map_or(usize::MAX, |all| all.saturating_sub(INDENT_COLUMNS).max(TEXT_COLUMNS_MIN));
+    let mut front = format!("{mark}  {:NAME_COLUMNS$}  ", check.name);
+    let indent = " ".repeat(INDENT_COLUMNS);
+    for text in [Some(&check.found), check.means.as_ref()].into_iter().flatten() {
+        for line in broken(&safe(text), text_columns) {
+            sink.line(&format!("{front}{line}"));
+            front.clone_from(&indent);
+        }
     }
+    if let Some(fix) = &check.fix {
+        sink.line(&format!("{indent}{} {}", paint.strong("fix:"), safe(fix)));
+    }
+}
+
+/// Breaks a text between words into lines of at most so many columns.
+fn broken(text: &str, columns: usize) -> Vec<String> {
+    let mut lines: Vec<String> = Vec::new();
+    for word in text.split(' ') {
+        match lines.last_mut() {
+            Some(line) if line.width() + 1 + word.width() <= columns => {
+                line.push(' ');
+                line.push_str(word);
+            }
+            _ => lines.push(word.to_owned()),
+        }
+    }
+    lines
 }
 
 /// What was found may quote names of files and users.
@@ -100,7 +136,7 @@ mod tests {
 
     fn shown(examination: &Examination) -> String {
         let memory = Memory::default();
-        doctor(&mut memory.sink(), examination, false);
+        doctor(&mut memory.sink(), examination, false, Some(80));
         memory.text()
     }
 
@@ -139,6 +175,16 @@ mod tests {
 
         jobs cannot run on this machine: 1 check failed, 1 warning
         ");
+    }
+
+    #[test]
+    fn long_lines_are_broken_and_commands_are_not() {
+        let long = "a ".repeat(30).trim_end().to_owned();
+        let text = shown(&examination(vec![check("x", Status::Warn, &long, Some((&long, &long)))]));
+        let lines: Vec<usize> = text.lines().map(str::len).collect();
+        assert_eq!(lines[..5], [79, 35, 79, 35, 92], "{text}");
+        assert_eq!(broken("", 10), [""]);
+        assert_eq!(broken("12345678901 2", 10), ["12345678901", "2"]);
     }
 
     #[test]

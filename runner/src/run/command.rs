@@ -16,8 +16,7 @@ pub const WORKSPACE: &str = "/workspace";
 /// Capabilities of root inside: CHOWN DAC_OVERRIDE FOWNER FSETID KILL SETGID SETUID SETPCAP NET_BIND_SERVICE
 /// (linux/capability.h). Not SETFCAP: with it a step could store file capabilities in a workspace owned by uid 0 that
 /// count on the host. Not MKNOD, NET_RAW, SYS_CHROOT, AUDIT_WRITE, which Docker gives.
-pub const ROOT_CAPABILITIES: u64 =
-    1 | 1 << 1 | 1 << 3 | 1 << 4 | 1 << 5 | 1 << 6 | 1 << 7 | 1 << 8 | 1 << 10;
+pub const ROOT_CAPABILITIES: u64 = 1 | 1 << 1 | 1 << 3 | 1 << 4 | 1 << 5 | 1 << 6 | 1 << 7 | 1 << 8 | 1 << 10;
 
 /// Open files, soft and hard, when the job file does not say.
 const FILES: (u64, u64) = (1024, 65_536);
@@ -117,7 +116,10 @@ pub fn go(
 ) -> Go {
     let argv = argv(step);
     Go {
-        candidates: candidates(argv.first().map_or("", String::as_str), environment.get("PATH").map_or("", |path| path)),
+        candidates: candidates(
+            argv.first().map_or("", String::as_str),
+            environment.get("PATH").map_or("", |path| path),
+        ),
         argv: argv.into_iter().map(String::into_bytes).collect(),
         env: environment.iter().map(|(name, value)| format!("{name}={value}").into_bytes()).collect(),
         cwd: working_directory(step.workdir.as_deref()).into_bytes(),
@@ -144,7 +146,11 @@ fn candidates(command: &str, path: &str) -> Vec<Vec<u8>> {
         return vec![command.as_bytes().to_vec()];
     }
     path.split(':')
-        .map(|directory| if directory.is_empty() { command.to_owned() } else { format!("{directory}/{command}") })
+        .map(
+            |directory| {
+                if directory.is_empty() { command.to_owned() } else { format!("{directory}/{command}") }
+            },
+        )
         .map(String::into_bytes)
         .collect()
 }
@@ -188,7 +194,9 @@ mod tests {
 
     #[test]
     fn commands_are_found_as_a_shell_finds_them() {
-        let text = |found: Vec<Vec<u8>>| found.into_iter().map(|path| String::from_utf8(path).unwrap()).collect::<Vec<_>>();
+        let text = |found: Vec<Vec<u8>>| {
+            found.into_iter().map(|path| String::from_utf8(path).unwrap()).collect::<Vec<_>>()
+        };
         assert_eq!(text(candidates("cc", "/a:/b")), ["/a/cc", "/b/cc"]);
         assert_eq!(text(candidates("./cc", "/a:/b")), ["./cc"]);
         assert_eq!(text(candidates("cc", "/a::")), ["/a/cc", "cc", "cc"]);

@@ -100,7 +100,8 @@ impl Servants<'_> {
     /// What could not be removed.
     pub fn remove(&self, parent: BorrowedFd<'_>, name: &str) -> Result<(), ErrandError> {
         if !self.are_needed() {
-            return images::remove_tree(parent, name).map_err(|error| ErrandError { what: error.to_string() });
+            return images::remove_tree(parent, name)
+                .map_err(|error| ErrandError { what: error.to_string() });
         }
         match self.send(&Task::Remove(name.as_bytes().to_vec()), &[parent])?.wait()? {
             Done::Removed(result) => result.map_err(|what| ErrandError { what }),
@@ -121,12 +122,10 @@ impl Servants<'_> {
             }
             // Every file is the caller's already; set-uid bits go.
             Identity::Single => Ok(sweep::to_owner(directory, &Rule::Range(0, 0), owner.0, owner.1)),
-            Identity::Subids => {
-                match self.send(&Task::HandOver(owner.0, owner.1), &[directory])?.wait()? {
-                    Done::HandedOver(changed, failed) => Ok(Swept { changed, failed }),
-                    Done::Unpacked(_) | Done::Removed(_) => Err(Errno::BADMSG.into()),
-                }
-            }
+            Identity::Subids => match self.send(&Task::HandOver(owner.0, owner.1), &[directory])?.wait()? {
+                Done::HandedOver(changed, failed) => Ok(Swept { changed, failed }),
+                Done::Unpacked(_) | Done::Removed(_) => Err(Errno::BADMSG.into()),
+            },
         }
     }
 
@@ -160,7 +159,10 @@ impl Servants<'_> {
         let (ours, theirs) = wire::pair()?;
         let words = postcard::to_allocvec(task).map_err(|_| Errno::INVAL)?;
         let maps = self.are_needed().then(|| {
-            (step_map(self.identity, self.user.0).to_string(), step_map(self.identity, self.user.1).to_string())
+            (
+                step_map(self.identity, self.user.0).to_string(),
+                step_map(self.identity, self.user.1).to_string(),
+            )
         });
         let mut all = vec![theirs.as_fd()];
         all.extend_from_slice(fds);

@@ -82,7 +82,9 @@ pub enum RunError {
         known: String,
     },
     /// An ordinary user cannot give one job several users.
-    #[error("cannot run steps as different users ({first} and {other}) without root: files of one would not be writable to the other")]
+    #[error(
+        "cannot run steps as different users ({first} and {other}) without root: files of one would not be writable to the other"
+    )]
     Users {
         /// The first step's.
         first: u32,
@@ -107,7 +109,8 @@ impl RunError {
 
     /// Whether the job file asks for what cannot be: exit code 2, nothing ran.
     pub fn is_usage(&self) -> bool {
-        matches!(self, Self::User { .. } | Self::Mount { .. } | Self::Reference(_) | Self::Digest(_)) || matches!(self, Self::Record(error) if error.is_usage())
+        matches!(self, Self::User { .. } | Self::Mount { .. } | Self::Reference(_) | Self::Digest(_))
+            || matches!(self, Self::Record(error) if error.is_usage())
     }
 
     /// What the user can do about it.
@@ -121,14 +124,16 @@ impl RunError {
             Self::Artifact(error) => error.hint(),
             Self::Users { .. } => Some("give all steps the same `user`, or run as root".to_owned()),
             Self::User { .. } => Some("name one of these, or use a number: `user: 1000`".to_owned()),
-            Self::Io { source, .. } if is_full(source) => {
-                Some("free some space there, or set RUNNER_HOME to a directory on another file system".to_owned())
-            }
-            Self::Store(error) if is_full(&error.source) => {
-                Some("free some space there, or set RUNNER_HOME to a directory on another file system".to_owned())
-            }
+            Self::Io { source, .. } if is_full(source) => Some(
+                "free some space there, or set RUNNER_HOME to a directory on another file system".to_owned(),
+            ),
+            Self::Store(error) if is_full(&error.source) => Some(
+                "free some space there, or set RUNNER_HOME to a directory on another file system".to_owned(),
+            ),
             Self::Reference(_) | Self::Digest(_) | Self::Store(_) => None,
-            Self::Filter(_) | Self::Workspace(_) | Self::Errand(_) | Self::Io { .. } | Self::Mount { .. } => None,
+            Self::Filter(_) | Self::Workspace(_) | Self::Errand(_) | Self::Io { .. } | Self::Mount { .. } => {
+                None
+            }
         }
     }
 }

@@ -89,7 +89,8 @@ pub async fn execute(zygote: Arc<Zygote>, execution: Execution, show: Show) -> R
         feed.send(Some(&job.id), None, what);
         warnings(&execution, job, &mut feed, &mut record);
         let cancel = cancel.clone();
-        let one = One { zygote: &zygote, execution: &execution, hierarchy: &hierarchy, job, run: &run, cancel };
+        let one =
+            One { zygote: &zygote, execution: &execution, hierarchy: &hierarchy, job, run: &run, cancel };
         match one.run(&mut feed, &mut record).await {
             Ok(end) => ended = Some(end),
             Err(why) => error = Some(why),
@@ -196,7 +197,10 @@ fn warnings(execution: &Execution, job: &JobPlan, feed: &mut Feed, record: &mut 
         all.push(WarningRecord {
             code: None,
             text: "steps have no network but loopback: this is the default (told once)".into(),
-            hint: Some("`network: host` gives them this machine's network; `network: none` says it on purpose".into()),
+            hint: Some(
+                "`network: host` gives them this machine's network; `network: none` says it on purpose"
+                    .into(),
+            ),
         });
     }
     for warning in &all {

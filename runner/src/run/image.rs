@@ -7,7 +7,8 @@ use std::sync::Arc;
 
 use images::unpack::{UnpackError, UnpackFault, UnpackOptions, UnpackSummary};
 use images::{
-    Digest, FetchSettings, ImageError, InProcess, Ownership, Progress, RemoveError, PullEvent, Reference, Rootfs, Store, Unpacker, obtain,
+    Digest, FetchSettings, InProcess, Ownership, Progress, PullEvent, Reference, RemoveError, Rootfs, Store,
+    Unpacker, obtain,
 };
 use jobs::{ImageSpec, User};
 use tokio::sync::mpsc;
@@ -49,7 +50,9 @@ impl Unpacker for ByServant {
         let servants = Servants { zygote: &self.zygote, identity: self.identity, user: self.user };
         match servants.unpack(source, target.as_fd(), options) {
             Ok(result) => result,
-            Err(error) => Err(UnpackError { entry: None, fault: UnpackFault::Source { what: error.to_string() } }),
+            Err(error) => {
+                Err(UnpackError { entry: None, fault: UnpackFault::Source { what: error.to_string() } })
+            }
         }
     }
 
@@ -85,13 +88,19 @@ impl Images<'_> {
     ///
     /// # Errors
     /// [`ImageError`]; nothing half-made stays.
-    pub async fn obtain(&self, spec: &ImageSpec, user: Option<&User>, feed: &mut Feed) -> Result<Rootfs, RunError> {
+    pub async fn obtain(
+        &self,
+        spec: &ImageSpec,
+        user: Option<&User>,
+        feed: &mut Feed,
+    ) -> Result<Rootfs, RunError> {
         let reference = Reference::parse(&spec.reference, self.base)?;
         let sha256 = spec.sha256.as_deref().map(|hex| hex.parse::<Digest>()).transpose()?;
         let store = Store::open(&self.home.join("store"))?;
         let (sender, mut receiver) = mpsc::unbounded_channel();
         let settings = FetchSettings::default();
-        let pull = obtain(&reference, sha256, &store, self.unpacker(user), &settings, Arc::new(Channel(sender)));
+        let pull =
+            obtain(&reference, sha256, &store, self.unpacker(user), &settings, Arc::new(Channel(sender)));
         tokio::pin!(pull);
         let mut moment = Moment::default();
         loop {

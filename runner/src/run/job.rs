@@ -13,8 +13,8 @@ use tokio::task::JoinSet;
 
 use super::artifacts::{self, ArtifactLimits, CollectRequest, Patterns};
 use super::command::{self, Surroundings};
-use super::error::RunError;
 use super::errands::Servants;
+use super::error::RunError;
 use super::feed::Feed;
 use super::identity::Lease;
 use super::record::{ArtifactRecord, RecordError, RunDirectory, StepDirectory, timestamp};
@@ -130,7 +130,8 @@ impl Job<'_> {
         for (text, hint) in room.warnings.clone() {
             self.warn(None, text, hint);
         }
-        let mut end = JobEnd { outcome: Outcome::Success, steps: Vec::new(), artifacts: Vec::new(), error: None };
+        let mut end =
+            JobEnd { outcome: Outcome::Success, steps: Vec::new(), artifacts: Vec::new(), error: None };
         let mut ending = JoinSet::new();
         self.steps(&room, &workspace, &used, &mut end, &mut ending).await;
         while ending.join_next().await.is_some() {}
@@ -230,7 +231,8 @@ impl Job<'_> {
             *next = Some(one.room.prepare(one.index + 1));
         }
         let started = timestamp();
-        let what = What::StepStart { name: step.name.clone(), index: step.index, steps: self.plan.steps.len() };
+        let what =
+            What::StepStart { name: step.name.clone(), index: step.index, steps: self.plan.steps.len() };
         self.feed.send(Some(&self.plan.id), Some(&step.id), what);
         let running = Running {
             job: &self.plan.id,
@@ -247,7 +249,9 @@ impl Job<'_> {
         let argv = command::argv(step);
         let (ended, exec) = match ran {
             Ok(ended) => (ended, None),
-            Err(SandboxError::Exec { errno, existing }) => (never_ran(&directory), Some((errno, existing > 0))),
+            Err(SandboxError::Exec { errno, existing }) => {
+                (never_ran(&directory), Some((errno, existing > 0)))
+            }
             Err(error) => return Err(in_step(error)),
         };
         let result = self.result(one, &prepared, ended, exec, &argv, started)?;
@@ -298,7 +302,9 @@ impl Job<'_> {
             pids_peak: used.pids_peak,
             throttled_s: used.throttled_s,
         };
-        let forgiven = step.continue_on_error && verdict.outcome.is_failure() && ended.stopped != Some(Stopped::Cancelled);
+        let forgiven = step.continue_on_error
+            && verdict.outcome.is_failure()
+            && ended.stopped != Some(Stopped::Cancelled);
         Ok(StepResult {
             id: step.id.clone(),
             name: step.name.clone(),

@@ -254,7 +254,9 @@ fn from_config(text: &str, accounts: &Accounts) -> Result<StepUser, RunError> {
 }
 
 fn named(name: &str, accounts: &Accounts) -> Result<StepUser, RunError> {
-    accounts.by_name(name).ok_or_else(|| RunError::User { name: name.into(), known: accounts.names().join(", ") })
+    accounts
+        .by_name(name)
+        .ok_or_else(|| RunError::User { name: name.into(), known: accounts.names().join(", ") })
 }
 
 /// A limit's warning and its hint.
@@ -285,7 +287,8 @@ fn limits(job: &JobPlan, hierarchy: &Hierarchy) -> Result<(CgroupLimits, Vec<War
 fn affinity(cpus: Option<f64>) -> Vec<u32> {
     let Some(cpus) = cpus else { return Vec::new() };
     let Ok(set) = rustix::thread::sched_getaffinity(None) else { return Vec::new() };
-    let usable: Vec<u32> = (0..rustix::thread::CpuSet::MAX_CPU).filter(|cpu| set.is_set(*cpu)).map(|cpu| cpu as u32).collect();
+    let usable: Vec<u32> =
+        (0..rustix::thread::CpuSet::MAX_CPU).filter(|cpu| set.is_set(*cpu)).map(|cpu| cpu as u32).collect();
     let wanted = (cpus.ceil() as usize).max(1);
     if wanted >= usable.len() {
         return Vec::new();
@@ -396,7 +399,14 @@ impl Mounts {
         Ok(indices)
     }
 
-    fn source(&mut self, path: &Path, at: &str, read_only: bool, recursive: bool, idmap: Idmap) -> io::Result<()> {
+    fn source(
+        &mut self,
+        path: &Path,
+        at: &str,
+        read_only: bool,
+        recursive: bool,
+        idmap: Idmap,
+    ) -> io::Result<()> {
         let metadata = fs::metadata(path)?;
         if metadata.file_type().is_block_device() || metadata.file_type().is_char_device() {
             return Err(io::Error::other("it is a device"));

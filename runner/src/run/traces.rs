@@ -81,7 +81,9 @@ pub fn leave(home: &Path, run: &RunDirectory, traces: &Traces) -> Result<(), Rec
     fs::create_dir_all(&directory).map_err(|error| RecordError::io("create", &directory, error))?;
     let mark = directory.join(run.id());
     match symlink(Path::new("../runs").join(run.id()), &mark) {
-        Err(error) if error.kind() != io::ErrorKind::AlreadyExists => Err(RecordError::io("create", mark, error)),
+        Err(error) if error.kind() != io::ErrorKind::AlreadyExists => {
+            Err(RecordError::io("create", mark, error))
+        }
         _ => Ok(()),
     }
 }
@@ -120,7 +122,13 @@ pub fn sweep(home: &Path, zygote: &Zygote, own: Option<Identity>) -> Result<Swee
     Ok(summary)
 }
 
-fn clean(home: &Path, run: &RunDirectory, zygote: &Zygote, own: Option<Identity>, summary: &mut SweepSummary) {
+fn clean(
+    home: &Path,
+    run: &RunDirectory,
+    zygote: &Zygote,
+    own: Option<Identity>,
+    summary: &mut SweepSummary,
+) {
     let Some(traces) =
         fs::read(run.path().join(FILE)).ok().and_then(|bytes| serde_json::from_slice::<Traces>(&bytes).ok())
     else {
@@ -155,7 +163,10 @@ fn hand_over(servants: &Servants<'_>, used: &UsedWorkspace) -> Result<(), String
     if (stat.st_dev, stat.st_ino) != used.id {
         return Ok(());
     }
-    servants.hand_over(std::os::fd::AsFd::as_fd(&handle), used.as_seen()).map(|_| ()).map_err(|error| error.to_string())
+    servants
+        .hand_over(std::os::fd::AsFd::as_fd(&handle), used.as_seen())
+        .map(|_| ())
+        .map_err(|error| error.to_string())
 }
 
 /// Removes a run's private directory: upper directories, the job's layer, a copied workspace.

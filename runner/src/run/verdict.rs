@@ -85,24 +85,43 @@ pub fn judge(facts: &Facts<'_>) -> Verdict {
     }
     let as_expected = exit_code.is_some_and(|code| signal.is_none() && facts.expect_exit.contains(&code));
     if as_expected {
-        return Verdict { outcome: Outcome::Success, exit_code, signal, killed_by: None, cause: None, remedy: None };
+        return Verdict {
+            outcome: Outcome::Success,
+            exit_code,
+            signal,
+            killed_by: None,
+            cause: None,
+            remedy: None,
+        };
     }
     if let Some(oom) = facts.oom {
-        return verdict(Outcome::Oom, Some("oom"), oom_cause(oom, facts.mem_peak), "raise `limits.memory`, or use less: fewer parallel jobs, smaller inputs");
+        return verdict(
+            Outcome::Oom,
+            Some("oom"),
+            oom_cause(oom, facts.mem_peak),
+            "raise `limits.memory`, or use less: fewer parallel jobs, smaller inputs",
+        );
     }
     if let (hits @ 1.., Some(limit)) = facts.pids {
         let cause = format!("process limit of {limit} met: {hits} new processes were refused");
         return verdict(Outcome::Pids, None, cause, "raise `limits.pids`, or start fewer processes at once");
     }
     match facts.status {
-        None => verdict(Outcome::Error, None, "the sandbox's init was killed from outside".into(), "something on this machine kills processes: see the kernel log"),
+        None => verdict(
+            Outcome::Error,
+            None,
+            "the sandbox's init was killed from outside".into(),
+            "something on this machine kills processes: see the kernel log",
+        ),
         Some(Status::Signaled(number)) => {
             verdict(Outcome::Signal, None, format!("ended by {}", signal_name(number)), signal_remedy(number))
         }
         Some(Status::Exited(code)) => {
             let expected = match facts.expect_exit {
                 [0] => String::new(),
-                codes => format!(", expected {}", codes.iter().map(u8::to_string).collect::<Vec<_>>().join(" or ")),
+                codes => {
+                    format!(", expected {}", codes.iter().map(u8::to_string).collect::<Vec<_>>().join(" or "))
+                }
             };
             verdict(Outcome::Failure, None, format!("exit code {code}{expected}"), "")
         }
@@ -152,9 +171,10 @@ fn not_executed(command: &str, errno: rustix::io::Errno, exists: bool) -> Verdic
             format!("`{command}` is no program for this machine"),
             "check its architecture, or give a script a `#!` line".to_owned(),
         ),
-        rustix::io::Errno::ACCESS => {
-            (format!("`{command}` may not be executed by the step's user"), "check its mode and owner".to_owned())
-        }
+        rustix::io::Errno::ACCESS => (
+            format!("`{command}` may not be executed by the step's user"),
+            "check its mode and owner".to_owned(),
+        ),
         other => (format!("`{command}` cannot be executed: {other}"), String::new()),
     };
     Verdict {
@@ -251,7 +271,8 @@ mod tests {
         };
         let survived = Facts { oom: Some(&oom), ..facts(Status::Exited(0)) };
         assert_eq!(judge(&survived).outcome, Outcome::Success);
-        let verdict = judge(&Facts { oom: Some(&oom), mem_peak: Some(64 << 20), ..facts(Status::Signaled(9)) });
+        let verdict =
+            judge(&Facts { oom: Some(&oom), mem_peak: Some(64 << 20), ..facts(Status::Signaled(9)) });
         assert_eq!(verdict.outcome, Outcome::Oom);
         let cause = verdict.cause.unwrap();
         assert!(cause.contains("`hog`") && cause.contains(&format_size(64 << 20)), "{cause}");
@@ -267,7 +288,8 @@ mod tests {
 
     #[test]
     fn what_cannot_be_executed_has_the_shells_codes() {
-        let exec = |errno, exists| judge(&Facts { exec: Some((errno, exists)), ..facts(Status::Exited(127)) });
+        let exec =
+            |errno, exists| judge(&Facts { exec: Some((errno, exists)), ..facts(Status::Exited(127)) });
         assert_eq!(exec(rustix::io::Errno::NOENT, false).exit_code, Some(127));
         assert_eq!(exec(rustix::io::Errno::NOENT, true).exit_code, Some(126));
         assert_eq!(exec(rustix::io::Errno::ACCESS, true).exit_code, Some(126));

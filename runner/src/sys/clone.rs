@@ -85,8 +85,10 @@ pub fn clone(flags: u64, cgroup: Option<BorrowedFd<'_>>) -> Result<Side, Errno> 
 /// # Errors
 /// Those of unshare(2).
 pub fn unshare(flags: UnshareFlags) -> Result<(), Errno> {
-    // SAFETY: FILES is never among the flags, so no descriptor table is split from under an owner.
-    debug_assert!(!flags.contains(UnshareFlags::FILES));
+    if flags.contains(UnshareFlags::FILES) {
+        return Err(Errno::INVAL);
+    }
+    // SAFETY: FILES is not among the flags, so no descriptor table is split from under an owner.
     unsafe { rustix::thread::unshare_unsafe(flags) }
 }
 
