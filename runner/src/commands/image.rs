@@ -2,9 +2,7 @@
 
 use std::sync::Arc;
 
-use images::{
-    Digest, FetchSettings, InProcess, Reference, Silent, UnpackLimits, UnpackOptions, Unpacker as _,
-};
+use images::{Digest, FetchSettings, Ownership, Reference, Silent, UnpackLimits, UnpackOptions};
 
 use super::{Class, CommandError};
 use crate::cli::UnpackSettings;
@@ -27,8 +25,9 @@ pub fn unpack(settings: &UnpackSettings, out: &mut Sink) -> Result<u8, CommandEr
         entries_max: settings.entries_max.unwrap_or(defaults.entries_max),
         ..defaults
     };
-    let unpacker = if rustix::process::geteuid().is_root() { InProcess::KEEP } else { InProcess::CALLER };
-    let options = UnpackOptions { ownership: unpacker.ownership(), limits, layer: settings.layer };
+    let root = rustix::process::geteuid().is_root();
+    let ownership = if root { Ownership::Keep } else { Ownership::Caller };
+    let options = UnpackOptions { ownership, limits, layer: settings.layer };
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()
         .build()
@@ -38,7 +37,6 @@ pub fn unpack(settings: &UnpackSettings, out: &mut Sink) -> Result<u8, CommandEr
         &reference,
         digest,
         &settings.directory,
-        Arc::new(unpacker),
         &options,
         &fetch,
         Arc::new(Silent),

@@ -96,10 +96,37 @@ fn verdict(examination: &Examination, paint: Paint) -> String {
 
 #[cfg(test)]
 mod tests {
-    use super::super::sink::tests::Memory;
+    use std::io::Write;
+    use std::sync::{Arc, Mutex};
+
     use super::*;
     use crate::cgroup::{CgroupFacts, Kind};
     use crate::host::{Host, Swept};
+
+    /// Memory that is read while a sink writes to it.
+    #[derive(Clone, Default)]
+    struct Memory(Arc<Mutex<Vec<u8>>>);
+
+    impl Memory {
+        fn sink(&self) -> Sink {
+            Sink::new(Box::new(self.clone()))
+        }
+
+        fn text(&self) -> String {
+            String::from_utf8(self.0.lock().unwrap().clone()).unwrap()
+        }
+    }
+
+    impl Write for Memory {
+        fn write(&mut self, bytes: &[u8]) -> std::io::Result<usize> {
+            self.0.lock().unwrap().extend_from_slice(bytes);
+            Ok(bytes.len())
+        }
+
+        fn flush(&mut self) -> std::io::Result<()> {
+            Ok(())
+        }
+    }
 
     fn check(name: &'static str, status: Status, found: &str, more: Option<(&str, &str)>) -> Check {
         let (means, fix) = more.unzip();
