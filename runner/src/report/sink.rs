@@ -16,13 +16,13 @@ impl fmt::Debug for Sink {
 }
 
 impl Sink {
-    /// Writes to the process's standard output.
-    pub fn stdout() -> Self {
+    /// Writes to the process's standard output: what was asked for.
+    pub fn results() -> Self {
         Self::new(Box::new(io::stdout()))
     }
 
-    /// Writes to the process's standard error.
-    pub fn stderr() -> Self {
+    /// Writes to the process's standard error: everything else.
+    pub fn words() -> Self {
         Self::new(Box::new(io::stderr()))
     }
 
@@ -79,34 +79,9 @@ impl Terminals {
 }
 
 #[cfg(test)]
-pub(crate) mod tests {
+mod tests {
     use super::*;
-    use std::sync::{Arc, Mutex};
 
-    /// Memory that is read while a sink writes to it.
-    #[derive(Debug, Clone, Default)]
-    pub(crate) struct Memory(Arc<Mutex<Vec<u8>>>);
-
-    impl Memory {
-        pub(crate) fn sink(&self) -> Sink {
-            Sink::new(Box::new(self.clone()))
-        }
-
-        pub(crate) fn text(&self) -> String {
-            String::from_utf8(self.0.lock().unwrap().clone()).unwrap()
-        }
-    }
-
-    impl Write for Memory {
-        fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
-            self.0.lock().unwrap().extend_from_slice(bytes);
-            Ok(bytes.len())
-        }
-
-        fn flush(&mut self) -> io::Result<()> {
-            Ok(())
-        }
-    }
     struct Failing(io::ErrorKind);
 
     impl Write for Failing {
