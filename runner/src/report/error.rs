@@ -30,19 +30,6 @@ pub fn error(sink: &mut Sink, error: &CommandError, color: bool) {
     sink.flush();
 }
 
-/// Prints help that was asked for, or what is wrong with the command line: to standard error.
-pub fn stop(text: &str, asked_for: bool) {
-    let mut sink = if asked_for { Sink::stdout() } else { Sink::stderr() };
-    sink.write(text.as_bytes());
-    sink.flush();
-}
-
-/// Prints a warning of a command that is not a run.
-pub fn warning(sink: &mut Sink, text: &str, color: bool) {
-    let paint = Paint { color };
-    sink.line(&format!("{} {}", paint.notice("warning:"), in_lines(text)));
-}
-
 /// Joins an error and its sources by colons, leaving out what has been said already.
 pub fn chain(error: &(dyn Error + 'static)) -> String {
     let mut text = error.to_string();

@@ -50,7 +50,7 @@ impl Screen {
 
     /// Draws on standard error.
     pub fn stderr() -> Self {
-        Self::on_stderr(Sink::stderr())
+        Self::on_stderr(Sink::words())
     }
 
     /// Draws on `sink` as if it had a size.
