@@ -58,7 +58,8 @@ fn every_exit_code_comes_back() {
     let mut job = "continue-on-error: true\nsteps:\n".to_owned();
     for code in 0..256 {
         // By a shell and without one in turn.
-        let run = if code % 2 == 0 { format!("exit {code}") } else { format!("[/opt/probe, exit, \"{code}\"]") };
+        let run =
+            if code % 2 == 0 { format!("exit {code}") } else { format!("[/opt/probe, exit, \"{code}\"]") };
         job.push_str(&format!("  - {{run: {run}, continue-on-error: true}}\n"));
     }
     let run = lab.exec(job.trim_start_matches("continue-on-error: true\n"), 0);
@@ -96,9 +97,8 @@ fn deaths_by_signal_come_back() {
     require!(Root, Cgroups, Busybox);
     let lab = Lab::new(User::Current);
     let signals = [9, 11, 15];
-    let steps = signals.map(|signal| {
-        format!("  - {{run: [/opt/probe, signal, \"{signal}\"], continue-on-error: true}}\n")
-    });
+    let steps = signals
+        .map(|signal| format!("  - {{run: [/opt/probe, signal, \"{signal}\"], continue-on-error: true}}\n"));
     let run = lab.exec(&format!("steps:\n{}", steps.concat()), 0);
     for (index, signal) in signals.into_iter().enumerate() {
         let step = run.step(index);
@@ -201,14 +201,21 @@ fn records_events_and_digests_agree() {
     let directory = fs::canonicalize(lab.context.home().join("runs/latest")).unwrap();
 
     let stored = fs::read(directory.join("events.ndjson")).unwrap();
-    assert_eq!(stored, run.ran.stdout(), "--json prints the lines of events.ndjson");
-    let events: Vec<Value> =
-        stored.split_inclusive(|byte| *byte == b'\n').map(|line| serde_json::from_slice(line).unwrap()).collect();
+    let lines = run.ran.stdout_text();
+    let events: Vec<Value> = lines.lines().map(|line| serde_json::from_str(line).unwrap()).collect();
+    // Output is in the logs, and progress is for who watches: neither is stored a second time.
+    let is_stored = |event: &Value| event["event"] != "step.log" && event["state"] != "progress";
+    let kept = lines.split_inclusive('\n').zip(&events).filter(|(_, event)| is_stored(event));
+    let kept: String = kept.map(|(line, _)| line).collect();
+    assert_eq!(String::from_utf8(stored).unwrap(), kept, "--json prints the lines of events.ndjson");
     let id = run.record["id"].as_str().unwrap();
     assert!(directory.ends_with(id));
     assert!(events.iter().all(|event| event["v"] == 1 && event["run"] == id && event["ts"].is_string()));
     let kind = |event: &Value| event["event"].as_str().unwrap().to_owned();
-    assert_eq!((kind(&events[0]).as_str(), kind(&events[events.len() - 1]).as_str()), ("run.start", "run.end"));
+    assert_eq!(
+        (kind(&events[0]).as_str(), kind(&events[events.len() - 1]).as_str()),
+        ("run.start", "run.end")
+    );
     let of = |name: &str| events.iter().filter(|event| kind(event) == name).collect::<Vec<_>>();
     let ends = of("step.end");
     assert_eq!((ends.len(), of("step.start").len(), of("artifact").len()), (2, 2, 1));
@@ -217,8 +224,11 @@ fn records_events_and_digests_agree() {
             assert_eq!(end[field], run.step(index)[field], "{field}");
         }
     }
-    let said: String =
-        of("step.log").iter().filter(|event| event["step"] == "build").map(|event| event["text"].as_str().unwrap()).collect();
+    let said: String = of("step.log")
+        .iter()
+        .filter(|event| event["step"] == "build")
+        .map(|event| event["text"].as_str().unwrap())
+        .collect();
     assert_eq!((said.as_str(), run.text(0).as_str()), ("to stderr\n", "to stderr\n"));
 
     assert_eq!(run.record["v"], 1);
@@ -227,17 +237,26 @@ fn records_events_and_digests_agree() {
     assert_eq!(run.record["file_sha256"], sha256sum(&lab.context.work().join("job.yml")));
     let usage = &run.step(1)["usage"];
     assert!(usage["cpu_s"].as_f64().unwrap() > 0.0 && usage["wall_s"].as_f64().unwrap() >= 0.1, "{usage:#}");
-    assert!(usage["mem_peak"].as_u64().unwrap() > 0 && usage["pids_peak"].as_u64().unwrap() >= 1, "{usage:#}");
+    assert!(
+        usage["mem_peak"].as_u64().unwrap() > 0 && usage["pids_peak"].as_u64().unwrap() >= 1,
+        "{usage:#}"
+    );
 
-    let manifest: Value = serde_json::from_slice(&fs::read(directory.join("artifacts/manifest.json")).unwrap()).unwrap();
-    let files: Vec<&Value> = manifest["files"].as_array().unwrap().iter().filter(|file| file["type"] == "file").collect();
+    let manifest: Value =
+        serde_json::from_slice(&fs::read(directory.join("artifacts/manifest.json")).unwrap()).unwrap();
+    let files: Vec<&Value> =
+        manifest["files"].as_array().unwrap().iter().filter(|file| file["type"] == "file").collect();
     assert_eq!(files.len(), 2);
     for file in files {
         let path = directory.join("artifacts/app").join(file["path"].as_str().unwrap());
         assert_eq!(file["sha256"], sha256sum(&path));
     }
     assert_eq!(run.record["artifacts"][0]["files"], 3);
-    assert!(owners(&lab.context.work()).iter().all(|(_, uid)| *uid == 0), "{:?}", owners(&lab.context.work()));
+    assert!(
+        owners(&lab.context.work()).iter().all(|(_, uid)| *uid == 0),
+        "{:?}",
+        owners(&lab.context.work())
+    );
 }
 
 fn sha256sum(path: &Path) -> String {
@@ -282,11 +301,14 @@ fn records_are_read_back() {
     assert_eq!(command(&["logs", "--step", "nowhere"], 2), "");
     let id = run.record["id"].as_str().unwrap();
     let shown = command(&["show", id], 0);
-    assert!(["make", "test", "exit code 3"].iter().all(|word| shown.contains(word)), "{shown}");
+    assert!(["make", "test", "failure", "exit code 1"].iter().all(|word| shown.contains(word)), "{shown}");
     let as_json: Value = serde_json::from_str(&command(&["show", "latest", "--json"], 0)).unwrap();
     assert_eq!(as_json, run.record);
     let listed = command(&["artifacts", "list"], 0);
-    assert!(listed.contains("app/app") && listed.contains(&sha256sum(&lab.context.work().join("app"))), "{listed}");
+    assert!(
+        listed.contains("app/app") && listed.contains(&sha256sum(&lab.context.work().join("app"))),
+        "{listed}"
+    );
     command(&["artifacts", "verify"], 0);
     command(&["artifacts", "get", "latest", "app", "--extract", "got"], 0);
     assert_eq!(lab.context.read("got/app/app"), "data\n");
@@ -339,7 +361,8 @@ fn stdin_is_empty_unless_asked_for() {
     let bytes: Vec<u8> = (0..300_000_u32).map(|number| (number % 251) as u8).collect();
     let feed = |words: &[&str]| {
         let mut command = lab.context.command(words);
-        let mut child = command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
+        let mut child =
+            command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
         // Nobody may be reading it.
         let _unread = child.stdin.take().unwrap().write_all(&bytes);
         let output = child.wait_with_output().unwrap();
@@ -365,14 +388,16 @@ fn the_environment_is_made_and_not_inherited() {
         steps:\n\
         \x20 - {id: show, run: [env], env: {OVER: step, GONE: null, TZ: null}}\n",
     );
-    let mut command = lab.context.command(&["exec", "--env-file", "more.env", "-e", "BOTH=flag", "-e", "PASSED"]);
+    let mut command =
+        lab.context.command(&["exec", "--env-file", "more.env", "-e", "BOTH=flag", "-e", "PASSED"]);
     command.env("PASSED", "ours").env("SECRET_TOKEN", "leaked").env("LD_PRELOAD", "");
     let run = lab.finished(lab.context.finish(&mut command).expect_code(0));
     let text = run.text(0);
     let mut lines: Vec<&str> = text.lines().collect();
     lines.sort_unstable();
     let id = run.record["id"].as_str().unwrap();
-    let cpus = lines.iter().find(|line| line.starts_with("RUNNER_CPUS=")).copied().unwrap_or_default().to_owned();
+    let cpus =
+        lines.iter().find(|line| line.starts_with("RUNNER_CPUS=")).copied().unwrap_or_default().to_owned();
     let expected = [
         "BOTH=flag",
         "CI=true",
@@ -471,12 +496,20 @@ fn one_signal_ends_a_run_gently() {
         assert_eq!(output.status.code(), Some(code), "{}", String::from_utf8_lossy(&output.stderr));
         let run = lab.finished(lab.context.run(&["show"]));
         assert_eq!([&run.record["outcome"], &run.record["exit_code"]], [&json!("cancelled"), &json!(code)]);
-        assert_eq!(run.text(0), "got TERM\n");
+        // The whole process group gets it; what the shell says of its `sleep` is its own business.
+        assert!(run.text(0).starts_with("got TERM\n"), "{}", run.text(0));
         let step = run.step(0);
-        assert_eq!([&step["outcome"], &step["killed_by"], &step["exit_code"]], [&json!("cancelled"), &json!("cancel"), &json!(0)]);
+        assert_eq!(
+            [&step["outcome"], &step["killed_by"], &step["exit_code"]],
+            [&json!("cancelled"), &json!("cancel"), &json!(0)]
+        );
         assert_eq!(run.step(1)["outcome"], "skipped");
         let artifacts = run.record["artifacts"].as_array().unwrap();
-        assert_eq!((artifacts.len(), &artifacts[0]["name"]), (1, &json!("kept")), "only `when: always` is collected");
+        assert_eq!(
+            (artifacts.len(), &artifacts[0]["name"]),
+            (1, &json!("kept")),
+            "only `when: always` is collected"
+        );
     }
     before.assert_nothing_new();
 }
@@ -489,7 +522,7 @@ fn a_second_signal_ends_a_run_at_once() {
     // Nothing but the second signal ends it: it goes on after TERM, and the grace is long.
     let child = start(
         &lab,
-        "grace: 10m\nsteps:\n  - |\n    trap 'touch termed' TERM\n    touch ready\n    while :; do sleep 0.05; done\n",
+        "grace: 10m\nsteps:\n  - |\n    trap 'touch termed' TERM\n    touch ready\n    while :; do sleep 0.05 || :; done\n",
     );
     wait_for_file(&lab, "ready");
     signal(&child, Signal::INT);

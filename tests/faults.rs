@@ -39,7 +39,8 @@ fn wait_for_file(lab: &Lab, name: &str) {
 
 /// Processes with this in their environment: ours inherit `RUNNER_HOME`, a step's are given it by the job file.
 fn processes_of(mark: &str) -> BTreeSet<u32> {
-    let pids = fs::read_dir("/proc").unwrap().filter_map(|entry| entry.ok()?.file_name().to_str()?.parse().ok());
+    let pids =
+        fs::read_dir("/proc").unwrap().filter_map(|entry| entry.ok()?.file_name().to_str()?.parse().ok());
     pids.filter(|pid| {
         let environment = fs::read(format!("/proc/{pid}/environ")).unwrap_or_default();
         environment.windows(mark.len()).any(|window| window == mark.as_bytes())
@@ -51,9 +52,12 @@ fn processes_of(mark: &str) -> BTreeSet<u32> {
 fn children_called(parent: u32, name: &str) -> Vec<Pid> {
     let mut found = Vec::new();
     for entry in fs::read_dir("/proc").unwrap().flatten() {
-        let Some(pid) = entry.file_name().to_str().and_then(|name| name.parse::<i32>().ok()) else { continue };
+        let Some(pid) = entry.file_name().to_str().and_then(|name| name.parse::<i32>().ok()) else {
+            continue;
+        };
         let status = fs::read_to_string(entry.path().join("status")).unwrap_or_default();
-        let field = |key: &str| status.lines().find_map(|line| line.strip_prefix(key)).unwrap_or_default().trim();
+        let field =
+            |key: &str| status.lines().find_map(|line| line.strip_prefix(key)).unwrap_or_default().trim();
         if field("PPid:") == parent.to_string() && field("Name:") == name {
             found.extend(Pid::from_raw(pid));
         }
@@ -61,9 +65,14 @@ fn children_called(parent: u32, name: &str) -> Vec<Pid> {
     found
 }
 
-fn is_parent(pid: Pid) -> bool {
-    let pid = pid.as_raw_nonzero();
-    fs::read_to_string(format!("/proc/{pid}/task/{pid}/children")).is_ok_and(|children| !children.trim().is_empty())
+/// The init of a step: it waits in the step's cgroup for its go, or for the step's end.
+fn init_of(keeper: u32, step: &str) -> Option<Pid> {
+    let is_of_step = |init: &Pid| {
+        let cgroups =
+            fs::read_to_string(format!("/proc/{}/cgroup", init.as_raw_nonzero())).unwrap_or_default();
+        cgroups.lines().any(|line| line.ends_with(&format!("/{step}")))
+    };
+    children_called(keeper, "runner-init").into_iter().find(is_of_step)
 }
 
 /// Cgroups of this home's runs, in every hierarchy.
@@ -108,10 +117,13 @@ fn give(directory: &Path) {
 
 /// Twenty steps that write in the workspace and in the root, and leave daemons; an artifact at the end.
 fn long_job(mark: &str) -> String {
-    let mut job = format!("env: {{MARK: \"{mark}\"}}\nartifacts: [{{name: all, paths: [\"out/**\"]}}]\nsteps:\n");
+    let mut job =
+        format!("env: {{MARK: \"{mark}\"}}\nartifacts: [{{name: all, paths: [\"out/**\"]}}]\nsteps:\n");
     for step in 0..20 {
         let daemon = if step % 4 == 0 { "/opt/probe leave-daemon 3600; " } else { "" };
-        job.push_str(&format!("  - {daemon}mkdir -p out; echo {step} > out/{step}; echo {step} > /var/{step}\n"));
+        job.push_str(&format!(
+            "  - {daemon}mkdir -p out; echo {step} > out/{step}; echo {step} > /var/{step}\n"
+        ));
     }
     job
 }
@@ -198,9 +210,7 @@ fn assert_done_or_told(lab: &Lab, output: &Output) {
 fn a_killed_init_is_an_error_of_the_step() {
     require!(Root, Cgroups, Busybox);
     let before = Leftovers::now();
-    let (lab, output) = kill_while_it_runs(|keeper| {
-        children_called(keeper, "runner-init").into_iter().find(|init| is_parent(*init))
-    });
+    let (lab, output) = kill_while_it_runs(|keeper| init_of(keeper, "step-1"));
     assert_eq!(output.status.code(), Some(3), "{}", said(&output));
     let run = lab.finished(lab.context.run(&["show"]));
     assert_eq!(run.step(0)["outcome"], "error");
@@ -213,9 +223,7 @@ fn a_killed_init_is_an_error_of_the_step() {
 fn a_killed_init_of_the_next_step_is_told() {
     require!(Root, Cgroups, Busybox);
     let before = Leftovers::now();
-    let (lab, output) = kill_while_it_runs(|keeper| {
-        children_called(keeper, "runner-init").into_iter().find(|init| !is_parent(*init))
-    });
+    let (lab, output) = kill_while_it_runs(|keeper| init_of(keeper, "step-2"));
     assert_done_or_told(&lab, &output);
     before.assert_nothing_new();
 }
@@ -224,7 +232,8 @@ fn a_killed_init_of_the_next_step_is_told() {
 fn a_killed_stage_is_told() {
     require!(Root, Cgroups, Busybox);
     let before = Leftovers::now();
-    let (lab, output) = kill_while_it_runs(|keeper| children_called(keeper, "runner-stage").into_iter().next());
+    let (lab, output) =
+        kill_while_it_runs(|keeper| children_called(keeper, "runner-stage").into_iter().next());
     assert_done_or_told(&lab, &output);
     before.assert_nothing_new();
 }
@@ -233,7 +242,8 @@ fn a_killed_stage_is_told() {
 fn a_killed_zygote_is_told() {
     require!(Root, Cgroups, Busybox);
     let before = Leftovers::now();
-    let (lab, output) = kill_while_it_runs(|keeper| children_called(keeper, "runner-zygote").into_iter().next());
+    let (lab, output) =
+        kill_while_it_runs(|keeper| children_called(keeper, "runner-zygote").into_iter().next());
     assert_done_or_told(&lab, &output);
     before.assert_nothing_new();
 }
@@ -278,8 +288,12 @@ fn after_a_full_disk_the_store_is_whole() {
     require!(Root, Cgroups, Busybox, Program("unshare"));
     let lab = Lab::new(User::Current);
     lab.write("steps: [echo ready]\n");
-    lab.context.write("large.yml", lab.context.read("job.yml").replace("[echo ready]", "[/opt/probe write-flood 20000000]"));
-    let script = "\"$0\" exec large.yml; echo first $?; rm -r \"$RUNNER_HOME\"/runs; \"$0\" exec; echo second $?";
+    lab.context.write(
+        "large.yml",
+        lab.context.read("job.yml").replace("[echo ready]", "[/opt/probe write-flood 20000000]"),
+    );
+    let script =
+        "\"$0\" exec large.yml; echo first $?; rm -r \"$RUNNER_HOME\"/runs; \"$0\" exec; echo second $?";
     let output = with_home_on(&lab, "size=8m", script);
     let said = said(&output);
     assert!(said.contains("first 3\n") && said.contains("second 0\n"), "{said}");
