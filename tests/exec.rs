@@ -1,4 +1,5 @@
 //! `runner exec` and `runner run` from a job file to exit codes, logs and records, on real sandboxes.
+#![expect(clippy::unwrap_used, reason = "helpers of tests fail the test")]
 
 mod lab;
 
