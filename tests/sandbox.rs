@@ -7,7 +7,7 @@ mod lab;
 use std::fs;
 use std::os::unix::fs::{MetadataExt as _, PermissionsExt as _, chown, symlink};
 use std::path::{Path, PathBuf};
-use std::process::Command;
+use std::process::{Command, Stdio};
 
 use common::{assert_user, assert_walls, outside, told};
 use fixtures::{Leftovers, TestContext, User, busybox, probe, require};
@@ -17,17 +17,17 @@ use serde_json::json;
 /// The ids that belong to nobody but sandboxes start here.
 const PRIVATE_IDS: i64 = 0x7000_0000;
 
-/// The same command behind others: `words` start it.
-fn behind(words: &[&str], command: &Command) -> Command {
-    let mut outer = Command::new(words[0]);
-    outer.args(&words[1..]).arg(command.get_program()).args(command.get_args()).env_clear();
-    outer.current_dir(command.get_current_dir().unwrap());
+/// Other words in place of a command's own, in its directory and environment.
+fn instead(words: &[&str], command: &Command) -> Command {
+    let mut other = Command::new(words[0]);
+    other.args(&words[1..]).env_clear().stdin(Stdio::null());
+    other.current_dir(command.get_current_dir().unwrap());
     for (name, value) in command.get_envs() {
         if let Some(value) = value {
-            outer.env(name, value);
+            other.env(name, value);
         }
     }
-    outer
+    other
 }
 
 /// Root inside and an ordinary user, from a caller that leaks what it can: two descriptors, its environment, ignored and
@@ -50,13 +50,16 @@ fn a_step_finds_a_machine_of_its_own() {
     command.env("SECRET_TOKEN", "leaked").env("PASSED", "on purpose").env("BASH_ENV", "");
     let leaky = ["env", "--ignore-signal=PIPE,USR1,QUIT", "--block-signal=USR2", "bash", "-c"];
     let script = "umask 0077; exec \"$0\" \"$@\" 8</etc/passwd 9</";
-    let mut command = behind(&[&leaky[..], &[script]].concat(), &command);
+    let runner = command.get_program().to_owned();
+    let arguments: Vec<_> = command.get_args().map(ToOwned::to_owned).collect();
+    let mut command = instead(&[&leaky[..], &[script]].concat(), &command);
+    command.arg(runner).args(arguments);
     let run = lab.finished(lab.context.finish(&mut command).expect_code(0));
     let host = outside();
     for (index, uid) in [(0, 0), (1, 1000)] {
         let facts = told(&run.text(index));
         assert_walls(&facts, &host);
-        assert_user(&facts, uid);
+        assert_user(&facts, uid, uid == 0);
         assert_eq!(facts["ids"]["groups"], json!([]));
         for map in ["uid_map", "gid_map"] {
             let map = facts["id_maps"][map].as_str().unwrap();
@@ -103,7 +106,7 @@ fn the_hosts_network_and_another_name_are_there_when_asked_for() {
     for name in ["cgroup", "ipc", "mnt", "pid", "user", "uts"] {
         assert_ne!(facts["namespaces"][name], host["namespaces"][name], "{name}");
     }
-    assert_user(&facts, 0);
+    assert_user(&facts, 0, true);
     for (path, state) in facts["masks"].as_object().unwrap() {
         assert!(["absent", "null", "empty"].iter().any(|shut| state == shut), "{path}: {state}");
     }
@@ -121,15 +124,8 @@ fn the_callers_terminal_stays_outside() {
         env!("CARGO_BIN_EXE_runner"),
         probe().display()
     );
-    let mut command =
-        behind(&["script", "--quiet", "--return", "--command", &typed, "typescript"], &Command::new("--"));
-    let plain = lab.context.command(&[]);
-    command.current_dir(plain.get_current_dir().unwrap());
-    for (name, value) in plain.get_envs() {
-        if let Some(value) = value {
-            command.env(name, value);
-        }
-    }
+    let words = ["script", "--quiet", "--return", "--command", &typed, "typescript"];
+    let mut command = instead(&words, &lab.context.command(&[]));
     let run = lab.finished(lab.context.finish(&mut command).expect_code(0));
     let outside = told(&lab.context.read("outside.json"));
     assert_ne!(outside["session"]["terminal"], 0, "the caller has one");

@@ -70,15 +70,35 @@ pub fn make(directory: &Path, layer: &Layer<'_>) -> io::Result<Vec<PathBuf>> {
     }
     let parts = if layer.host { skeleton(directory)? } else { Vec::new() };
     for (path, is_directory) in &layer.mount_points {
-        let at = directory.join(path.trim_start_matches('/'));
-        if *is_directory {
-            fs::create_dir_all(at)?;
-        } else {
-            fs::create_dir_all(at.parent().unwrap_or(directory))?;
-            fs::write(at, b"")?;
+        // The skeleton's links lead into a part of the host, where nothing can be made.
+        if !leads_through_link(directory, path) {
+            mount_point(directory, path, *is_directory)?;
         }
     }
     Ok(parts)
+}
+
+/// Whether a directory above `path`, absolute inside, is a symbolic link in this tree.
+pub fn leads_through_link(tree: &Path, path: &str) -> bool {
+    let path = Path::new(path.trim_start_matches('/'));
+    let above = path.ancestors().skip(1).filter(|above| !above.as_os_str().is_empty());
+    above.map(|above| tree.join(above)).any(|above| above.is_symlink())
+}
+
+/// Makes a mount point and the directories above it, for every user inside whatever the caller's umask is.
+fn mount_point(directory: &Path, path: &str, is_directory: bool) -> io::Result<()> {
+    let path = Path::new(path.trim_start_matches('/'));
+    let mut at = directory.to_path_buf();
+    for name in path.parent().unwrap_or(path) {
+        at.push(name);
+        make_missing_directory(&at)?;
+    }
+    at = directory.join(path);
+    if is_directory { make_missing_directory(&at) } else { fs::write(at, b"") }
+}
+
+fn make_missing_directory(path: &Path) -> io::Result<()> {
+    if path.is_dir() { Ok(()) } else { make_directory(path, 0o755) }
 }
 
 /// A root around the host's /usr: links, a home, an /etc that names nobody of the host but the caller.

@@ -1,9 +1,9 @@
 //! A job's room: its stage, cgroup, scratch directory and users; and the sandboxes that it has ready.
 
-use std::fs::{self, DirBuilder};
+use std::fs;
 use std::io;
 use std::os::fd::AsFd;
-use std::os::unix::fs::{DirBuilderExt as _, FileTypeExt as _, MetadataExt as _};
+use std::os::unix::fs::{FileTypeExt as _, MetadataExt as _, PermissionsExt as _};
 use std::path::{Path, PathBuf};
 
 use images::{Rootfs, RootfsKind};
@@ -337,7 +337,10 @@ impl Mounts {
             let owner = (metadata.uid(), metadata.gid());
             self.source(&canonical, &at, mount.read_only, true, wished(plans.identity, owner, user))
                 .map_err(wrong)?;
-            self.points.push((mount.path.clone(), metadata.is_dir()));
+            // Init makes the others: a directory of ours would cover the image's link, and all that is behind it.
+            if !plans.rootfs.layers.iter().any(|layer| layer::leads_through_link(layer, &mount.path)) {
+                self.points.push((mount.path.clone(), metadata.is_dir()));
+            }
             self.binds.push(Bind { from: at, to: mount.path.clone(), directory: metadata.is_dir() });
         }
         Ok(())
@@ -426,7 +429,9 @@ fn wished(identity: Identity, owner: (u32, u32), user: (u32, u32)) -> Idmap {
     maps.map_or(Idmap::None, |(uids, gids)| Idmap::Wished(uids, gids))
 }
 
-/// A directory that only the keeper enters; the stage reaches it by a clone.
+/// A directory that only the keeper enters; the stage reaches it by a clone. The caller's umask must not count: init,
+/// another user, has to get in.
 fn make_directory(path: &Path) -> io::Result<()> {
-    DirBuilder::new().mode(0o755).create(path)
+    fs::create_dir(path)?;
+    fs::set_permissions(path, fs::Permissions::from_mode(0o755))
 }

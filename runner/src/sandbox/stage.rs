@@ -11,7 +11,7 @@ use rustix::mount::{
     unmount,
 };
 use rustix::pipe::{PipeFlags, pipe_with};
-use rustix::process::{Signal, chdir, fchdir, pidfd_send_signal, pivot_root};
+use rustix::process::{Signal, chdir, fchdir, pidfd_send_signal, pivot_root, umask};
 use rustix::thread::{UnshareFlags, set_name};
 use serde::{Deserialize, Serialize};
 
@@ -60,6 +60,8 @@ fn tried<T>(what: impl Into<String>, result: Result<T, Errno>) -> Result<T, Trou
 /// The stage's life. Returns when the keeper is gone or has dropped the job.
 pub fn run(spec: &StageSpec, socket: &OwnedFd) {
     let _cosmetic = set_name(c"runner-stage");
+    // Inits, which are other users, walk the directories made here, whatever the caller's umask is.
+    umask(Mode::from_raw_mode(0o022));
     match prepare(spec) {
         Ok(unmapped) => reply(socket, &Answer::Ready { unmapped }, None),
         Err((what, errno)) => {
