@@ -7,7 +7,7 @@ mod lab;
 use std::fs;
 use std::os::unix::fs::MetadataExt as _;
 
-use common::{assert_user, assert_walls, outside, told};
+use common::{assert_user, assert_walls, from_a_leaky_caller, outside, told};
 use fixtures::{Leftovers, User, require};
 use lab::Lab;
 use serde_json::json;
@@ -17,17 +17,16 @@ fn walls(user: User, uid: u32) {
     let before = Leftovers::now();
     let lab = Lab::new(user);
     let tries = common::TRIES.replace('\n', "\n      ");
-    let run = lab.exec(
-        &format!(
-            "user: \"{uid}\"\n\
-            steps:\n\
-            \x20 - {{run: [/opt/probe, facts]}}\n\
-            \x20 - run: |\n\x20     {tries}\n\
-            \x20 - echo kept > kept; echo gone > /tmp/gone\n\
-            \x20 - test \"$(cat kept)\" = kept; test ! -e /tmp/gone\n"
-        ),
-        0,
-    );
+    lab.write(&format!(
+        "user: \"{uid}\"\n\
+        steps:\n\
+        \x20 - {{run: [/opt/probe, facts]}}\n\
+        \x20 - run: |\n\x20     {tries}\n\
+        \x20 - echo kept > kept; echo gone > /tmp/gone\n\
+        \x20 - {{run: 'test \"$(cat ../kept)\" = kept; test ! -e /tmp/gone; touch made', workdir: sub}}\n"
+    ));
+    let mut command = from_a_leaky_caller(&lab.context.command(&["exec", "job.yml"]));
+    let run = lab.finished(lab.context.finish(&mut command).expect_code(0));
     let facts = told(&run.text(0));
     assert_walls(&facts, &outside());
     assert_user(&facts, uid, uid == 0 || user == User::OneId);

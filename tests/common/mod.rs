@@ -1,13 +1,37 @@
 //! What every step must find inside, whoever started the runner: judged on what the probe tells.
 
 use std::collections::BTreeMap;
-use std::process::Command;
+use std::process::{Command, Stdio};
 
 use fixtures::probe;
 use serde_json::{Value, json};
 
 /// The job's own mounts, besides those that every step has.
 pub const OWN_MOUNTS: [&str; 2] = ["/opt/probe", "/workspace"];
+
+/// Other words in place of a command's own, in its directory and environment.
+pub fn instead(words: &[&str], command: &Command) -> Command {
+    let mut other = Command::new(words[0]);
+    other.args(&words[1..]).env_clear().stdin(Stdio::null());
+    other.current_dir(command.get_current_dir().unwrap());
+    for (name, value) in command.get_envs() {
+        if let Some(value) = value {
+            other.env(name, value);
+        }
+    }
+    other
+}
+
+/// The command from a caller that leaks what it can: two descriptors, ignored and blocked signals, secrets in the
+/// environment; and that has a tight umask.
+pub fn from_a_leaky_caller(command: &Command) -> Command {
+    const SCRIPT: &str = "umask 0077; exec \"$0\" \"$@\" 8</etc/passwd 9</";
+    let words = ["env", "--ignore-signal=PIPE,USR1,QUIT", "--block-signal=USR2", "bash", "-c", SCRIPT];
+    let mut leaky = instead(&words, command);
+    leaky.arg(command.get_program()).args(command.get_args());
+    leaky.env("SECRET_TOKEN", "leaked").env("BASH_ENV", "");
+    leaky
+}
 
 /// What the probe tells outside: the other half of each comparison.
 pub fn outside() -> Value {
@@ -18,7 +42,9 @@ pub fn outside() -> Value {
 /// What the probe told in a step.
 #[track_caller]
 pub fn told(text: &str) -> Value {
-    serde_json::from_str(text).unwrap_or_else(|error| panic!("{error} in {text}"))
+    let parsed = serde_json::from_str(text);
+    assert!(parsed.is_ok(), "not what the probe tells: {text}");
+    parsed.unwrap()
 }
 
 /// All walls that do not depend on the step's user.
@@ -137,7 +163,7 @@ fn mounts(facts: &Value) {
         }
     }
     for (path, kind, flags) in MOUNTS {
-        let mount = found.get(path).unwrap_or_else(|| panic!("{path} is not mounted"));
+        let mount = found.get(path).copied().unwrap_or(&Value::Null);
         assert_eq!(mount["type"], *kind, "{path}");
         let has = mount["flags"].as_array().unwrap();
         assert!(flags.iter().all(|flag| has.contains(&json!(flag))), "{mount}");
@@ -353,6 +379,9 @@ fn clean_start(facts: &Value) {
     assert_eq!(facts["signals"], json!({"blocked": none, "ignored": none, "caught": none}));
     assert_eq!(facts["umask"], "0022");
     assert_eq!(facts["cwd"], "/workspace");
+    for name in ["SECRET_TOKEN", "BASH_ENV", "RUNNER_HOME"] {
+        assert!(facts["env"].get(name).is_none(), "{name} comes from the caller");
+    }
 }
 
 /// Limits of the policy, or the lower ones that the runner itself was given.

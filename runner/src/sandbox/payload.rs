@@ -4,15 +4,16 @@
 use std::ffi::CStr;
 use std::os::fd::{BorrowedFd, OwnedFd};
 
-use rustix::fs::{AtFlags, Mode, mkdir};
+use rustix::fs::{AtFlags, CWD, Mode, chownat, mkdir};
 use rustix::io::Errno;
 use rustix::process::{
     Resource, Rlimit, Signal, chdir, getcwd, set_parent_process_death_signal, setsid, umask,
 };
 use rustix::stdio::{dup2_stderr, dup2_stdin, dup2_stdout};
 use rustix::thread::{
-    CapabilitySet, CapabilitySets, Gid, clear_ambient_capability_set, remove_capability_from_bounding_set,
-    set_capabilities, set_keep_capabilities, set_no_new_privs, set_thread_groups,
+    CapabilitySet, CapabilitySets, Gid, Uid, clear_ambient_capability_set,
+    remove_capability_from_bounding_set, set_capabilities, set_keep_capabilities, set_no_new_privs,
+    set_thread_groups,
 };
 
 use super::child::take_ids;
@@ -50,7 +51,7 @@ fn become_command(
         Ok(None) => process::exit_now(0),
         Err(errno) => return Err((Phase::Go, 0, errno)),
     };
-    enter(&go.cwd, Step::Make).map_err(at(Phase::WorkingDirectory))?;
+    enter(&go, Step::Make).map_err(at(Phase::WorkingDirectory))?;
     stdio(&fds).map_err(at(Phase::Stdio))?;
     process::close_on_exec_from(3).map_err(at(Phase::Stdio))?;
     for (index, limit) in go.rlimits.iter().enumerate() {
@@ -59,27 +60,32 @@ fn become_command(
     credentials(&go).map_err(at(Phase::Credentials))?;
     // After the ids: a change of credentials clears it (prctl(2)). Init is the parent, so this holds inside.
     set_parent_process_death_signal(Some(Signal::KILL)).map_err(at(Phase::Credentials))?;
-    enter(&go.cwd, Step::Enter).map_err(at(Phase::WorkingDirectory))?;
+    enter(&go, Step::Enter).map_err(at(Phase::WorkingDirectory))?;
     Err(execute(&go))
 }
 
 /// Which half of the working directory's life this is.
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Step {
-    /// With root's rights inside: made if missing, and given to the step's user by its parents' rules.
+    /// With root's rights inside: made if missing; what is made is the step user's, who is to work there.
     Make,
     /// With the step's own.
     Enter,
 }
 
-fn enter(cwd: &[u8], step: Step) -> Result<(), Errno> {
+fn enter(go: &Go, step: Step) -> Result<(), Errno> {
+    let cwd = &go.cwd;
     let mut buffer = [0; 4096];
     match step {
         Step::Make => {
             for end in (1..=cwd.len()).filter(|end| cwd.get(*end).is_none_or(|byte| *byte == b'/')) {
                 let path = c_path(cwd.get(..end).unwrap_or_default(), &mut buffer)?;
                 match mkdir(path, Mode::from_raw_mode(0o755)) {
-                    Ok(()) | Err(Errno::EXIST | Errno::ROFS | Errno::ACCESS | Errno::PERM) => {}
+                    Ok(()) => {
+                        let (uid, gid) = (Some(Uid::from_raw(go.uid)), Some(Gid::from_raw(go.gid)));
+                        chownat(CWD, path, uid, gid, AtFlags::SYMLINK_NOFOLLOW)?;
+                    }
+                    Err(Errno::EXIST | Errno::ROFS | Errno::ACCESS | Errno::PERM) => {}
                     Err(errno) => return Err(errno),
                 }
             }
@@ -161,7 +167,7 @@ fn execute(go: &Go) -> (Phase, u32, Errno) {
     for candidate in terminated(&go.candidates) {
         let Ok(path) = CStr::from_bytes_with_nul(&candidate) else { continue };
         let errno = process::execve(path, &argv, &env);
-        if rustix::fs::accessat(rustix::fs::CWD, path, rustix::fs::Access::EXISTS, AtFlags::empty()).is_ok() {
+        if rustix::fs::accessat(CWD, path, rustix::fs::Access::EXISTS, AtFlags::empty()).is_ok() {
             existing += 1;
         }
         match errno {

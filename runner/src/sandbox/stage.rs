@@ -285,23 +285,31 @@ fn make_directory(at: &str) -> Result<(), Trouble> {
     }
 }
 
-/// Covers a directory that has content with the empty one; nothing to hide is fine.
+/// Covers a directory with the empty one, unless it is known to have nothing to hide.
 fn mask(at: &str) -> Result<(), Trouble> {
-    let Ok(directory) = open(at, OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC, Mode::empty()) else {
-        return Ok(());
-    };
-    let mut buffer = Vec::with_capacity(1024);
-    let mut entries = RawDir::new(&directory, buffer.spare_capacity_mut());
-    let mut names = 0;
-    while let Some(Ok(_)) = entries.next() {
-        names += 1;
-    }
-    if names <= 2 {
-        return Ok(());
+    match open(at, OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC, Mode::empty()) {
+        Err(Errno::NOENT | Errno::NOTDIR) => return Ok(()),
+        Ok(directory) if is_empty(&directory) => return Ok(()),
+        // A rootless stage may not look into the host's: covered all the same.
+        Ok(_) | Err(_) => {}
     }
     let empty = tried("clone the empty directory", open_tree(CWD, "empty", tree_flags()))?;
     let moved = move_mount(&empty, "", CWD, at, MoveMountFlags::MOVE_MOUNT_F_EMPTY_PATH);
     tried(format!("hide /{at}"), moved)
+}
+
+fn is_empty(directory: &OwnedFd) -> bool {
+    let mut buffer = Vec::with_capacity(1024);
+    let mut entries = RawDir::new(directory, buffer.spare_capacity_mut());
+    let mut names = 0;
+    while let Some(entry) = entries.next() {
+        if entry.is_err() {
+            return false;
+        }
+        names += 1;
+    }
+    // Every directory lists itself and the one above.
+    names <= 2
 }
 
 /// Clones an init into all its namespaces but the network's, which it inherits, and writes its maps. The pidfd
