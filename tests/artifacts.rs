@@ -1,5 +1,7 @@
 //! Artifacts out of workspaces that mean harm.
 
+#![expect(clippy::unwrap_used, reason = "a test whose ground cannot be laid must stop")]
+
 use std::fs::{self, File};
 use std::io::Write;
 use std::os::fd::AsFd;

@@ -1,5 +1,7 @@
 //! 100 MiB of output. Alone in its process, because it measures the process's memory.
 
+#![expect(clippy::unwrap_used, reason = "a test whose ground cannot be laid must stop")]
+
 use std::io;
 use std::time::Instant;
 
