@@ -1,6 +1,6 @@
 //! The command line as typed, and the commands that read records.
 
-#![expect(clippy::unwrap_used, reason = "helpers of tests fail by panicking")]
+#![expect(clippy::unwrap_used, reason = "a test whose ground cannot be laid must stop")]
 
 use std::collections::BTreeMap;
 use std::fs;

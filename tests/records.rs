@@ -1,6 +1,6 @@
 //! The run directory and its logs, on a real file system.
 
-#![expect(clippy::unwrap_used, reason = "helpers of tests fail by panicking")]
+#![expect(clippy::unwrap_used, reason = "a test whose ground cannot be laid must stop")]
 
 use std::collections::BTreeMap;
 use std::fs;
