@@ -1,5 +1,7 @@
 //! Artifacts out of workspaces that mean harm.
 
+#![expect(clippy::unwrap_used, reason = "helpers of tests fail by panicking")]
+
 use std::fs::{self, File};
 use std::io::Write;
 use std::os::fd::AsFd;

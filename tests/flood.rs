@@ -1,5 +1,7 @@
 //! 100 MiB of output. Alone in its process, because it measures the process's memory.
 
+#![expect(clippy::unwrap_used, reason = "helpers of tests fail by panicking")]
+
 use std::io;
 use std::time::Instant;
 

@@ -95,6 +95,8 @@ impl Passthrough {
     fn end(&mut self, result: &StepResult) {
         self.finish();
         match result.outcome {
+            // A remedy is there when the command never ran: no shell inside has said why.
+            Outcome::Failure if result.remedy.is_some() => {}
             Outcome::Success | Outcome::Failure | Outcome::Signal | Outcome::Skipped => return,
             Outcome::Timeout | Outcome::Oom | Outcome::Pids | Outcome::Cancelled | Outcome::Error => {}
         }

@@ -131,6 +131,9 @@ impl RunError {
                 "free some space there, or set RUNNER_HOME to a directory on another file system".to_owned(),
             ),
             Self::Reference(_) | Self::Digest(_) | Self::Store(_) => None,
+            Self::Workspace(error) if error.is_full() => {
+                Some("the copy goes below RUNNER_HOME: free some space there, or set it to a directory on another file system".to_owned())
+            }
             Self::Filter(_) | Self::Workspace(_) | Self::Errand(_) | Self::Io { .. } | Self::Mount { .. } => {
                 None
             }

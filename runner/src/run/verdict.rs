@@ -175,7 +175,10 @@ fn not_executed(command: &str, errno: rustix::io::Errno, exists: bool) -> Verdic
             format!("`{command}` may not be executed by the step's user"),
             "check its mode and owner".to_owned(),
         ),
-        other => (format!("`{command}` cannot be executed: {other}"), String::new()),
+        other => (
+            format!("`{command}` cannot be executed: {other}"),
+            "see execve(2) for what this error means".to_owned(),
+        ),
     };
     Verdict {
         outcome: Outcome::Failure,

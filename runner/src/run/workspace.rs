@@ -24,6 +24,13 @@ pub struct WorkspaceError {
     source: io::Error,
 }
 
+impl WorkspaceError {
+    /// Whether a copy did not fit on the disk.
+    pub fn is_full(&self) -> bool {
+        matches!(self.source.kind(), io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded)
+    }
+}
+
 fn failed<E: Into<io::Error>>(what: &'static str, path: &Path) -> impl FnOnce(E) -> WorkspaceError {
     move |source| WorkspaceError { what, path: path.to_path_buf(), source: source.into() }
 }

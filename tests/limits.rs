@@ -1,0 +1,282 @@
+//! Caps and their outcomes, on real sandboxes: as root on cgroup v1 and v2, as an ordinary user in a delegated scope.
+#![expect(clippy::unwrap_used, reason = "helpers of tests fail the test")]
+
+mod lab;
+
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::process::Stdio;
+
+use fixtures::{Leftovers, User, require, wait_for};
+use lab::{Lab, Run};
+use serde_json::{Value, json};
+
+/// 256 MiB: four times what the steps may use.
+const TOO_MUCH: &str = "268435456";
+const MEMORY: u64 = 64 << 20;
+
+fn shown(run: &Run) -> String {
+    run.ran.stdout_text() + &run.ran.stderr_text()
+}
+
+/// What the probe printed as JSON.
+fn told(run: &Run, index: usize) -> Value {
+    let value = serde_json::from_slice(&run.log(index));
+    assert!(value.is_ok(), "{value:?}: {}", run.text(index));
+    value.unwrap()
+}
+
+#[test]
+fn a_memory_hog_is_named() {
+    require!(Cgroups, Busybox);
+    let before = Leftovers::now();
+    let lab = Lab::new(User::Current);
+    let run = lab.exec(
+        &format!(
+            "limits: {{memory: 64M}}\nsteps:\n  - run: [/opt/probe, eat-memory, \"{TOO_MUCH}\"]\n  - 'true'\n"
+        ),
+        5,
+    );
+    let step = run.step(0);
+    assert_eq!([&step["outcome"], &step["killed_by"]], [&json!("oom"), &json!("oom")], "{step:#}");
+    assert_eq!([&step["signal"], &step["exit_code"]], [&json!(9), &json!(137)]);
+    let oom = &step["oom"];
+    assert_eq!(
+        [&oom["limit_bytes"], &oom["kills"], &oom["victim"]["name"]],
+        [&json!(MEMORY), &json!(1), &json!("probe")]
+    );
+    assert_eq!(step["limits"]["memory_bytes"], MEMORY);
+    let peak = step["usage"]["mem_peak"].as_u64().unwrap();
+    assert!((MEMORY / 2..=MEMORY).contains(&peak), "{peak}");
+    assert_eq!(run.step(1)["outcome"], "skipped");
+    assert_eq!([&run.record["outcome"], &run.record["exit_code"]], [&json!("oom"), &json!(5)]);
+    let said = shown(&run);
+    assert!(said.contains("memory limit of 64") && said.contains("killed `probe`"), "{said}");
+    assert!(said.contains("raise `limits.memory`"), "{said}");
+    before.assert_nothing_new();
+}
+
+/// Where the kernel kills one process and not the whole cgroup, the step decides what its end means. On v2 we ask for
+/// the whole cgroup (`memory.oom.group`): a build that lost a compiler does not go on.
+#[test]
+fn a_step_whose_child_ate_too_much() {
+    require!(Cgroups, Busybox);
+    let lab = Lab::new(User::Current);
+    let hog = format!("/opt/probe eat-memory {TOO_MUCH} && exit 9");
+    let job = format!(
+        "limits: {{memory: 64M}}\nsteps:\n  - {{run: '{hog}; echo survived', continue-on-error: true}}\n  - {{run: '{hog}; exit 1', continue-on-error: true}}\n"
+    );
+    let run = lab.exec(&format!("shell: [sh, \"{{0}}\"]\n{job}"), 0);
+    let survived = run.text(0).contains("survived\n");
+    let whole = kills_whole_cgroups();
+    assert_eq!(survived, !whole, "{}", run.text(0));
+    let outcomes = [&run.step(0)["outcome"], &run.step(1)["outcome"]];
+    let first = if survived { "success" } else { "oom" };
+    assert_eq!(outcomes, [&json!(first), &json!("oom")], "{:#}", run.step(0));
+    for index in 0..2 {
+        let oom = &run.step(index)["oom"];
+        assert!(oom["kills"].as_u64().unwrap() >= 1, "noted whatever came of it: {oom:#}");
+        assert_eq!(oom["limit_bytes"], MEMORY);
+    }
+}
+
+fn kills_whole_cgroups() -> bool {
+    Path::new("/sys/fs/cgroup/cgroup.controllers").exists()
+}
+
+#[test]
+fn swap_is_no_way_round_the_memory_limit() {
+    require!(Cgroups, Busybox);
+    let lab = Lab::new(User::Current);
+    lab.write("limits: {memory: 64M}\nsteps: ['touch ready; while [ ! -e go ]; do sleep 0.05; done']\n");
+    let mut command = lab.context.command(&["exec"]);
+    let child = command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
+    assert!(wait_for(|| lab.context.work().join("ready").exists()));
+    let files = limit_files(&lab.context.home());
+    lab.context.write("go", "");
+    let output = child.wait_with_output().unwrap();
+    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    assert_eq!(lab.finished(lab.context.run(&["show"])).text(0), "");
+    // v1 counts memory and swap together, v2 apart.
+    let expected: &[(&str, u64)] = &[("memory.memsw.limit_in_bytes", MEMORY), ("memory.swap.max", 0)];
+    let mut found = Vec::new();
+    for (name, value) in expected {
+        let of_that_name = files.iter().filter(|(file, _)| file.ends_with(name));
+        found.extend(of_that_name.map(|(_, content)| *content == value.to_string()));
+    }
+    assert!(!found.is_empty() && found.iter().all(|right| *right), "{files:?}");
+}
+
+/// Path and content of every limit on memory of the step that runs.
+fn limit_files(home: &Path) -> Vec<(PathBuf, String)> {
+    let traces: Value =
+        serde_json::from_slice(&fs::read(home.join("runs/latest/sweep.json")).unwrap()).unwrap();
+    let cgroups =
+        traces["cgroups"].as_array().unwrap().iter().map(|path| PathBuf::from(path.as_str().unwrap()));
+    cgroups
+        .flat_map(|cgroup| {
+            ["memory.limit_in_bytes", "memory.memsw.limit_in_bytes", "memory.max", "memory.swap.max"]
+                .map(|name| cgroup.join("step-1").join(name))
+        })
+        .filter_map(|path| fs::read_to_string(&path).ok().map(|text| (path, text.trim().to_owned())))
+        .collect()
+}
+
+#[test]
+fn a_fork_bomb_is_refused() {
+    require!(Cgroups, Busybox);
+    let before = Leftovers::now();
+    let lab = Lab::new(User::Current);
+    let run = lab.exec(
+        "limits: {pids: 64}\n\
+        steps:\n\
+        \x20 - {run: [/opt/probe, fork-bomb, \"500\"]}\n\
+        \x20 - {run: '/opt/probe fork-bomb 500; exit 1'}\n",
+        5,
+    );
+    // It was told that there is no more, and ended well: no failure.
+    assert_eq!(run.step(0)["outcome"], "success");
+    let told = told(&run, 0);
+    assert_eq!(told["errno"], "EAGAIN");
+    assert!((32..64).contains(&told["forked"].as_u64().unwrap()), "{told}");
+    let step = run.step(1);
+    assert_eq!(
+        [&step["outcome"], &step["exit_code"], &step["limits"]["pids"]],
+        [&json!("pids"), &json!(1), &json!(64)]
+    );
+    let peak = step["usage"]["pids_peak"].as_u64().unwrap();
+    assert!((32..=64).contains(&peak), "{peak}");
+    let said = shown(&run);
+    assert!(said.contains("process limit of 64 met") && said.contains("raise `limits.pids`"), "{said}");
+    before.assert_nothing_new();
+}
+
+#[test]
+fn a_wild_fork_bomb_leaves_nothing() {
+    require!(Cgroups, Busybox);
+    let before = Leftovers::now();
+    let lab = Lab::new(User::Current);
+    let run = lab.exec(
+        "limits: {pids: 64, cpus: 1}\ngrace: 1s\nsteps: [{run: [/opt/probe, fork-bomb-wild], timeout: 1s}]\n",
+        4,
+    );
+    assert_eq!(run.step(0)["outcome"], "timeout");
+    assert!(run.step(0)["usage"]["pids_peak"].as_u64().unwrap() <= 64, "{:#}", run.step(0));
+    assert_eq!(run.text(0), "");
+    before.assert_nothing_new();
+}
+
+#[test]
+fn half_a_cpu_is_half_a_cpu() {
+    require!(Cgroups, Busybox);
+    let lab = Lab::new(User::Current);
+    let run = lab.exec(
+        "limits: {cpus: 0.5}\nsteps:\n  - nproc; echo $RUNNER_CPUS\n  - run: [/opt/probe, burn-cpu, \"1.5\", \"2\"]\n",
+        0,
+    );
+    assert_eq!(run.text(0), "1\n1\n");
+    assert!((0.01..0.75).contains(&cpu_share(&run, 1)), "{:#}", run.step(1));
+    assert_eq!(run.step(1)["limits"]["cpus"], 0.5);
+}
+
+/// A tenth, so that the step meets its limit on a busy machine too.
+#[test]
+fn time_that_the_limit_took_is_counted() {
+    require!(Cgroups, Busybox);
+    let lab = Lab::new(User::Current);
+    let burn = "steps:\n  - run: [/opt/probe, burn-cpu, \"1\", \"2\"]\n";
+    let run = lab.exec(&format!("limits: {{cpus: 0.1}}\n{burn}"), 0);
+    assert!((0.01..0.3).contains(&cpu_share(&run, 0)), "{:#}", run.step(0));
+    assert!(run.step(0)["usage"]["throttled_s"].as_f64().unwrap() > 0.0, "{:#}", run.step(0));
+}
+
+/// CPU seconds per second of a step.
+fn cpu_share(run: &Run, index: usize) -> f64 {
+    let usage = &run.step(index)["usage"];
+    usage["cpu_s"].as_f64().unwrap() / usage["wall_s"].as_f64().unwrap()
+}
+
+#[test]
+fn a_step_that_ignores_term_ends_after_the_grace() {
+    require!(Cgroups, Busybox);
+    let before = Leftovers::now();
+    let lab = Lab::new(User::Current);
+    let run = lab.exec(
+        "grace: 1s\nsteps:\n  - {run: [/opt/probe, ignore-term, \"3600\"], timeout: 2s}\n  - 'true'\n",
+        4,
+    );
+    let step = run.step(0);
+    assert_eq!(
+        [&step["outcome"], &step["killed_by"], &step["signal"]],
+        [&json!("timeout"), &json!("timeout"), &json!(9)]
+    );
+    let cause = step["cause"].as_str().unwrap();
+    assert!(cause.contains("timeout of 2s") && cause.contains("ignored SIGTERM"), "{cause}");
+    assert_eq!((run.text(0).as_str(), &run.step(1)["outcome"]), ("ready\n", &json!("skipped")));
+    before.assert_nothing_new();
+}
+
+#[test]
+fn the_jobs_timeout_ends_a_step_too() {
+    require!(Cgroups, Busybox);
+    let lab = Lab::new(User::Current);
+    lab.write("timeout: 1h\nsteps: [{run: [/opt/probe, sleep, \"3600\"]}]\n");
+    let run = lab.finished(lab.context.run(&["exec", "--timeout", "1s"]).expect_code(4));
+    assert!(run.step(0)["cause"].as_str().unwrap().contains("the job ran longer than its timeout of 1s"));
+    assert_eq!(run.text(0), "ready\n");
+}
+
+#[test]
+fn open_files_are_counted() {
+    require!(Cgroups, Busybox);
+    let lab = Lab::new(User::Current);
+    let run = lab.exec("limits: {files: 64}\nsteps:\n  - run: [/opt/probe, open-files, \"1000\"]\n", 0);
+    let told = told(&run, 0);
+    assert_eq!(told["errno"], "EMFILE");
+    assert!((50..64).contains(&told["opened"].as_u64().unwrap()), "{told}");
+}
+
+#[test]
+fn a_log_is_cut_and_the_step_goes_on() {
+    require!(Cgroups, Busybox);
+    let lab = Lab::new(User::Current);
+    let run = lab.exec("limits: {log: 100K}\nsteps:\n  - /opt/probe write-flood 10000000; touch after\n", 0);
+    assert!(lab.context.work().join("after").exists());
+    let log = &run.step(0)["log"];
+    assert_eq!([&log["bytes"], &log["dropped_bytes"]], [&json!(102_400), &json!(10_000_000 - 102_400)]);
+    let kept = run.log(0);
+    let flood = [&[b'x'; 79][..], b"\n"].concat().repeat(102_400 / 80);
+    assert!(kept.starts_with(&flood), "what came before the limit is kept");
+    let marker = String::from_utf8_lossy(&kept[102_400..]);
+    assert!(
+        marker.contains("[runner: log limit reached") && marker.contains("dropped 9897600 bytes"),
+        "{marker}"
+    );
+    assert!(shown(&run).contains("log limit reached"), "{}", shown(&run));
+}
+
+#[test]
+fn flags_win_over_the_file() {
+    require!(Cgroups, Busybox);
+    let lab = Lab::new(User::Current);
+    lab.write("limits: {pids: 500, files: 100}\nsteps:\n  - run: [/opt/probe, open-files, \"1000\"]\n");
+    let run = lab.finished(lab.context.run(&["exec", "--limits", "pids=20,memory=32M"]).expect_code(0));
+    let limits = &run.step(0)["limits"];
+    assert_eq!([&limits["pids"], &limits["memory_bytes"]], [&json!(20), &json!(32 << 20)]);
+    assert!(told(&run, 0)["opened"].as_u64().unwrap() < 100);
+}
+
+/// cgroup v1 cannot be delegated: a cap that an ordinary user asks for is refused there, never dropped.
+#[test]
+fn a_cap_that_cannot_be_applied_is_refused() {
+    require!(Root, CgroupV1, UserNamespaces, Busybox, Program("setpriv"));
+    for (limit, value) in [("memory", "64M"), ("pids", "64"), ("cpus", "0.5")] {
+        let lab = Lab::new(User::OneId);
+        let job = format!("limits: {{{limit}: {value}}}\nsteps: [touch made]\n");
+        let run = lab.exec(&job, 3);
+        let said = shown(&run);
+        assert!(said.contains(&format!("limit `{limit}` cannot be applied here")), "{said}");
+        assert!(said.contains("hint: "), "{said}");
+        assert!(!lab.context.work().join("made").exists());
+    }
+}
