@@ -32,12 +32,6 @@ fn said(output: &Output) -> String {
     String::from_utf8_lossy(&output.stdout).into_owned() + &String::from_utf8_lossy(&output.stderr)
 }
 
-#[track_caller]
-fn wait_for_file(lab: &Lab, name: &str) {
-    let path = lab.context.work().join(name);
-    assert!(wait_for(|| path.exists()), "the step makes {name}");
-}
-
 /// Processes with this in their environment: ours inherit `RUNNER_HOME`, a step's are given it by the job file.
 fn processes_of(mark: &str) -> BTreeSet<u32> {
     let pids =
@@ -182,8 +176,8 @@ const WAITING: &str = "steps:\n\
 fn kill_while_it_runs(choose: impl Fn(u32) -> Option<Pid>) -> (Lab, Output) {
     let lab = Lab::new(User::Current);
     lab.write(WAITING);
-    let child = start(&lab);
-    wait_for_file(&lab, "ready");
+    let mut child = start(&lab);
+    lab.wait_for_file(&mut child, "ready");
     let mut victim = None;
     assert!(
         wait_for(|| {
