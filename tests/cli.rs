@@ -1,5 +1,7 @@
 //! The command line as typed, and the commands that read records.
 
+#![expect(clippy::unwrap_used, reason = "a test whose ground cannot be laid must stop")]
+
 use std::collections::BTreeMap;
 use std::fs;
 use std::path::Path;
@@ -70,6 +72,22 @@ fn the_examples_of_help_are_accepted() {
         let example = text.split_once("Example:\n").unwrap().1.lines().next().unwrap().trim();
         let words: Vec<&str> = example.split(' ').skip(1).collect();
         assert!(parse(&words).is_ok(), "{example}: {:?}", parse(&words));
+    }
+}
+
+#[test]
+fn every_flag_is_documented() {
+    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("../docs/cli.md");
+    let page = fs::read_to_string(path).unwrap();
+    for command in COMMANDS {
+        let text = parse(&[command, &["--help"][..]].concat()).unwrap_err().text;
+        let flags = text.split(|letter: char| letter.is_whitespace() || ",=[".contains(letter));
+        for flag in flags.filter(|word| word.starts_with("--") && word.len() > 2) {
+            let known = ["--help", "--version"].contains(&flag)
+                || page.contains(&format!("{flag} "))
+                || page.contains(&format!("{flag}`"));
+            assert!(known, "{command:?} has {flag}, docs/cli.md has not");
+        }
     }
 }
 
@@ -228,6 +246,11 @@ fn record_a_run(home: &Path) {
         log.finish().unwrap();
         directory.write_result(step).unwrap();
     }
+    collect_an_artifact(home, &run);
+    run.finish(&a_record(run.id(), steps)).unwrap();
+}
+
+fn collect_an_artifact(home: &Path, run: &RunDirectory) {
     let workspace = home.join("workspace");
     fs::create_dir_all(workspace.join("out")).unwrap();
     fs::write(workspace.join("out/app"), "binary").unwrap();
@@ -244,6 +267,9 @@ fn record_a_run(home: &Path) {
         limits: ArtifactLimits::default(),
     })
     .unwrap();
+}
+
+fn a_record(id: &str, steps: Vec<StepResult>) -> RunRecord {
     let host = HostRecord {
         kernel: "6.18.0".to_owned(),
         arch: "x86_64".to_owned(),
@@ -253,9 +279,9 @@ fn record_a_run(home: &Path) {
         userns: true,
         runner_version: "0.1.0".to_owned(),
     };
-    run.finish(&RunRecord {
+    RunRecord {
         v: 1,
-        id: run.id().to_owned(),
+        id: id.to_owned(),
         state: RunState::Finished,
         file: Some("job.yml".to_owned()),
         file_sha256: None,
@@ -287,8 +313,7 @@ fn record_a_run(home: &Path) {
             text: "`host` is not reproducible".to_owned(),
             hint: None,
         }],
-    })
-    .unwrap();
+    }
 }
 
 /// Runs a command that reads records; returns its exit code and standard output.

@@ -1,7 +1,7 @@
 //! The HTTP client: made only when something is downloaded, because loading certificates takes milliseconds.
 
 use reqwest::redirect::{Attempt, Policy};
-use reqwest::{Client, ClientBuilder};
+use reqwest::{Client, ClientBuilder, Url};
 
 use super::error::{FetchError, causes};
 use super::settings::FetchSettings;
@@ -40,15 +40,20 @@ fn builder(settings: &FetchSettings) -> ClientBuilder {
 }
 
 fn redirect(attempt: Attempt<'_>, max: usize) -> reqwest::redirect::Action {
-    if attempt.previous().len() > max {
-        return attempt.error(RefusedRedirect::TooMany { max });
+    match refusal(attempt.previous(), attempt.url(), max) {
+        Some(refused) => attempt.error(refused),
+        None => attempt.follow(),
     }
-    let was_https = attempt.previous().last().is_some_and(|url| url.scheme() == "https");
-    if was_https && attempt.url().scheme() != "https" {
-        let scheme = attempt.url().scheme().to_owned();
-        return attempt.error(RefusedRedirect::Downgrade { scheme });
+}
+
+/// Judges a redirect to `next` after the requests to `previous`, the oldest first.
+fn refusal(previous: &[Url], next: &Url, max: usize) -> Option<RefusedRedirect> {
+    if previous.len() > max {
+        return Some(RefusedRedirect::TooMany { max });
     }
-    attempt.follow()
+    let was_https = previous.last().is_some_and(|url| url.scheme() == "https");
+    let downgrade = was_https && next.scheme() != "https";
+    downgrade.then(|| RefusedRedirect::Downgrade { scheme: next.scheme().to_owned() })
 }
 
 /// Words an error of the client, its URL taken out.
@@ -62,5 +67,26 @@ pub(super) fn connection_error(url: &ImageUrl, error: reqwest::Error) -> FetchEr
             FetchError::Redirect { url: url.to_string(), what: "a redirect that leads nowhere".to_owned() }
         }
         None => FetchError::Connection { url: url.to_string(), source: error },
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn redirects_are_few_and_never_leave_https() {
+        let urls = |texts: &[&str]| texts.iter().map(|text| text.parse().unwrap()).collect::<Vec<Url>>();
+        let judge = |previous: &[&str], next: &str| {
+            refusal(&urls(previous), &next.parse().unwrap(), 2).map(|refused| refused.to_string())
+        };
+        assert_eq!(judge(&["http://a/"], "http://b/"), None);
+        assert_eq!(judge(&["http://a/"], "https://b/"), None);
+        assert_eq!(judge(&["https://a/", "https://b/"], "https://c/"), None);
+        assert!(judge(&["https://a/"], "http://a/").unwrap().contains("from https to http"));
+        assert!(judge(&["http://a/", "https://b/"], "http://c/").unwrap().contains("give up the encryption"));
+        assert!(
+            judge(&["http://a/", "http://b/", "http://c/"], "http://d/").unwrap().contains("more than 2")
+        );
     }
 }

@@ -1,4 +1,5 @@
 //! Shared by the tests of pulling: a store, a runtime, a record of events.
+#![expect(dead_code, reason = "every test file uses a part of this")]
 
 use std::path::Path;
 use std::sync::{Arc, Mutex};
@@ -98,7 +99,8 @@ pub fn archive() -> Vec<u8> {
 }
 
 pub fn assert_is_archive(rootfs: &Rootfs) {
-    let [layer] = &rootfs.layers[..] else { panic!("one layer, not {:?}", rootfs.layers) };
+    assert_eq!(rootfs.layers.len(), 1);
+    let layer = &rootfs.layers[0];
     assert_eq!(std::fs::read_to_string(layer.join("etc/name")).unwrap(), "value");
     assert_eq!(layer.join("noise").metadata().unwrap().len(), 200_000);
     assert_eq!(rootfs.digest, Some(Digest::of(&archive())));

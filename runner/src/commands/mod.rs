@@ -108,7 +108,7 @@ pub fn dispatch(command: Command, zygote: Result<Zygote, Errno>) -> u8 {
     let infrastructure = infrastructure_exit_code(&command);
     let zygote =
         || zygote.map_err(|errno| CommandError::new(Class::Host, format!("cannot fork the zygote: {errno}")));
-    let mut out = Sink::stdout();
+    let mut out = Sink::results();
     let done = match command {
         Command::Exec(settings) => zygote().and_then(|zygote| exec::exec(zygote, settings)),
         Command::Run(settings) => zygote().and_then(|zygote| run::run(zygote, settings)),
@@ -121,7 +121,7 @@ pub fn dispatch(command: Command, zygote: Result<Zygote, Errno>) -> u8 {
     };
     out.flush();
     done.unwrap_or_else(|error| {
-        report::error::error(&mut Sink::stderr(), &error, color);
+        report::error::error(&mut Sink::words(), &error, color);
         infrastructure.unwrap_or(error.class.exit_code())
     })
 }

@@ -5,6 +5,9 @@
 
 use unicode_width::UnicodeWidthChar;
 
+/// Narrower than this, breaking lines makes more of a mess than the terminal's own way.
+const MIN_WRAP_COLUMNS: usize = 8;
+
 /// What happens to colours (SGR sequences).
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Colors {
@@ -181,6 +184,48 @@ pub fn fit(text: &str, columns: usize) -> String {
     fitted
 }
 
+/// Breaks a line, which may have colours, at `columns` on the screen: a terminal that wraps begins the rest
+/// at its edge, where a step could imitate a line of ours. Colours go on in the next piece.
+pub fn wrap(text: &str, columns: usize) -> Vec<String> {
+    let columns = columns.max(MIN_WRAP_COLUMNS);
+    let mut pieces = Vec::new();
+    let mut piece = String::new();
+    let mut colors = String::new();
+    let mut used = 0;
+    let mut rest = text;
+    while let Some(character) = rest.chars().next() {
+        if let Some(end) = rest.starts_with("\x1b[").then(|| rest.find('m')).flatten() {
+            let (sequence, after) = rest.split_at(end + 1);
+            colors.push_str(sequence);
+            if matches!(sequence, "\x1b[0m" | "\x1b[m") {
+                colors.clear();
+            }
+            piece.push_str(sequence);
+            rest = after;
+            continue;
+        }
+        let width = match character {
+            '\t' => TAB_COLUMNS - used % TAB_COLUMNS,
+            _ => character.width().unwrap_or(0),
+        };
+        if used + width > columns {
+            if !colors.is_empty() {
+                piece.push_str("\x1b[0m");
+            }
+            pieces.push(std::mem::replace(&mut piece, colors.clone()));
+            used = 0;
+        }
+        match character {
+            '\t' => piece.extend(std::iter::repeat_n(' ', width.min(columns))),
+            _ => piece.push(character),
+        }
+        used += width;
+        rest = &rest[character.len_utf8()..];
+    }
+    pieces.push(piece);
+    pieces
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -245,6 +290,20 @@ mod tests {
                 }
             }
         }
+    }
+
+    #[test]
+    fn long_lines_break_at_columns_and_keep_their_colours() {
+        assert_eq!(wrap("", 10), [""]);
+        assert_eq!(wrap("0123456789", 10), ["0123456789"]);
+        assert_eq!(wrap("0123456789a", 10), ["0123456789", "a"]);
+        assert_eq!(wrap("日本語日本語", 9), ["日本語日", "本語"]);
+        assert_eq!(
+            wrap("\x1b[31m0123456789ab\x1b[0mcd", 10),
+            ["\x1b[31m0123456789\x1b[0m", "\x1b[31mab\x1b[0mcd"]
+        );
+        assert_eq!(wrap("a\tb", 10), ["a       b"]);
+        assert_eq!(wrap("\x1b[", 10), ["\x1b["], "no sequence, no loop");
     }
 
     #[test]

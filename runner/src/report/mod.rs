@@ -27,7 +27,7 @@ pub use terminal::Screen;
 
 /// Prints why there is nothing to do: help, or a wrong command line. Returns the exit code given.
 pub fn stop(text: &str, asked_for: bool, exit_code: u8) -> u8 {
-    let mut sink = if asked_for { Sink::stdout() } else { Sink::stderr() };
+    let mut sink = if asked_for { Sink::results() } else { Sink::words() };
     sink.write(text.as_bytes());
     sink.flush();
     exit_code

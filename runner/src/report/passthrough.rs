@@ -46,6 +46,7 @@ impl Passthrough {
     pub(super) fn finish(&mut self) {
         if let Some(bars) = &mut self.bars {
             bars.pulls.clear(&bars.multi);
+            bars.screen.finish();
         }
         self.stdout.flush();
         self.stderr.flush();

@@ -49,7 +49,7 @@ pub struct Reporter {
 impl Reporter {
     /// Writes to the process's standard output and standard error.
     pub fn new(settings: ReportSettings) -> Self {
-        Self::with_sinks(settings, Sink::stdout(), Sink::stderr())
+        Self::with_sinks(settings, Sink::results(), Sink::words())
     }
 
     /// Writes to the given places.

@@ -16,13 +16,13 @@ impl fmt::Debug for Sink {
 }
 
 impl Sink {
-    /// Writes to the process's standard output.
-    pub fn stdout() -> Self {
+    /// Writes to the process's standard output: what was asked for.
+    pub fn results() -> Self {
         Self::new(Box::new(io::stdout()))
     }
 
-    /// Writes to the process's standard error.
-    pub fn stderr() -> Self {
+    /// Writes to the process's standard error: everything else.
+    pub fn words() -> Self {
         Self::new(Box::new(io::stderr()))
     }
 
@@ -81,6 +81,7 @@ impl Terminals {
 #[cfg(test)]
 mod tests {
     use super::*;
+
     struct Failing(io::ErrorKind);
 
     impl Write for Failing {

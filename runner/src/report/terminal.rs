@@ -23,6 +23,8 @@ const LIVE_LINES_MAX: usize = 8;
 const REDRAW_EVERY: Duration = Duration::from_millis(100);
 /// Stands before output of a step, so that it cannot pass for a line of ours.
 const BAR: &str = "│ ";
+/// Columns before output: two of indentation, the bar, a space.
+const BAR_COLUMNS: usize = 4;
 /// Rows that are left to what stands above the live block.
 const ROWS_ABOVE: u16 = 4;
 
@@ -76,6 +78,7 @@ impl Terminal {
         for (_, live) in std::mem::take(&mut self.live) {
             self.remove(&live.bar);
         }
+        self.screen.finish();
     }
 
     fn remove(&self, bar: &ProgressBar) {
@@ -219,11 +222,20 @@ impl Terminal {
             text.push('\n');
             text.push_str(&self.paint.dim(&note));
         }
+        let columns = usize::from(self.screen.width()).saturating_sub(BAR_COLUMNS);
         for line in tail.last(shown) {
-            text.push_str("\n  ");
-            text.push_str(&self.paint.dim(BAR));
-            text.push_str(&escape::line(line, self.colors));
+            for piece in escape::wrap(&escape::line(line, self.colors), columns) {
+                text.push_str("\n  ");
+                text.push_str(&self.paint.dim(BAR));
+                text.push_str(&piece);
+            }
         }
+    }
+}
+
+impl Drop for Terminal {
+    fn drop(&mut self) {
+        self.finish();
     }
 }
 

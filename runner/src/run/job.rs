@@ -17,7 +17,7 @@ use super::errands::Servants;
 use super::error::RunError;
 use super::feed::Feed;
 use super::identity::Lease;
-use super::record::{ArtifactRecord, RecordError, RunDirectory, StepDirectory, timestamp};
+use super::record::{ArtifactRecord, RunDirectory, StepDirectory, timestamp};
 use super::room::{Plans, Prepared, Room};
 use super::step::{self, Cancel, Ended, Running};
 use super::traces::{self, Traces, UsedWorkspace};
@@ -475,16 +475,7 @@ fn fail(end: &mut JobEnd, step: &StepPlan, error: RunError) {
 /// What is known of a command that was never executed.
 fn never_ran(directory: &StepDirectory) -> Ended {
     let path = directory.relative.join("log").display().to_string();
-    Ended {
-        status: None,
-        usage: crate::sys::process::Rusage::default(),
-        stopped: None,
-        ignored_term: false,
-        leftovers: Vec::new(),
-        victim: None,
-        wall: Duration::ZERO,
-        log: Ok::<_, RecordError>(LogSummary { path, ..LogSummary::default() }),
-    }
+    Ended { log: Ok(LogSummary { path, ..LogSummary::default() }), ..Ended::default() }
 }
 
 /// Ends a sandbox off the path of the steps: init, cgroup, upper directory.
