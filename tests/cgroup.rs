@@ -198,7 +198,8 @@ fn half_a_cpu_is_half_a_cpu() {
     let (ratio, throttled_s) = burn(&fixture, "half", Some(0.5));
     eprintln!("with 0.5 CPUs: {ratio:.2} CPU seconds per second, throttled {throttled_s:.2} s");
     assert!(ratio < 0.75, "{ratio}");
-    assert!(throttled_s > 0.0, "{throttled_s}");
+    // On a machine so busy that it never got its half, the limit had nothing to hold back.
+    assert!(throttled_s > 0.0 || ratio < 0.45, "{throttled_s}");
     let (_, throttled_s) = burn(&fixture, "whole", None);
     assert_eq!(throttled_s, 0.0);
     fixture.end();

@@ -1,5 +1,7 @@
 //! 100 MiB of output. Alone in its process, because it measures the process's memory.
 
+#![expect(clippy::unwrap_used, reason = "a test whose ground cannot be laid must stop")]
+
 use std::io;
 use std::time::Instant;
 
@@ -53,12 +55,14 @@ fn a_flood_is_shown_in_bounded_memory() {
         }
         let What::StepLog { stream, data, .. } = &chunk_event.what else { unreachable!() };
         log.append(*stream, data, Instant::now()).unwrap();
-        for reporter in &mut reporters {
+        // Without optimisation a line costs microseconds; a quarter of the flood is flood enough for two of them.
+        let shown = if chunk % 4 == 0 { &mut reporters[..] } else { &mut reporters[2..] };
+        for reporter in shown {
             reporter.event(&chunk_event, Instant::now());
         }
     }
     let summary = log.finish().unwrap();
     assert_eq!((summary.bytes, summary.bytes + summary.dropped_bytes), (10 << 20, 100 << 20));
     let grown = peak() - before;
-    assert!(grown < 24 << 20, "100 MiB of output took {grown} bytes of memory");
+    assert!(grown < 16 << 20, "100 MiB of output took {grown} bytes of memory");
 }

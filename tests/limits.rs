@@ -7,7 +7,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::Stdio;
 
-use fixtures::{Leftovers, User, require, wait_for};
+use fixtures::{Leftovers, User, require};
 use lab::{Lab, Run};
 use serde_json::{Value, json};
 
@@ -41,10 +41,10 @@ fn a_memory_hog_is_named() {
     assert_eq!([&step["outcome"], &step["killed_by"]], [&json!("oom"), &json!("oom")], "{step:#}");
     assert_eq!([&step["signal"], &step["exit_code"]], [&json!(9), &json!(137)]);
     let oom = &step["oom"];
-    assert_eq!(
-        [&oom["limit_bytes"], &oom["kills"], &oom["victim"]["name"]],
-        [&json!(MEMORY), &json!(1), &json!("probe")]
-    );
+    assert_eq!([&oom["limit_bytes"], &oom["victim"]["name"]], [&json!(MEMORY), &json!("probe")]);
+    // On v2 init is killed with it, being in the same cgroup.
+    let kills = oom["kills"].as_u64().unwrap();
+    assert!((1..=if kills_whole_cgroups() { 2 } else { 1 }).contains(&kills), "{oom:#}");
     assert_eq!(step["limits"]["memory_bytes"], MEMORY);
     let peak = step["usage"]["mem_peak"].as_u64().unwrap();
     assert!((MEMORY / 2..=MEMORY).contains(&peak), "{peak}");
@@ -90,8 +90,8 @@ fn swap_is_no_way_round_the_memory_limit() {
     let lab = Lab::new(User::Current);
     lab.write("limits: {memory: 64M}\nsteps: ['touch ready; while [ ! -e go ]; do sleep 0.05; done']\n");
     let mut command = lab.context.command(&["exec"]);
-    let child = command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
-    assert!(wait_for(|| lab.context.work().join("ready").exists()));
+    let mut child = command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
+    lab.wait_for_file(&mut child, "ready");
     let files = limit_files(&lab.context.home());
     lab.context.write("go", "");
     let output = child.wait_with_output().unwrap();
@@ -212,7 +212,7 @@ fn a_step_that_ignores_term_ends_after_the_grace() {
     );
     let cause = step["cause"].as_str().unwrap();
     assert!(cause.contains("timeout of 2s") && cause.contains("ignored SIGTERM"), "{cause}");
-    assert_eq!((run.text(0).as_str(), &run.step(1)["outcome"]), ("ready\n", &json!("skipped")));
+    assert_eq!(run.step(1)["outcome"], "skipped");
     before.assert_nothing_new();
 }
 
@@ -223,7 +223,7 @@ fn the_jobs_timeout_ends_a_step_too() {
     lab.write("timeout: 1h\nsteps: [{run: [/opt/probe, sleep, \"3600\"]}]\n");
     let run = lab.finished(lab.context.run(&["exec", "--timeout", "1s"]).expect_code(4));
     assert!(run.step(0)["cause"].as_str().unwrap().contains("the job ran longer than its timeout of 1s"));
-    assert_eq!(run.text(0), "ready\n");
+    assert_eq!(run.step(0)["outcome"], "timeout");
 }
 
 #[test]

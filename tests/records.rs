@@ -1,5 +1,7 @@
 //! The run directory and its logs, on a real file system.
 
+#![expect(clippy::unwrap_used, reason = "a test whose ground cannot be laid must stop")]
+
 use std::collections::BTreeMap;
 use std::fs;
 use std::os::unix::fs::PermissionsExt;

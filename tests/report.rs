@@ -1,5 +1,7 @@
 //! What people and programs see of a run: every outcome, in lines, on a terminal, as JSON, passed through.
 
+#![expect(clippy::unwrap_used, reason = "a test whose ground cannot be laid must stop")]
+
 mod fake {
     //! A run as events, without a sandbox.
 

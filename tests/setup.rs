@@ -4,6 +4,8 @@
 //! The bare machine is a fresh Debian root filesystem in mount and pid namespaces of its own; crates come from this
 //! machine's registry cache, packages from its mirror. The build is not optimized, and kept for the next time.
 
+#![expect(clippy::unwrap_used, reason = "helpers of tests fail by panicking")]
+
 use fixtures::{Compression, cache, debian, require};
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output};

@@ -18,7 +18,7 @@ pub enum Reference {
 
 /// A URL that never shows its password or its query when printed.
 #[derive(Clone, PartialEq, Eq)]
-pub struct ImageUrl(reqwest::Url);
+pub struct ImageUrl(url::Url);
 
 /// A text that names no root filesystem.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -92,7 +92,7 @@ impl ImageUrl {
     /// Reads an absolute http or https URL.
     pub fn parse(text: &str) -> Result<ImageUrl, ReferenceError> {
         let mut url =
-            reqwest::Url::parse(text).map_err(|error| ReferenceError::Url { what: error.to_string() })?;
+            url::Url::parse(text).map_err(|error| ReferenceError::Url { what: error.to_string() })?;
         if !matches!(url.scheme(), "http" | "https") || !url.has_host() {
             return Err(ReferenceError::Url { what: "expected http or https and a host".to_owned() });
         }
@@ -100,7 +100,7 @@ impl ImageUrl {
         Ok(ImageUrl(url))
     }
 
-    pub(crate) fn url(&self) -> &reqwest::Url {
+    pub(crate) fn url(&self) -> &url::Url {
         &self.0
     }
 
@@ -127,7 +127,7 @@ impl fmt::Debug for ImageUrl {
 }
 
 /// Writes scheme, host, port and path; a query often carries a signature and is only hinted at.
-fn show_url(url: &reqwest::Url, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+fn show_url(url: &url::Url, f: &mut fmt::Formatter<'_>) -> fmt::Result {
     write!(f, "{}://{}", url.scheme(), url.host_str().unwrap_or_default())?;
     if let Some(port) = url.port() {
         write!(f, ":{port}")?;

@@ -29,6 +29,11 @@ impl Source {
         self.code.lines().count()
     }
 
+    /// A line of code, counted from 1.
+    pub fn line(&self, number: usize) -> &str {
+        self.code.lines().nth(number - 1).unwrap_or_default()
+    }
+
     /// The name of the crate, by its directory.
     pub fn crate_name(&self) -> &str {
         self.path.split('/').next().unwrap_or_default()

@@ -56,9 +56,10 @@ pub fn read_job_file(path: &Path) -> Result<(JobFileName, Vec<u8>), CommandError
         Ok(_) => Ok((JobFileName { name, stem }, text)),
         Err(error) => {
             let missing = error.kind() == std::io::ErrorKind::NotFound;
-            let failed = CommandError::new(Class::Usage, format!("cannot read the job file {name}: {error}"));
+            let error = anyhow::Error::new(error).context(format!("cannot read the job file {name}"));
+            let failed = CommandError::new(Class::Usage, error);
             Err(if missing {
-                failed.with_hint("name another one, or write one: docs/job-file.md")
+                failed.with_hint("name another one; docs/job-file.md says how to write one")
             } else {
                 failed
             })

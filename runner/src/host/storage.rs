@@ -79,7 +79,7 @@ pub(super) fn state(state: &Path) -> Check {
     let inodes_shown = inodes.map_or_else(String::new, |count| format!(" and {count} inodes"));
     let yet = if state.is_dir() { "" } else { " (made at the first run)" };
     let found = format!("{shown}{yet}, {}{inodes_shown} free", size(free));
-    let fix = "runner image prune, or export RUNNER_HOME=DIRECTORY on a larger disk";
+    let fix = "export RUNNER_HOME=DIRECTORY on a larger disk, or delete old runs below runs/";
     if free < FREE_BYTES_MIN {
         return Check::fail(NAME, found, "there is no room even for a run's records").fixed_by(fix);
     }

@@ -1,6 +1,9 @@
 //! The last words of a command that could not do its part: what, why, and what to do.
 
 use std::error::Error;
+use std::io;
+
+use nix::errno::Errno;
 
 use super::escape::{self, Colors};
 use super::format::Paint;
@@ -35,7 +38,7 @@ pub fn chain(error: &(dyn Error + 'static)) -> String {
     let mut text = error.to_string();
     let mut source = error.source();
     while let Some(cause) = source {
-        let words = cause.to_string();
+        let words = words(cause);
         if !text.contains(&words) {
             text.push_str(": ");
             text.push_str(&words);
@@ -45,8 +48,37 @@ pub fn chain(error: &(dyn Error + 'static)) -> String {
     text
 }
 
+/// Words one cause; the kernel's own answers by their name: `permission denied (EACCES)`.
+fn words(cause: &(dyn Error + 'static)) -> String {
+    let answer = cause.downcast_ref::<io::Error>().and_then(io::Error::raw_os_error);
+    let answer =
+        answer.or_else(|| cause.downcast_ref::<rustix::io::Errno>().map(|errno| errno.raw_os_error()));
+    let Some(errno) = answer.map(Errno::from_raw).filter(|errno| *errno != Errno::UnknownErrno) else {
+        return cause.to_string();
+    };
+    let mut letters = errno.desc().chars();
+    let first = letters.next().map(|letter| letter.to_ascii_lowercase());
+    format!("{}{} ({errno:?})", first.map(String::from).unwrap_or_default(), letters.as_str())
+}
+
 /// Makes the text safe for a terminal: it may quote a file's name. Lines after the first are indented.
 fn in_lines(text: &str) -> String {
     let lines: Vec<String> = text.lines().map(|line| escape::line(line.as_bytes(), Colors::Strip)).collect();
     lines.join("\n  ")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::run::record::RecordError;
+
+    #[test]
+    fn the_kernels_answer_is_said_once_with_its_name() {
+        let error = RecordError::io("read", "/x", io::Error::from_raw_os_error(13));
+        assert_eq!(chain(&error), "cannot read /x: permission denied (EACCES)");
+        let full = RecordError::io("write", "/x", io::Error::from_raw_os_error(28));
+        assert_eq!(chain(&full), "cannot write /x: no space left on its file system");
+        let ours = RecordError::io("write", "/x", io::Error::other("odd"));
+        assert_eq!(chain(&ours), "cannot write /x: odd");
+    }
 }

@@ -46,6 +46,7 @@ impl Passthrough {
     pub(super) fn finish(&mut self) {
         if let Some(bars) = &mut self.bars {
             bars.pulls.clear(&bars.multi);
+            bars.screen.finish();
         }
         self.stdout.flush();
         self.stderr.flush();
@@ -96,7 +97,7 @@ impl Passthrough {
         self.finish();
         match result.outcome {
             // A remedy is there when the command never ran: no shell inside has said why.
-            Outcome::Failure if result.remedy.is_some() => {}
+            Outcome::Failure if result.remedy.is_some() && matches!(result.exit_code, Some(126 | 127)) => {}
             Outcome::Success | Outcome::Failure | Outcome::Signal | Outcome::Skipped => return,
             Outcome::Timeout | Outcome::Oom | Outcome::Pids | Outcome::Cancelled | Outcome::Error => {}
         }

@@ -78,6 +78,7 @@ impl Terminal {
         for (_, live) in std::mem::take(&mut self.live) {
             self.remove(&live.bar);
         }
+        self.screen.finish();
     }
 
     fn remove(&self, bar: &ProgressBar) {
@@ -229,6 +230,12 @@ impl Terminal {
                 text.push_str(&piece);
             }
         }
+    }
+}
+
+impl Drop for Terminal {
+    fn drop(&mut self) {
+        self.finish();
     }
 }
 

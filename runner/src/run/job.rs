@@ -11,13 +11,13 @@ use jobs::{JobPlan, StepPlan, When, Workspace as PlanWorkspace};
 use tokio::sync::watch;
 use tokio::task::JoinSet;
 
-use super::artifacts::{self, ArtifactLimits, CollectRequest, Patterns};
+use super::artifacts::{self, ArtifactError, ArtifactLimits, CollectRequest, Patterns};
 use super::command::{self, Surroundings};
 use super::errands::Servants;
 use super::error::RunError;
 use super::feed::Feed;
 use super::identity::Lease;
-use super::record::{ArtifactRecord, RecordError, RunDirectory, StepDirectory, timestamp};
+use super::record::{ArtifactRecord, RunDirectory, StepDirectory, timestamp};
 use super::room::{Plans, Prepared, Room};
 use super::step::{self, Cancel, Ended, Running};
 use super::traces::{self, Traces, UsedWorkspace};
@@ -181,16 +181,15 @@ impl Job<'_> {
                     continue;
                 }
             };
-            let one = OneStep { step, index, room, deadline, git: git.as_ref() };
+            let one = OneStep { step, index, room, deadline, git: git.as_ref(), workspace, used };
             let next = (index + 1 < self.plan.steps.len()).then_some(&mut ahead);
             match self.step(&one, prepared, kmsg.as_mut(), next, ending).await {
-                Ok(result) => {
+                Ok((result, artifacts)) => {
                     if result.conclusion != Outcome::Success {
                         end.outcome = result.conclusion;
                     }
-                    let success = result.conclusion == Outcome::Success;
                     end.steps.push(result);
-                    self.collect(&step.artifacts, Some(step), success, workspace, used, end);
+                    end.artifacts.extend(artifacts);
                 }
                 Err(error) => fail(end, step, error),
             }
@@ -207,7 +206,7 @@ impl Job<'_> {
         kmsg: Option<&mut KmsgCursor>,
         next: Option<&mut Option<Result<Prepared, RunError>>>,
         ending: &mut JoinSet<()>,
-    ) -> Result<StepResult, RunError> {
+    ) -> Result<(StepResult, Vec<ArtifactRecord>), RunError> {
         let step = one.step;
         let in_step = |error| RunError::Step { index: step.index, step: step.id.clone(), error };
         let directory = self.run.step_directory(&self.plan.id, step.index, &step.id)?;
@@ -254,12 +253,13 @@ impl Job<'_> {
             }
             Err(error) => return Err(in_step(error)),
         };
-        let result = self.result(one, &prepared, ended, exec, &argv, started)?;
+        let mut result = self.result(one, &prepared, ended, exec, &argv, started)?;
         throw_away(prepared, ending);
+        let artifacts = self.step_artifacts(one, &mut result)?;
         directory.write_result(&result)?;
         let what = What::StepEnd { result: Box::new(result.clone()) };
         self.feed.send(Some(&self.plan.id), Some(&step.id), what);
-        self.feed.failure().map_or(Ok(result), |error| Err(error.into()))
+        self.feed.failure().map_or(Ok((result, artifacts)), |error| Err(error.into()))
     }
 
     /// Gathers the facts and has them judged.
@@ -302,15 +302,12 @@ impl Job<'_> {
             pids_peak: used.pids_peak,
             throttled_s: used.throttled_s,
         };
-        let forgiven = step.continue_on_error
-            && verdict.outcome.is_failure()
-            && ended.stopped != Some(Stopped::Cancelled);
         Ok(StepResult {
             id: step.id.clone(),
             name: step.name.clone(),
             index: step.index,
             outcome: verdict.outcome,
-            conclusion: if forgiven { Outcome::Success } else { verdict.outcome },
+            conclusion: conclusion(step, verdict.outcome),
             exit_code: verdict.exit_code,
             signal: verdict.signal,
             killed_by: verdict.killed_by.map(str::to_owned),
@@ -327,12 +324,47 @@ impl Job<'_> {
         })
     }
 
+    /// Collects what the step names. One that is missing makes a failure of a success (E261).
+    fn step_artifacts(
+        &mut self,
+        one: &OneStep<'_>,
+        result: &mut StepResult,
+    ) -> Result<Vec<ArtifactRecord>, RunError> {
+        let success = result.outcome == Outcome::Success;
+        let (records, problem) =
+            self.collect(&one.step.artifacts, Some(one.step), success, one.workspace, one.used);
+        match problem {
+            Some(error) if error.is_failure_of_step() => {
+                if success {
+                    result.outcome = Outcome::Failure;
+                    result.conclusion = conclusion(one.step, Outcome::Failure);
+                    let code = error.code().map_or_else(String::new, |code| format!("error[{code}]: "));
+                    (result.cause, result.remedy) = (Some(format!("{code}{error}")), error.hint());
+                }
+                Ok(records)
+            }
+            Some(error) => Err(error.into()),
+            None => Ok(records),
+        }
+    }
+
     /// The job's own artifacts, and the workspace back to its owner.
     fn finish(&mut self, workspace: &Workspace, used: &UsedWorkspace, room: &Room, end: &mut JobEnd) {
         let success = end.outcome == Outcome::Success && end.error.is_none();
         self.hand_over(workspace, used);
         let plan = self.plan;
-        self.collect(&plan.artifacts, None, success, workspace, used, end);
+        let (records, problem) = self.collect(&plan.artifacts, None, success, workspace, used);
+        end.artifacts.extend(records);
+        if let Some(error) = problem {
+            self.warn(error.code(), error.to_string(), error.hint());
+            let ours = !error.is_failure_of_step();
+            if end.outcome == Outcome::Success {
+                end.outcome = if ours { Outcome::Error } else { Outcome::Failure };
+            }
+            if ours {
+                end.error.get_or_insert(error.into());
+            }
+        }
         if room.workspace_was_given {
             self.hand_over(workspace, used);
         }
@@ -345,7 +377,7 @@ impl Job<'_> {
         }
     }
 
-    /// Collects artifacts after a step, or after all of them. One that is missing fails the job.
+    /// Collects artifacts after a step, or after all of them, up to the first problem.
     fn collect(
         &mut self,
         wanted: &[jobs::ArtifactPlan],
@@ -353,23 +385,17 @@ impl Job<'_> {
         success: bool,
         workspace: &Workspace,
         used: &UsedWorkspace,
-        end: &mut JobEnd,
-    ) {
-        let due: Vec<_> = wanted
-            .iter()
-            .filter(|artifact| match artifact.when {
-                When::Always => true,
-                When::Success => success,
-                When::Failure => !success,
-            })
-            .collect();
-        if due.is_empty() {
-            return;
-        }
-        if step.is_some() && self.lease.identity == Identity::Subids {
-            self.hand_over(workspace, used);
-        }
-        for artifact in due {
+    ) -> (Vec<ArtifactRecord>, Option<ArtifactError>) {
+        let due = |artifact: &&jobs::ArtifactPlan| match artifact.when {
+            When::Always => true,
+            When::Success => success,
+            When::Failure => !success,
+        };
+        let mut records = Vec::new();
+        for (index, artifact) in wanted.iter().filter(due).enumerate() {
+            if index == 0 && step.is_some() && self.lease.identity == Identity::Subids {
+                self.hand_over(workspace, used);
+            }
             let step_id = step.map(|step| step.id.as_str());
             let collected = artifacts::collect(&CollectRequest {
                 workspace: workspace.handle.as_fd(),
@@ -385,29 +411,15 @@ impl Job<'_> {
             match collected {
                 Ok(collected) if collected.files > 0 => {
                     let (name, files, bytes) = (artifact.name.clone(), collected.files, collected.bytes);
-                    let record = ArtifactRecord {
-                        name: name.clone(),
-                        job: self.plan.id.clone(),
-                        step: step_id.map(str::to_owned),
-                        files,
-                        bytes,
-                    };
+                    let (job, step) = (self.plan.id.clone(), step_id.map(str::to_owned));
+                    records.push(ArtifactRecord { name: name.clone(), job, step, files, bytes });
                     self.feed.send(Some(&self.plan.id), step_id, What::Artifact { name, files, bytes });
-                    end.artifacts.push(record);
                 }
                 Ok(_) => {}
-                Err(error) => {
-                    self.warn(error.code(), error.to_string(), error.hint());
-                    let ours = !error.is_failure_of_step();
-                    if end.outcome == Outcome::Success {
-                        end.outcome = if ours { Outcome::Error } else { Outcome::Failure };
-                    }
-                    if ours {
-                        end.error.get_or_insert(error.into());
-                    }
-                }
+                Err(error) => return (records, Some(error)),
             }
         }
+        (records, None)
     }
 
     fn warn(&mut self, code: Option<&str>, text: String, hint: Option<String>) {
@@ -423,6 +435,14 @@ struct OneStep<'s> {
     room: &'s Room,
     deadline: Instant,
     git: Option<&'s (String, Option<String>)>,
+    workspace: &'s Workspace,
+    used: &'s UsedWorkspace,
+}
+
+/// `continue-on-error` forgives what the step did, not that the user stopped it.
+fn conclusion(step: &StepPlan, outcome: Outcome) -> Outcome {
+    let forgiven = step.continue_on_error && outcome.is_failure();
+    if forgiven && outcome != Outcome::Cancelled { Outcome::Success } else { outcome }
 }
 
 /// The earlier of the step's and the job's deadline, and whose it is.
@@ -475,16 +495,7 @@ fn fail(end: &mut JobEnd, step: &StepPlan, error: RunError) {
 /// What is known of a command that was never executed.
 fn never_ran(directory: &StepDirectory) -> Ended {
     let path = directory.relative.join("log").display().to_string();
-    Ended {
-        status: None,
-        usage: crate::sys::process::Rusage::default(),
-        stopped: None,
-        ignored_term: false,
-        leftovers: Vec::new(),
-        victim: None,
-        wall: Duration::ZERO,
-        log: Ok::<_, RecordError>(LogSummary { path, ..LogSummary::default() }),
-    }
+    Ended { log: Ok(LogSummary { path, ..LogSummary::default() }), ..Ended::default() }
 }
 
 /// Ends a sandbox off the path of the steps: init, cgroup, upper directory.

@@ -43,8 +43,8 @@ pub enum RecordError {
         action: &'static str,
         /// On which file.
         path: PathBuf,
-        /// ENOSPC or EDQUOT.
-        source: io::Error,
+        /// ENOSPC or EDQUOT; the words above say it.
+        error: io::Error,
     },
     /// Any other failure of the file system.
     #[error("cannot {action} {}", path.display())]
@@ -107,7 +107,9 @@ impl RecordError {
     pub fn io(action: &'static str, path: impl Into<PathBuf>, source: io::Error) -> Self {
         let path = path.into();
         match source.kind() {
-            io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded => Self::Full { action, path, source },
+            io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded => {
+                Self::Full { action, path, error: source }
+            }
             _ => Self::Io { action, path, source },
         }
     }

@@ -88,6 +88,21 @@ pub struct Ended {
     pub log: Result<crate::outcome::LogSummary, RecordError>,
 }
 
+impl Default for Ended {
+    fn default() -> Self {
+        Self {
+            status: None,
+            usage: Rusage::default(),
+            stopped: None,
+            ignored_term: false,
+            leftovers: Vec::new(),
+            victim: None,
+            wall: Duration::ZERO,
+            log: Ok(crate::outcome::LogSummary::default()),
+        }
+    }
+}
+
 /// Where the ending stands.
 #[derive(Debug, Clone, Copy)]
 enum Phase {
@@ -126,16 +141,25 @@ pub async fn run(
     drop((their_stdout, their_stderr));
 
     let mut output = Output { stdout: Some(stdout), stderr: Some(stderr), seq: 0, failure: None };
-    let mut ended = Ended {
-        status: None,
-        usage: Rusage::default(),
-        stopped: None,
-        ignored_term: false,
-        leftovers: Vec::new(),
-        victim: None,
-        wall: Duration::ZERO,
-        log: Ok(crate::outcome::LogSummary::default()),
+    let mut ended = Ended::default();
+    attend(sandbox, &mut running, &mut output, &mut ended, (oom.as_mut(), oom_fd.as_ref()), started).await;
+    let closed = running.log.finish();
+    ended.log = match output.failure {
+        Some(error) => Err(error),
+        None => closed,
     };
+    Ok(ended)
+}
+
+/// Stays with a step from its go until nothing of it lives and its output is read.
+async fn attend(
+    sandbox: &mut Sandbox,
+    running: &mut Running<'_>,
+    output: &mut Output,
+    ended: &mut Ended,
+    mut oom: (Option<&mut OomWatch>, Option<&AsyncFd<OwnedFd>>),
+    started: Instant,
+) {
     let mut phase = Phase::Runs;
     let mut tick = TokioInstant::now() + TICK;
     let mut buffers = (vec![0; CHUNK_BYTES], vec![0; CHUNK_BYTES]);
@@ -144,13 +168,13 @@ pub async fn run(
             break;
         }
         let over = matches!(phase, Phase::Over(_));
-        let alarm = alarm(phase, &running);
+        let alarm = alarm(phase, running);
         tokio::select! {
             length = next(output.stdout.as_ref(), &mut buffers.0) => {
-                output.took(Stream::Stdout, buffers.0.get(..length).unwrap_or_default(), &mut running);
+                output.took(Stream::Stdout, buffers.0.get(..length).unwrap_or_default(), running);
             }
             length = next(output.stderr.as_ref(), &mut buffers.1) => {
-                output.took(Stream::Stderr, buffers.1.get(..length).unwrap_or_default(), &mut running);
+                output.took(Stream::Stderr, buffers.1.get(..length).unwrap_or_default(), running);
             }
             word = sandbox.word(), if !over => {
                 match word {
@@ -167,12 +191,12 @@ pub async fn run(
                 ended.wall = started.elapsed();
                 phase = Phase::Over(Instant::now());
             }
-            () = wait(alarm) => phase = ring(phase, sandbox, &running, &mut ended, &mut output),
+            () = wait(alarm) => phase = ring(phase, sandbox, running, ended, output),
             changed = running.cancel.changed(), if !over => {
                 let wish = *running.cancel.borrow();
-                phase = if changed.is_ok() { wished(wish, phase, sandbox, &mut ended) } else { phase };
+                phase = if changed.is_ok() { wished(wish, phase, sandbox, ended) } else { phase };
             }
-            () = oom_event(oom_fd.as_ref()) => saw_oom(&mut running, oom.as_mut(), &mut ended),
+            () = oom_event(oom.1) => saw_oom(running, oom.0.as_deref_mut(), ended),
             () = sleep_until(tick) => {
                 running.feed.tick();
                 tick += TICK;
@@ -184,12 +208,6 @@ pub async fn run(
             phase = Phase::Killing(Instant::now());
         }
     }
-    let closed = running.log.finish();
-    ended.log = match output.failure {
-        Some(error) => Err(error),
-        None => closed,
-    };
-    Ok(ended)
 }
 
 /// The step's output, as far as it is still open.

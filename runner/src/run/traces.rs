@@ -99,6 +99,7 @@ pub fn forget(home: &Path, run: &RunDirectory) {
 /// Only when the home directory cannot be read; what cannot be removed is in the summary.
 pub fn sweep(home: &Path, zygote: &Zygote, own: Option<Identity>) -> Result<SweepSummary, RecordError> {
     let mut summary = SweepSummary::default();
+    RunDirectory::remove_remnants(home)?;
     let directory = live(home);
     let entries = match fs::read_dir(&directory) {
         Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(summary),

@@ -67,6 +67,8 @@ pub fn judge(facts: &Facts<'_>) -> Verdict {
     let (exit_code, signal) = match facts.status {
         Some(Status::Exited(code)) => (u8::try_from(code & 0xff).ok(), None),
         Some(Status::Signaled(number)) => (u8::try_from(128 + (number & 0x7f)).ok(), Some(number)),
+        // cgroup v2: one victim takes its whole cgroup along, init and main process with it (memory.oom.group).
+        None if facts.oom.is_some() => (Some(128 + 9), Some(libc::SIGKILL)),
         None => (None, None),
     };
     let verdict = |outcome, killed_by, cause: String, remedy: &str| Verdict {
@@ -279,6 +281,13 @@ mod tests {
         assert_eq!(verdict.outcome, Outcome::Oom);
         let cause = verdict.cause.unwrap();
         assert!(cause.contains("`hog`") && cause.contains(&format_size(64 << 20)), "{cause}");
+    }
+
+    #[test]
+    fn an_oom_kill_of_the_whole_cgroup_is_a_kill_of_the_main_process() {
+        let oom = Oom { limit_bytes: 64 << 20, kills: 1, victim: None };
+        let verdict = judge(&Facts { status: None, oom: Some(&oom), ..facts(Status::Exited(0)) });
+        assert_eq!((verdict.outcome, verdict.exit_code, verdict.signal), (Outcome::Oom, Some(137), Some(9)));
     }
 
     #[test]

@@ -214,7 +214,7 @@ mod tests {
             _ => {
                 let at = (offset - OFFSET_ARGUMENTS) as usize;
                 let value = arguments.get(at / 8).copied().unwrap_or(0);
-                if at % 8 == 0 { value as u32 } else { (value >> 32) as u32 }
+                if at.is_multiple_of(8) { value as u32 } else { (value >> 32) as u32 }
             }
         };
         let (mut at, mut accumulator) = (0usize, 0u32);

@@ -2,7 +2,7 @@
 
 use std::fmt;
 use std::io;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use indicatif::TermLike;
 use rustix::termios::{Winsize, tcgetwinsize};
@@ -20,11 +20,26 @@ enum Size {
     Fixed(u16, u16),
 }
 
-/// A terminal behind a sink. A drawing is one write: half-drawn frames flicker.
+/// What is being drawn.
+struct Frame {
+    /// A drawing is one write: half-drawn frames flicker.
+    bytes: Vec<u8>,
+    sink: Sink,
+    /// A line has been written and not ended.
+    is_open: bool,
+    /// What comes next fills the line that was just written.
+    is_filler: bool,
+}
+
+/// A terminal behind a sink.
+///
+/// indicatif ends a line by filling it with spaces to the terminal's edge. Whatever the terminal then echoes,
+/// a `^C` for one, lands on the next line and the following frame is drawn one line too low. Here the cursor
+/// stays behind the text instead, and lines are ended when the next one begins.
 #[derive(Clone)]
 pub struct Screen {
     size: Size,
-    frame: Arc<Mutex<(Vec<u8>, Sink)>>,
+    frame: Arc<Mutex<Frame>>,
 }
 
 impl fmt::Debug for Screen {
@@ -35,7 +50,8 @@ impl fmt::Debug for Screen {
 
 impl Screen {
     fn new(size: Size, sink: Sink) -> Self {
-        Self { size, frame: Arc::new(Mutex::new((Vec::new(), sink))) }
+        let frame = Frame { bytes: Vec::new(), sink, is_open: false, is_filler: false };
+        Self { size, frame: Arc::new(Mutex::new(frame)) }
     }
 
     /// Draws on `sink`, as large as the terminal at standard output.
@@ -60,7 +76,7 @@ impl Screen {
 
     /// Whether the reader has left.
     pub fn is_broken(&self) -> bool {
-        self.frame.lock().unwrap_or_else(PoisonError::into_inner).1.is_broken()
+        self.frame().sink.is_broken()
     }
 
     fn size(&self) -> (u16, u16) {
@@ -75,13 +91,37 @@ impl Screen {
         }
     }
 
-    fn push(&self, bytes: &[u8]) -> io::Result<()> {
-        self.frame.lock().unwrap_or_else(PoisonError::into_inner).0.extend_from_slice(bytes);
-        Ok(())
+    fn frame(&self) -> MutexGuard<'_, Frame> {
+        self.frame.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Ends the last line, so that others can print.
+    pub(in crate::report) fn finish(&self) {
+        let mut frame = self.frame();
+        frame.end_line();
+        frame.flush();
     }
 
     fn push_move(&self, count: usize, letter: char) -> io::Result<()> {
-        if count == 0 { Ok(()) } else { self.push(format!("\x1b[{count}{letter}").as_bytes()) }
+        if count > 0 {
+            self.frame().bytes.extend_from_slice(format!("\x1b[{count}{letter}").as_bytes());
+        }
+        Ok(())
+    }
+}
+
+impl Frame {
+    fn end_line(&mut self) {
+        if std::mem::take(&mut self.is_open) {
+            self.bytes.extend_from_slice(b"\r\n");
+        }
+    }
+
+    fn flush(&mut self) {
+        self.sink.write(&self.bytes);
+        self.sink.flush();
+        self.bytes.clear();
+        self.is_filler = false;
     }
 }
 
@@ -111,24 +151,36 @@ impl TermLike for Screen {
     }
 
     fn write_line(&self, text: &str) -> io::Result<()> {
-        self.push(text.as_bytes())?;
-        self.push(b"\r\n")
+        let mut frame = self.frame();
+        frame.end_line();
+        frame.bytes.extend_from_slice(text.as_bytes());
+        frame.bytes.extend_from_slice(b"\r\n");
+        Ok(())
     }
 
     fn write_str(&self, text: &str) -> io::Result<()> {
-        self.push(text.as_bytes())
+        let mut frame = self.frame();
+        if frame.is_filler && text.bytes().all(|byte| byte == b' ') {
+            frame.is_filler = false;
+            return Ok(());
+        }
+        frame.end_line();
+        frame.bytes.extend_from_slice(text.as_bytes());
+        frame.is_open = true;
+        frame.is_filler = true;
+        Ok(())
     }
 
     fn clear_line(&self) -> io::Result<()> {
-        self.push(b"\r\x1b[2K")
+        let mut frame = self.frame();
+        frame.is_open = false;
+        frame.is_filler = false;
+        frame.bytes.extend_from_slice(b"\r\x1b[2K");
+        Ok(())
     }
 
     fn flush(&self) -> io::Result<()> {
-        let mut frame = self.frame.lock().unwrap_or_else(PoisonError::into_inner);
-        let (bytes, sink) = &mut *frame;
-        sink.write(bytes);
-        sink.flush();
-        bytes.clear();
+        self.frame().flush();
         Ok(())
     }
 }
