@@ -2,11 +2,13 @@
 #![expect(clippy::unwrap_used, reason = "helpers of tests fail the test")]
 
 mod common;
+#[expect(dead_code, reason = "these steps end by themselves; other suites wait for files")]
 mod lab;
 
 use std::fs;
 use std::os::unix::fs::{MetadataExt as _, PermissionsExt as _, chown, symlink};
 use std::path::{Path, PathBuf};
+use std::process::Command;
 
 use common::{assert_user, assert_walls, from_a_leaky_caller, instead, outside, told};
 use fixtures::{Leftovers, TestContext, User, busybox, probe, require};
@@ -62,6 +64,21 @@ fn a_step_finds_a_machine_of_its_own() {
     }
     assert_eq!(one["net"], two["net"]);
     before.assert_nothing_new();
+}
+
+/// The pair of an unreadable init and of the filters: in a bare pid namespace root gets at pid 1 and makes namespaces.
+#[test]
+fn without_a_sandbox_the_same_doors_are_open() {
+    require!(Root, Program("unshare"));
+    let words = ["--fork", "--pid", "--mount-proc", "sh", "-c", "\"$0\" facts pid_one syscalls; true"];
+    let ran = Command::new("unshare").args(words).arg(probe()).output().unwrap();
+    let facts = told(&String::from_utf8(ran.stdout).unwrap());
+    for door in ["environ", "maps", "exe_readable"] {
+        assert_eq!(facts["pid_one"][door], "open", "{door}");
+    }
+    assert_eq!(facts["pid_one"]["ptrace_seize"], "ok");
+    assert_eq!(facts["syscalls"]["unshare_mount"], "ok");
+    assert_eq!(facts["syscalls"]["ioctl_tiocsti"], "EBADF");
 }
 
 /// The pair of the loopback-only network and of the default host name.
