@@ -2,6 +2,7 @@
 #![expect(clippy::unwrap_used, reason = "helpers of tests fail the test")]
 
 mod lab;
+mod waiting;
 
 use std::fs;
 use std::io::Write as _;
@@ -13,6 +14,7 @@ use fixtures::{Leftovers, Ran, User, require};
 use lab::{Lab, Run};
 use rustix::process::{Pid, Signal, kill_process};
 use serde_json::{Value, json};
+use waiting::wait_for_file;
 
 const RUN: [&str; 4] = ["run", "./rootfs.tar", "--mount", "./probe:/opt/probe"];
 
@@ -489,7 +491,7 @@ fn one_signal_ends_a_run_gently() {
     for (number, code) in [(Signal::INT, 130), (Signal::TERM, 143)] {
         let lab = Lab::new(User::Current);
         let mut child = start(&lab, OBEDIENT);
-        lab.wait_for_file(&mut child, "ready");
+        wait_for_file(&lab, &mut child, "ready");
         signal(&child, number);
         let output = child.wait_with_output().unwrap();
         assert_eq!(output.status.code(), Some(code), "{}", String::from_utf8_lossy(&output.stderr));
@@ -523,9 +525,9 @@ fn a_second_signal_ends_a_run_at_once() {
         &lab,
         "grace: 10m\nsteps:\n  - |\n    trap 'touch termed' TERM\n    touch ready\n    while :; do sleep 0.05 || :; done\n",
     );
-    lab.wait_for_file(&mut child, "ready");
+    wait_for_file(&lab, &mut child, "ready");
     signal(&child, Signal::INT);
-    lab.wait_for_file(&mut child, "termed");
+    wait_for_file(&lab, &mut child, "termed");
     signal(&child, Signal::INT);
     let output = child.wait_with_output().unwrap();
     assert_eq!(output.status.code(), Some(130), "{}", String::from_utf8_lossy(&output.stderr));

@@ -2,6 +2,7 @@
 #![expect(clippy::unwrap_used, reason = "helpers of tests fail the test")]
 
 mod lab;
+mod waiting;
 
 use std::collections::BTreeSet;
 use std::fs;
@@ -13,6 +14,7 @@ use std::time::{Duration, Instant};
 use fixtures::{Leftovers, User, require, wait_for};
 use lab::Lab;
 use rustix::process::{Pid, Signal, kill_process};
+use waiting::wait_for_file;
 
 /// Moments at which the runner is killed.
 const KILLS: u32 = 20;
@@ -177,7 +179,7 @@ fn kill_while_it_runs(choose: impl Fn(u32) -> Option<Pid>) -> (Lab, Output) {
     let lab = Lab::new(User::Current);
     lab.write(WAITING);
     let mut child = start(&lab);
-    lab.wait_for_file(&mut child, "ready");
+    wait_for_file(&lab, &mut child, "ready");
     let mut victim = None;
     assert!(
         wait_for(|| {

@@ -2,8 +2,6 @@
 
 use std::fs;
 use std::path::PathBuf;
-use std::process::Child;
-use std::time::Duration;
 
 use fixtures::{Compression, Ran, TestContext, User, busybox, probe};
 use serde_json::Value;
@@ -47,16 +45,6 @@ impl Lab {
     pub fn exec(&self, job: &str, code: i32) -> Run {
         self.write(job);
         self.finished(self.context.run(&["exec", "job.yml"]).expect_code(code))
-    }
-
-    /// Waits for a file that a step makes in the workspace, for as long as the run lives: an emulated machine is slow.
-    #[track_caller]
-    pub fn wait_for_file(&self, run: &mut Child, name: &str) {
-        let path = self.context.work().join(name);
-        while !path.exists() {
-            assert_eq!(run.try_wait().unwrap(), None, "the run ended before a step made {name}");
-            std::thread::sleep(Duration::from_millis(5));
-        }
     }
 
     /// The latest run, which has ended with this.

@@ -2,6 +2,7 @@
 #![expect(clippy::unwrap_used, reason = "helpers of tests fail the test")]
 
 mod lab;
+mod waiting;
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -10,6 +11,7 @@ use std::process::Stdio;
 use fixtures::{Leftovers, User, require};
 use lab::{Lab, Run};
 use serde_json::{Value, json};
+use waiting::wait_for_file;
 
 /// 256 MiB: four times what the steps may use.
 const TOO_MUCH: &str = "268435456";
@@ -91,7 +93,7 @@ fn swap_is_no_way_round_the_memory_limit() {
     lab.write("limits: {memory: 64M}\nsteps: ['touch ready; while [ ! -e go ]; do sleep 0.05; done']\n");
     let mut command = lab.context.command(&["exec"]);
     let mut child = command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
-    lab.wait_for_file(&mut child, "ready");
+    wait_for_file(&lab, &mut child, "ready");
     let files = limit_files(&lab.context.home());
     lab.context.write("go", "");
     let output = child.wait_with_output().unwrap();

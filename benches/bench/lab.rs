@@ -48,6 +48,8 @@ impl Lab {
 
         let root = disk.path().join("root");
         fs::create_dir(&root).expect("the place is new");
+        // Where commands start: with nothing in it that a run in place would have to look at.
+        fs::create_dir(disk.path().join("cwd")).expect("the place is new");
         let probe = fs::read(fixtures::probe()).expect("the probe was made");
         let tree = fixtures::busybox::tree().file("probe", 0o755, probe).directory("workspace", 0o755);
         tree.write_to(&root);
@@ -82,7 +84,7 @@ impl Lab {
     /// `runner` with these arguments and a home of its own, on disk, as a user has it.
     pub fn runner(&self, arguments: &[&str]) -> Command {
         let mut command = Command::new(&self.runner);
-        command.args(arguments).env("RUNNER_HOME", self.home()).current_dir(self.disk.path());
+        command.args(arguments).env("RUNNER_HOME", self.home()).current_dir(self.on_disk("cwd"));
         command
     }
 
@@ -96,12 +98,12 @@ impl Lab {
         let out = self.on_disk("times");
         let mut floor = Command::new(&self.floor);
         floor.args(["time", &count.to_string(), &pause_ms.to_string()]).arg(&out).args(command);
-        floor.env("RUNNER_HOME", self.home()).current_dir(self.disk.path());
+        floor.env("RUNNER_HOME", self.home()).current_dir(self.on_disk("cwd"));
         finish(&mut floor)?;
         first_column(&out)
     }
 
-    /// Kernel, processors, memory, cgroups, date: one line.
+    /// Date, kernel, processors, memory, cgroups, load (figures of a busy machine are noise): one line.
     pub fn machine(&self) -> String {
         let read = |path: &str| fs::read_to_string(path).unwrap_or_default();
         let kernel = read("/proc/sys/kernel/osrelease");
@@ -113,11 +115,10 @@ impl Lab {
             read("/proc/meminfo").split_whitespace().nth(1).and_then(|word| word.parse().ok()).unwrap_or(0);
         let cgroups = if Path::new("/sys/fs/cgroup/cgroup.controllers").exists() { "v2" } else { "v1" };
         let date = jiff::Timestamp::now().strftime("%Y-%m-%d").to_string();
-        format!(
-            "{date}: Linux {}, {cpus} x {model}, {} GiB, cgroup {cgroups}",
-            kernel.trim(),
-            memory_kib >> 20
-        )
+        let load = read("/proc/loadavg");
+        let load = load.split(' ').next().unwrap_or_default();
+        let (kernel, gib) = (kernel.trim(), memory_kib >> 20);
+        format!("{date}: Linux {kernel}, {cpus} x {model}, {gib} GiB, cgroup {cgroups}, load {load}")
     }
 }
 

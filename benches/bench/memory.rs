@@ -61,7 +61,7 @@ fn peak(lab: &Lab, arguments: &[&str]) -> Measured {
         .arg(&lab.runner)
         .args(arguments)
         .env("RUNNER_HOME", lab.home())
-        .current_dir(lab.on_disk(""));
+        .current_dir(lab.on_disk("cwd"));
     finish(&mut command)?;
     let kib: f64 =
         fs::read_to_string(&out).ok().and_then(|text| text.trim().parse().ok()).ok_or("no figure")?;

@@ -28,9 +28,11 @@ pub fn overhead(lab: &Lab, pause_ms: usize) -> Table {
             "7 namespaces, cgroups, overlay, masks, filter: the system calls alone",
             move || floor(lab, &filters, pause_ms),
         ),
-        Contender::new("runner", "a step of a job, its log and records included", move || {
-            steps(lab, pause_ms)
-        }),
+        Contender::new(
+            "runner",
+            "a step of a job with log and records; the next one's sandbox is built meanwhile",
+            move || steps(lab, pause_ms),
+        ),
     ];
     contenders.extend(rivals::all(lab, COUNT / 2, pause_ms, COMMAND));
     Table::new("ms", Some("floor"), compare(contenders, lab.rounds(9)))

@@ -134,8 +134,9 @@ impl Job<'_> {
             JobEnd { outcome: Outcome::Success, steps: Vec::new(), artifacts: Vec::new(), error: None };
         let mut ending = JoinSet::new();
         self.steps(&room, &workspace, &used, &mut end, &mut ending).await;
-        while ending.join_next().await.is_some() {}
+        // Meanwhile the kernel takes the last sandbox apart.
         self.finish(&workspace, &used, &room, &mut end);
+        while ending.join_next().await.is_some() {}
         if let Err(error) = room.close() {
             self.warn(None, format!("cannot clean up: {error}"), None);
         }
@@ -500,8 +501,8 @@ fn never_ran(directory: &StepDirectory) -> Ended {
 
 /// Ends a sandbox off the path of the steps: init, cgroup, upper directory.
 fn throw_away(mut prepared: Prepared, ending: &mut JoinSet<()>) {
+    prepared.sandbox.kill();
     ending.spawn(async move {
-        prepared.sandbox.kill();
         prepared.sandbox.gone().await;
         let _swept_with_the_run = prepared.cgroup.remove();
         let upper = prepared.upper;
