@@ -2,7 +2,6 @@
 #![expect(clippy::unwrap_used, reason = "helpers of tests fail the test")]
 
 mod common;
-#[expect(dead_code, reason = "these steps end by themselves; other suites wait for files")]
 mod lab;
 
 use std::fs;

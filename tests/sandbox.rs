@@ -2,7 +2,6 @@
 #![expect(clippy::unwrap_used, reason = "helpers of tests fail the test")]
 
 mod common;
-#[expect(dead_code, reason = "these steps end by themselves; other suites wait for files")]
 mod lab;
 
 use std::fs;
@@ -241,6 +240,22 @@ fn mounts_are_read_only_unless_writing_is_asked_for() {
     assert_eq!((made.uid(), made.gid()), (54_321, 54_321), "made in a directory of that user");
     assert_eq!(lab.context.read("shown/file"), "text");
     before.assert_nothing_new();
+}
+
+/// Today's wrong answer. A writable mount is not swept as the workspace is: what a step gives away keeps a private id, and a
+/// set-uid file of root's stays one on the host. A sweep as it is would also take the bits off programs that had
+/// them before, of a mounted /usr for one; it has to tell what the run changed.
+#[test]
+fn a_writable_mount_keeps_what_the_step_gave_away() {
+    require!(Root, Cgroups, Busybox);
+    let lab = Lab::new(User::Current);
+    lab.context.write("shared/.keep", "");
+    let words = ["run", "./rootfs.tar", "--workspace", "empty", "--mount", "./shared:/shared:rw"];
+    let script = "cd /shared; cp /bin/busybox set-id; chmod 4755 set-id; echo > given; chown 33:33 given";
+    lab.context.run(&[&words[..], &["--", "sh", "-c", script]].concat()).expect_code(0);
+    let found = |name: &str| fs::metadata(lab.context.work().join("shared").join(name)).unwrap();
+    assert_eq!((found("set-id").uid(), found("set-id").mode() & 0o7777), (0, 0o4755), "should be 0755");
+    assert!(i64::from(found("given").uid()) >= PRIVATE_IDS, "should be 0");
 }
 
 /// A busybox root filesystem as a directory, to be made hostile, and a directory outside that must stay empty.
