@@ -43,7 +43,11 @@ fn a_memory_hog_is_named() {
     assert_eq!([&step["outcome"], &step["killed_by"]], [&json!("oom"), &json!("oom")], "{step:#}");
     assert_eq!([&step["signal"], &step["exit_code"]], [&json!(9), &json!(137)]);
     let oom = &step["oom"];
-    assert_eq!([&oom["limit_bytes"], &oom["victim"]["name"]], [&json!(MEMORY), &json!("probe")]);
+    assert_eq!(oom["limit_bytes"], MEMORY);
+    // Root reads the kernel's log. Others see the cgroup at the event, which on a busy machine is too late.
+    let victim = &oom["victim"]["name"];
+    let unseen = !rustix::process::geteuid().is_root() && victim.is_null();
+    assert!(unseen || victim == "probe", "{oom:#}");
     // On v2 init is killed with it, being in the same cgroup.
     let kills = oom["kills"].as_u64().unwrap();
     assert!((1..=if kills_whole_cgroups() { 2 } else { 1 }).contains(&kills), "{oom:#}");
@@ -53,7 +57,8 @@ fn a_memory_hog_is_named() {
     assert_eq!(run.step(1)["outcome"], "skipped");
     assert_eq!([&run.record["outcome"], &run.record["exit_code"]], [&json!("oom"), &json!(5)]);
     let said = shown(&run);
-    assert!(said.contains("memory limit of 64") && said.contains("killed `probe`"), "{said}");
+    let killed = if unseen { "killed" } else { "killed `probe`" };
+    assert!(said.contains("memory limit of 64") && said.contains(killed), "{said}");
     assert!(said.contains("raise `limits.memory`"), "{said}");
     before.assert_nothing_new();
 }

@@ -31,6 +31,8 @@ const PIPE_BYTES: usize = 256 << 10;
 const KILL_PATIENCE: Duration = Duration::from_secs(1);
 /// How long the pipes have to run dry when every process of the step is gone.
 const DRAIN_PATIENCE: Duration = Duration::from_secs(2);
+/// What init calls itself; it is never what fills a limit.
+const INIT_NAME: &str = "runner-init";
 /// The show's clock.
 const TICK: Duration = Duration::from_secs(1);
 
@@ -339,7 +341,9 @@ fn saw_oom(running: &mut Running<'_>, mut watch: Option<&mut OomWatch>, ended: &
         watch.acknowledge(cgroup);
     }
     if ended.victim.is_none() {
-        ended.victim = cgroup.victim(running.kmsg.as_deref_mut(), watch.as_deref());
+        let seen = cgroup.victim(running.kmsg.as_deref_mut(), watch.as_deref());
+        // Seen too late, only init is left to look at: better nobody than the wrong one.
+        ended.victim = seen.filter(|victim| victim.name != INIT_NAME);
     }
 }
 
