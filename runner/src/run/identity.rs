@@ -1,7 +1,8 @@
 //! Where the steps' ids come from on this machine: a private range, the user's subids, or one id.
 
-use std::fs::{self, File};
+use std::fs::{self, DirBuilder, File};
 use std::io;
+use std::os::unix::fs::DirBuilderExt as _;
 use std::path::Path;
 use std::process::Command;
 
@@ -17,6 +18,9 @@ use crate::sandbox::zygote::{Request, Zygote};
 const BASE_FIRST: u32 = 0x7000_0000;
 /// How many ranges there are: as many jobs can run at once on a machine.
 const RANGES: u32 = 0x0FFE;
+
+/// Locks of the ranges in use on this machine.
+const MACHINE_LEASES: &str = "/run/runner/ids";
 
 /// The ids could not be had.
 #[derive(Debug, Error)]
@@ -70,7 +74,8 @@ pub struct Lease {
 /// When no range is free, or when the machine grants no user namespace.
 pub fn establish(zygote: &Zygote, home: &Path) -> Result<Lease, IdentityError> {
     if Uid::effective().is_root() {
-        return lease_range(&home.join("ids"));
+        // One machine, one set of ranges, whatever the home; a machine whose /run is not ours to write to has one home.
+        return lease_range(Path::new(MACHINE_LEASES)).or_else(|_| lease_range(&home.join("ids")));
     }
     let ranges = subid_range("/etc/subuid").zip(subid_range("/etc/subgid"));
     zygote.ask(&Request::EnterUserNamespace, &[]).map_err(IdentityError::Namespace)?;
@@ -86,7 +91,8 @@ pub fn establish(zygote: &Zygote, home: &Path) -> Result<Lease, IdentityError> {
 /// Takes the first range whose lock file nobody holds. The files stay: unlinking one would let two hold "it".
 fn lease_range(directory: &Path) -> Result<Lease, IdentityError> {
     let failed = |source: io::Error| IdentityError::Lease { path: directory.display().to_string(), source };
-    fs::create_dir_all(directory).map_err(failed)?;
+    // Private: whoever can open a lock file can hold it.
+    DirBuilder::new().recursive(true).mode(0o700).create(directory).map_err(failed)?;
     for number in 0..RANGES {
         let file = File::options()
             .create(true)
