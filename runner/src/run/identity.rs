@@ -10,6 +10,7 @@ use nix::unistd::{Gid, Group, Uid, User};
 use rustix::fs::{FlockOperation, flock};
 use thiserror::Error;
 
+use crate::host::subid_range;
 use crate::sandbox::ids::{Identity, RANGE};
 use crate::sandbox::zygote::{Request, Zygote};
 
@@ -77,7 +78,7 @@ pub fn establish(zygote: &Zygote, home: &Path) -> Result<Lease, IdentityError> {
         // One machine, one set of ranges, whatever the home; a machine whose /run is not ours to write to has one home.
         return lease_range(Path::new(MACHINE_LEASES)).or_else(|_| lease_range(&home.join("ids")));
     }
-    let ranges = subid_range("/etc/subuid").zip(subid_range("/etc/subgid"));
+    let ranges = subid_first("/etc/subuid").zip(subid_first("/etc/subgid"));
     zygote.ask(&Request::EnterUserNamespace, &[]).map_err(IdentityError::Namespace)?;
     if let Some((users, groups)) = ranges
         && map_subids(zygote.pid(), users, groups).is_ok()
@@ -108,17 +109,12 @@ fn lease_range(directory: &Path) -> Result<Lease, IdentityError> {
     Err(IdentityError::Exhausted)
 }
 
-/// The first range of at least [`RANGE`] ids that subuid(5) grants the caller, by name or by number.
-fn subid_range(file: &str) -> Option<u32> {
+/// The first id of a range of at least [`RANGE`] that this file of subuid(5)'s form grants the caller.
+fn subid_first(file: &str) -> Option<u32> {
     let uid = Uid::current();
     let name = User::from_uid(uid).ok().flatten().map(|user| user.name);
     let text = fs::read_to_string(file).ok()?;
-    text.lines().find_map(|line| {
-        let mut fields = line.split(':');
-        let (who, first, count) = (fields.next()?, fields.next()?, fields.next()?);
-        let mine = name.as_deref() == Some(who) || who == uid.to_string();
-        (mine && count.trim().parse::<u32>().ok()? >= RANGE).then(|| first.parse().ok()).flatten()
-    })
+    subid_range(&text, name.as_deref(), uid.as_raw(), RANGE).map(|range| range.first)
 }
 
 /// `0 CALLER 1`, `1 SUBID 65536`, by the set-uid helpers of shadow.

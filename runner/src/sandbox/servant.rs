@@ -8,7 +8,6 @@ use rustix::io::{Errno, read};
 use serde::{Deserialize, Serialize};
 
 use super::wire;
-use crate::sys::process;
 
 /// The function that a servant runs: the errand's words, its socket to the keeper, further descriptors.
 pub type Work = fn(&[u8], &OwnedFd, Vec<OwnedFd>);
@@ -68,9 +67,4 @@ pub fn write_maps(
 /// EPIPE when the keeper is gone.
 pub fn answer<T: Serialize>(socket: &OwnedFd, value: &T) -> Result<(), Errno> {
     wire::send_value(socket.as_fd(), value, &[])
-}
-
-/// Ends a servant at once.
-pub fn end() -> ! {
-    process::exit_now(0)
 }

@@ -2,8 +2,6 @@
 //!
 //! Plain values, decided by the keeper. `ops` turns them into a script; nothing here touches the system.
 
-use std::time::Duration;
-
 use serde::{Deserialize, Serialize};
 
 use super::ids::{IdMap, Identity};
@@ -164,13 +162,4 @@ pub struct Go {
     pub capabilities: u64,
     /// Resource limits.
     pub rlimits: Vec<Rlimit>,
-}
-
-/// How long a step may run, and how long it has after the first signal.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Deadlines {
-    /// From go.
-    pub timeout: Option<Duration>,
-    /// From SIGTERM to SIGKILL.
-    pub grace: Duration,
 }
