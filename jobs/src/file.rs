@@ -53,11 +53,12 @@ pub(crate) struct JobFile {
     pub artifacts: Option<At<Vec<ArtifactField>>>,
 }
 
-/// `image: REF` or `image: {ref, sha256}`.
+/// `image: REF` or `image: {ref, sha256, pull}`.
 #[derive(Debug, PartialEq)]
 pub(crate) struct ImageField {
     pub reference: At<String>,
     pub sha256: Option<At<String>>,
+    pub pull: Option<At<String>>,
 }
 
 /// One entry of `env`; a null value unsets the variable.

@@ -35,7 +35,7 @@ mod yaml;
 use std::sync::Arc;
 
 pub use diagnostic::{Diagnostic, Diagnostics};
-pub use image::ImageSpec;
+pub use image::{ImageSpec, Pull};
 pub use mount::Mount;
 pub use overrides::{LimitsOverride, Overrides};
 pub use plan::{ArtifactPlan, Command, JobPlan, Limits, Network, Plan, StepPlan, When, Workspace};

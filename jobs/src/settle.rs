@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use crate::bounds::{ARTIFACT_NAME_BYTES_MAX, DEFAULT_NAME_CHARS_MAX, ID_BYTES_MAX, NAME_CHARS_MAX};
 use crate::check::ValidOverrides;
+use crate::image::ImageSpec;
 use crate::job::{Artifact, Env, Job, JobLimits, Run, Step};
 use crate::names;
 use crate::overrides::{LimitsOverride, Overrides};
@@ -64,7 +65,7 @@ pub(crate) fn plan(
     let hostname = overrides.hostname.clone().or(job.hostname);
     let job_plan = JobPlan {
         id: JOB_ID.to_owned(),
-        image: job.image,
+        image: ImageSpec { pull: overrides.pull.or(job.image.pull), ..job.image },
         workspace: job.workspace.unwrap_or(Workspace::InPlace),
         mounts: job.mounts,
         hostname: hostname.unwrap_or_else(|| DEFAULT_HOSTNAME.to_owned()),

@@ -1,11 +1,16 @@
 //! The HTTP client: made only when something is downloaded, because loading certificates takes milliseconds.
 
+use std::path::{Path, PathBuf};
+
 use reqwest::redirect::{Attempt, Policy};
-use reqwest::{Client, ClientBuilder, Url};
+use reqwest::{Certificate, Client, ClientBuilder, Url};
 
 use super::error::{FetchError, causes};
 use super::settings::FetchSettings;
 use crate::reference::ImageUrl;
+
+/// Bytes of a file of certificates; a whole system's bundle has some 250 KB.
+const CERTIFICATES_BYTES_MAX: u64 = 4 << 20;
 
 /// A redirect that breaks a rule.
 #[derive(Debug, thiserror::Error)]
@@ -17,16 +22,43 @@ pub(super) enum RefusedRedirect {
 }
 
 /// Builds the client for one download.
-pub(super) fn client(url: &ImageUrl, settings: &FetchSettings) -> Result<Client, FetchError> {
+///
+/// `authority` is a file with certificates to trust besides the system's.
+pub(super) fn client(
+    url: &ImageUrl,
+    settings: &FetchSettings,
+    authority: Option<&Path>,
+) -> Result<Client, FetchError> {
     // Once for the process; that another part of it was first is fine.
     let _ = rustls::crypto::ring::default_provider().install_default();
-    let built = builder(settings).build();
+    let mut trusted = Vec::new();
+    for path in settings.authorities.iter().map(PathBuf::as_path).chain(authority) {
+        trusted.extend(certificates(path)?);
+    }
+    let built = builder(settings).tls_certs_merge(trusted.clone()).build();
     match built {
-        // Without any certificate on this machine https is impossible, http is not.
-        Err(_) if url.url().scheme() == "http" => builder(settings).tls_certs_only([]).build(),
+        // Without any certificate on this machine only http is possible, or what the given ones vouch for.
+        Err(_) if url.url().scheme() == "http" || !trusted.is_empty() => {
+            builder(settings).tls_certs_only(trusted).build()
+        }
         built => built,
     }
     .map_err(|source| FetchError::Client { url: url.to_string(), source: source.without_url() })
+}
+
+/// Reads the certificates of a PEM file.
+fn certificates(path: &Path) -> Result<Vec<Certificate>, FetchError> {
+    let failed = |what: String| FetchError::Authority { path: path.to_owned(), what };
+    let length = std::fs::metadata(path).map_err(|error| failed(error.to_string()))?.len();
+    if length > CERTIFICATES_BYTES_MAX {
+        return Err(failed(format!("it has more than {CERTIFICATES_BYTES_MAX} bytes")));
+    }
+    let bytes = std::fs::read(path).map_err(|error| failed(error.to_string()))?;
+    let list = Certificate::from_pem_bundle(&bytes).map_err(|error| failed(error.to_string()))?;
+    if list.is_empty() {
+        return Err(failed("it holds no certificate in PEM form".to_owned()));
+    }
+    Ok(list)
 }
 
 fn builder(settings: &FetchSettings) -> ClientBuilder {

@@ -39,7 +39,7 @@ pub const STEP_KEYS: &[&str] = &[
 pub const LIMITS_KEYS: &[&str] = &["cpus", "memory", "swap", "pids", "files", "log"];
 
 /// Keys of an image given as a map.
-pub const IMAGE_KEYS: &[&str] = &["ref", "sha256"];
+pub const IMAGE_KEYS: &[&str] = &["ref", "sha256", "pull"];
 
 /// Keys of a mount given as a map.
 pub const MOUNT_KEYS: &[&str] = &["host", "path", "ro"];

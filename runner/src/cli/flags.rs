@@ -19,7 +19,7 @@ pub(super) enum Verb {
     #[command(after_help = "Example:\n  runner exec job.yml --limits cpus=2,memory=1G -e VERSION=1.2")]
     Exec(Exec),
     /// Run one command in an image, without a job file; its exit code is passed through
-    #[command(after_help = "Example:\n  runner run ./rootfs.tar.zst --limits memory=512M -- make test\n\n\
+    #[command(after_help = "Example:\n  runner run debian:12 --limits memory=512M -- make test\n\n\
         Exit codes: the command's own; 125 the runner failed, 126 cannot execute, 127 not found.")]
     Run(Run),
     /// Check job files without running anything
@@ -49,6 +49,8 @@ pub(super) struct Exec {
     pub(super) file: PathBuf,
     #[command(flatten)]
     pub(super) overrides: Overrides,
+    #[command(flatten)]
+    pub(super) sources: Sources,
     /// How the run is shown: `auto` is `tty` on a terminal, else `plain`
     #[arg(long, value_enum, default_value_t = Output::Auto)]
     pub(super) output: Output,
@@ -85,15 +87,34 @@ pub(super) struct Overrides {
     pub(super) timeout: Option<String>,
 }
 
+#[derive(Debug, Default, Args)]
+pub(super) struct Sources {
+    /// Connect to nothing: images are in the store, or the run fails
+    #[arg(long, conflicts_with = "refresh")]
+    pub(super) offline: bool,
+    /// Ask where images come from although the store has them: a tag may have moved
+    #[arg(long)]
+    pub(super) refresh: bool,
+    /// Trust the certificates of this PEM file as well
+    #[arg(long, value_name = "FILE")]
+    pub(super) ca_file: Vec<PathBuf>,
+    /// What is known of registries; else RUNNER_CONFIG, ~/.config/runner/config.yml or /etc/runner/config.yml
+    #[arg(long, value_name = "FILE")]
+    pub(super) config: Option<PathBuf>,
+}
+
 #[derive(Debug, Args)]
 pub(super) struct Run {
-    /// `host`, dir:PATH, the path of a rootfs tarball, or its http(s) URL
+    /// The name of an image, the path of a rootfs tarball or its http(s) URL, dir:PATH, oci:PATH[:TAG], archive:PATH,
+    /// local:NAME or `host`
     pub(super) image: String,
     /// The command and its arguments
     #[arg(last = true, required = true, value_name = "CMD")]
     pub(super) command: Vec<String>,
     #[command(flatten)]
     pub(super) overrides: Overrides,
+    #[command(flatten)]
+    pub(super) sources: Sources,
     /// Show a directory or file of this machine inside; read-only unless `:rw`
     #[arg(long, value_name = "HOST:PATH[:rw]")]
     pub(super) mount: Vec<String>,
@@ -112,7 +133,7 @@ pub(super) struct Run {
     /// Pass standard input to the command
     #[arg(short, long)]
     pub(super) interactive: bool,
-    /// The digest that the tarball must have
+    /// The digest that the tarball, or the image's manifest, must have
     #[arg(long, value_name = "HEX")]
     pub(super) sha256: Option<String>,
 }

@@ -1,11 +1,14 @@
 //! Settings: what a command gets. Values are parsed, defaults of the environment applied.
 
+use std::collections::BTreeMap;
 use std::fmt::Display;
 use std::path::{Path, PathBuf};
 
+use images::RegistrySettings;
 use jobs::units::{parse_cpus, parse_duration, parse_size};
-use jobs::{ImageSpec, LimitsOverride, Mount, Overrides, User};
+use jobs::{ImageSpec, LimitsOverride, Mount, Overrides, Pull, User};
 
+use super::config;
 use super::environment::Environment;
 use super::flags::{self, Verb};
 use crate::report::{Output, ReportSettings};
@@ -59,6 +62,21 @@ pub enum ExitCodeOf {
     Step,
 }
 
+/// How images are come by.
+#[derive(Debug, Clone, Default)]
+pub struct ImageSources {
+    /// Connect to nothing.
+    pub offline: bool,
+    /// Ask sources although the store has the image.
+    pub refresh: bool,
+    /// Files with certificates to trust besides the system's.
+    pub authorities: Vec<PathBuf>,
+    /// What the configuration file knows of registries.
+    pub registries: BTreeMap<String, RegistrySettings>,
+    /// Files with logins.
+    pub logins: Vec<PathBuf>,
+}
+
 /// `runner exec`
 #[derive(Debug)]
 pub struct ExecSettings {
@@ -68,6 +86,8 @@ pub struct ExecSettings {
     pub file: PathBuf,
     /// What wins over the file.
     pub overrides: Overrides,
+    /// How images are come by.
+    pub sources: ImageSources,
     /// Where artifacts are copied, besides the records.
     pub artifacts_dir: Option<PathBuf>,
     /// The run's id, if not a fresh one.
@@ -91,6 +111,8 @@ pub struct RunSettings {
     pub command: Vec<String>,
     /// Environment, limits, network, time, user, directory, host name.
     pub overrides: Overrides,
+    /// How images are come by.
+    pub sources: ImageSources,
     /// What else is shown inside.
     pub mounts: Vec<Mount>,
     /// What the command finds in its working directory.
@@ -290,7 +312,8 @@ fn exec(flags: flags::Exec, home: PathBuf, environment: &Environment) -> Result<
     Ok(ExecSettings {
         home,
         file: flags.file,
-        overrides: overrides(flags.overrides, environment)?,
+        overrides: Overrides { pull: pull(&flags.sources), ..overrides(flags.overrides, environment)? },
+        sources: sources(flags.sources, environment)?,
         artifacts_dir: flags.artifacts_dir,
         run_id: flags.run_id,
         exit_code: match flags.exit_code {
@@ -299,6 +322,26 @@ fn exec(flags: flags::Exec, home: PathBuf, environment: &Environment) -> Result<
         },
         report: report(output, color, flags.json, environment),
         stderr_color: environment.stderr_color,
+    })
+}
+
+/// What the flags say about asking, over what the job file says.
+fn pull(flags: &flags::Sources) -> Option<Pull> {
+    match (flags.offline, flags.refresh) {
+        (true, _) => Some(Pull::Never),
+        (false, true) => Some(Pull::Always),
+        (false, false) => None,
+    }
+}
+
+fn sources(flags: flags::Sources, environment: &Environment) -> Result<ImageSources, String> {
+    let named = flags.config.as_deref().or(environment.config.as_deref());
+    Ok(ImageSources {
+        offline: flags.offline,
+        refresh: flags.refresh,
+        authorities: flags.ca_file,
+        registries: config::registries(named, &environment.config_defaults)?,
+        logins: environment.logins.clone(),
     })
 }
 
@@ -312,6 +355,7 @@ fn run(flags: flags::Run, home: PathBuf, environment: &Environment) -> Result<Ru
     if let Some(user) = &flags.user {
         let _: User = user.parse().map_err(|error| invalid("--user", user, error))?;
     }
+    overrides.pull = pull(&flags.sources);
     overrides.user = flags.user;
     overrides.workdir = flags.workdir;
     overrides.hostname = flags.hostname;
@@ -326,6 +370,7 @@ fn run(flags: flags::Run, home: PathBuf, environment: &Environment) -> Result<Ru
         image,
         command: flags.command,
         overrides,
+        sources: sources(flags.sources, environment)?,
         mounts: mounts.collect::<Result<_, _>>()?,
         workspace: match flags.workspace {
             flags::Workspace::InPlace => jobs::Workspace::InPlace,
@@ -346,7 +391,7 @@ fn unpack(
     let bytes_max =
         max_bytes.map(|size| parse_size(&size).map_err(|error| invalid("--max-bytes", &size, error)));
     if let Some(digest) = &sha256 {
-        ImageSpec { reference: source.clone(), sha256: None }
+        ImageSpec { reference: source.clone(), sha256: None, pull: None }
             .with_sha256(digest)
             .map_err(|error| invalid("--sha256", digest, error))?;
     }

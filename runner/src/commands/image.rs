@@ -27,7 +27,7 @@ pub fn unpack(settings: &UnpackSettings, out: &mut Sink) -> Result<u8, CommandEr
     };
     let root = rustix::process::geteuid().is_root();
     let ownership = if root { Ownership::Keep } else { Ownership::Caller };
-    let options = UnpackOptions { ownership, limits, layer: settings.layer };
+    let options = UnpackOptions { ownership, limits, layer: settings.layer, stack: false };
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()
         .build()

@@ -72,7 +72,12 @@ pub fn environment(step: &StepPlan, user: &StepUser, around: &Surroundings<'_>) 
     let mut set = |name: &str, value: &str| {
         all.insert(name.to_owned(), value.to_owned());
     };
-    set("PATH", PATH);
+    // What the image may know better.
+    for (name, value) in
+        [("PATH", PATH), ("HOME", &user.home), ("USER", &user.name), ("TZ", "UTC"), ("LANG", "C.UTF-8")]
+    {
+        set(name, value);
+    }
     for (name, value) in around.image {
         set(name, value);
     }
@@ -86,10 +91,6 @@ pub fn environment(step: &StepPlan, user: &StepUser, around: &Surroundings<'_>) 
         ("RUNNER_ATTEMPT", "1"),
         ("RUNNER_WORKSPACE", WORKSPACE),
         ("RUNNER_CPUS", &cpus),
-        ("HOME", &user.home),
-        ("USER", &user.name),
-        ("TZ", "UTC"),
-        ("LANG", "C.UTF-8"),
     ] {
         set(name, value);
     }

@@ -6,6 +6,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Instant;
 
+use images::FetchSettings;
 use jobs::{JobPlan, Plan};
 use sha2::{Digest as _, Sha256};
 use tokio::sync::watch;
@@ -33,6 +34,8 @@ pub struct Execution {
     pub plan: Plan,
     /// The job file as named and its bytes; none for a single command.
     pub file: Option<(String, Vec<u8>)>,
+    /// How images are come by.
+    pub fetch: FetchSettings,
     /// Relative paths of the plan start here.
     pub base: PathBuf,
     /// The home directory.
@@ -150,6 +153,7 @@ impl One<'_> {
             base: &self.execution.base,
             zygote: Arc::clone(self.zygote),
             identity: lease.identity,
+            fetch: &self.execution.fetch,
         };
         let user = self.job.steps.first().and_then(|step| step.user.as_ref());
         let mut cancel = self.cancel.clone();
@@ -159,6 +163,7 @@ impl One<'_> {
         };
         if let Some(job) = record.jobs.first_mut() {
             job.image.digest = rootfs.digest.as_ref().map(ToString::to_string);
+            job.image.platform = rootfs.platform.as_ref().map(ToString::to_string);
             self.run.write_run(record)?;
         }
         let job = Job {

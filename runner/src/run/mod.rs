@@ -2,6 +2,7 @@
 
 pub mod artifacts;
 pub mod command;
+pub mod credentials;
 pub mod errands;
 pub mod error;
 pub mod execute;
