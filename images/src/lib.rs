@@ -11,6 +11,7 @@
 
 pub mod decode;
 mod digest;
+mod export;
 mod fetch;
 mod layout;
 mod manifest;
@@ -27,6 +28,7 @@ mod tree;
 pub mod unpack;
 
 pub use digest::{Digest, DigestError, Hasher};
+pub use export::{ExportError, ExportForm, export};
 pub use fetch::{Anonymous, Credential, Credentials, FetchError, FetchSettings, Refresh, RegistrySettings};
 pub use layout::LayoutError;
 pub use manifest::{ManifestError, Platform};
@@ -38,7 +40,7 @@ pub use reference::{
 };
 pub use remove::{RemoveError, remove_children, remove_tree};
 pub use rootfs::{Healthcheck, ImageConfig, Rootfs, RootfsKind};
-pub use store::{Lease, Store, StoreError, Swept};
+pub use store::{Lease, LifeError, PruneLimits, Pruned, Store, StoreError, StoredImage, Swept, Verified};
 pub use tree::{TreeError, record_tree};
 pub use unpack::{
     InProcess, NOTES_MAX, Ownership, UnpackError, UnpackFault, UnpackLimits, UnpackOptions, UnpackSummary,

@@ -7,11 +7,16 @@ use std::fs::File;
 use std::io::{self, Read, Write};
 use std::os::fd::{AsFd as _, BorrowedFd, OwnedFd};
 
-use rustix::fs::{Mode, OFlags, ResolveFlags, openat, openat2};
+use rustix::fs::{Mode, OFlags, ResolveFlags, fgetxattr, flistxattr, openat, openat2};
+use rustix::io::Errno;
 use tar::{Builder, EntryType, Header};
 
 use crate::tree::{Kind, Known, Node, TreeError, walk_unread};
+use crate::unpack::Moment;
 
+/// XATTR_LIST_MAX and XATTR_SIZE_MAX of the kernel.
+const XATTR_NAMES_BYTES_MAX: usize = 64 << 10;
+const XATTR_BYTES_MAX: usize = 64 << 10;
 /// Bytes of the pipe between the thread that packs and whoever reads.
 const CHUNK_BYTES: usize = 64 << 10;
 /// Chunks on their way.
@@ -32,6 +37,7 @@ pub(crate) fn entry<W: Write>(
     path: &[u8],
     node: &Node,
     hard_link: Option<&[u8]>,
+    xattrs: &[(Vec<u8>, Vec<u8>)],
     content: impl Read,
 ) -> io::Result<()> {
     let kind = match (hard_link, node.kind) {
@@ -50,6 +56,8 @@ pub(crate) fn entry<W: Write>(
     let size = if kind == EntryType::Regular { node.size } else { 0 };
     let mut header = Header::new_ustar();
     let mut records: Vec<(&str, Vec<u8>)> = Vec::new();
+    let keys: Vec<String> =
+        xattrs.iter().map(|(key, _)| format!("SCHILY.xattr.{}", String::from_utf8_lossy(key))).collect();
     put(&mut header.as_old_mut().name, &name, "path", &mut records);
     put(&mut header.as_old_mut().linkname, link, "linkpath", &mut records);
     header.set_entry_type(kind);
@@ -66,6 +74,7 @@ pub(crate) fn entry<W: Write>(
     }
     header.set_mtime(seconds.clamp(0, SECONDS_MAX) as u64);
     header.set_cksum();
+    records.extend(keys.iter().zip(xattrs).map(|(key, (_, value))| (key.as_str(), value.clone())));
     if !records.is_empty() {
         builder.append_pax_extensions(records.iter().map(|(key, value)| (*key, &value[..])))?;
     }
@@ -105,7 +114,7 @@ pub(crate) fn pack_directory(root: OwnedFd) -> impl Read + Send + 'static {
     let (sender, receiver) = std::sync::mpsc::sync_channel::<io::Result<Vec<u8>>>(CHUNKS);
     std::thread::spawn(move || {
         let out = io::BufWriter::with_capacity(CHUNK_BYTES, Sender(sender.clone()));
-        if let Err(error) = pack_tree(root.as_fd(), out) {
+        if let Err(error) = pack(root.as_fd(), out, Style::default()) {
             // A reader that has gone does not need to know.
             let _ = sender.send(Err(error));
         }
@@ -113,13 +122,37 @@ pub(crate) fn pack_directory(root: OwnedFd) -> impl Read + Send + 'static {
     Receiver { receiver, chunk: Vec::new(), position: 0 }
 }
 
-/// Writes everything below a directory as a tar, sorted by name.
+/// How a tree becomes an archive.
+#[derive(Debug, Clone, Copy, Default)]
+struct Style {
+    /// The marks of overlayfs become whiteouts.
+    marks: bool,
+    /// Files of ours: owners and times mean nothing.
+    anonymous: bool,
+}
+
+/// Writes a tree of the store as a layer, sorted by name: the marks of overlayfs become whiteouts again.
 pub fn pack_tree(root: BorrowedFd<'_>, out: impl Write) -> io::Result<()> {
+    let out = io::BufWriter::with_capacity(CHUNK_BYTES, out);
+    pack(root, out, Style { marks: true, anonymous: false })
+}
+
+/// Writes files of ours, which belong to nobody and have no time: the same content gives the same bytes.
+pub(crate) fn pack_reproducible(root: BorrowedFd<'_>, out: impl Write) -> io::Result<()> {
+    let out = io::BufWriter::with_capacity(CHUNK_BYTES, out);
+    pack(root, out, Style { marks: false, anonymous: true })
+}
+
+fn pack(root: BorrowedFd<'_>, out: impl Write, style: Style) -> io::Result<()> {
     let mut builder = Builder::new(out);
     let mut links: HashMap<(u64, u64), Vec<u8>> = HashMap::new();
     let mut failure = None;
-    let walked = walk_unread(root, &Known::default(), &mut |path, node| {
-        append(root, &mut builder, &mut links, path, &node).map_err(|error| {
+    let walked = walk_unread(root, &Known::default(), &mut |path, mut node| {
+        if style.anonymous {
+            (node.uid, node.gid, node.mtime) = (0, 0, Moment::default());
+            node.mode = if node.kind == Kind::Directory { 0o755 } else { 0o644 };
+        }
+        append(root, &mut builder, &mut links, path, &node, style).map_err(|error| {
             let errno = rustix::io::Errno::from_io_error(&error).unwrap_or(rustix::io::Errno::IO);
             failure = Some(error);
             TreeError { action: "pack", path: crate::unpack::shown_name(path), errno }
@@ -138,22 +171,72 @@ fn append<W: Write>(
     links: &mut HashMap<(u64, u64), Vec<u8>>,
     path: &[u8],
     node: &Node,
+    style: Style,
 ) -> io::Result<()> {
-    if node.kind != Kind::File {
-        return entry(builder, path, node, None, io::empty());
+    match node.kind {
+        Kind::File => {}
+        Kind::Directory => {
+            let handle = open_below(root, if path.is_empty() { b"." } else { path })?;
+            entry(builder, path, node, None, &xattrs(&handle)?, io::empty())?;
+            let mark = join(path, b".wh..wh..opq");
+            return if style.marks && node.opaque { whiteout(builder, &mark, node) } else { Ok(()) };
+        }
+        Kind::Whiteout if style.marks => {
+            let (above, leaf) = path
+                .iter()
+                .rposition(|byte| *byte == b'/')
+                .map_or((&b""[..], path), |at| (&path[..at], &path[at + 1..]));
+            return whiteout(builder, &join(above, &[b".wh.", leaf].concat()), node);
+        }
+        Kind::Whiteout | Kind::Other | Kind::Symlink | Kind::Fifo => {
+            return entry(builder, path, node, None, &[], io::empty());
+        }
     }
     let file = open_below(root, path)?;
     let stat = rustix::fs::fstat(&file)?;
     if stat.st_nlink > 1 {
         if let Some(first) = links.get(&(stat.st_dev, stat.st_ino)) {
             let first = first.clone();
-            return entry(builder, path, node, Some(&first), io::empty());
+            return entry(builder, path, node, Some(&first), &[], io::empty());
         }
         links.insert((stat.st_dev, stat.st_ino), path.to_vec());
     }
+    let xattrs = xattrs(&file)?;
     let mut content = Exact { file, left: node.size };
-    entry(builder, path, node, None, &mut content)?;
+    entry(builder, path, node, None, &xattrs, &mut content)?;
     if content.left > 0 { Err(io::Error::other("it became shorter while it was read")) } else { Ok(()) }
+}
+
+fn join(directory: &[u8], leaf: &[u8]) -> Vec<u8> {
+    let slash: &[u8] = if directory.is_empty() { b"" } else { b"/" };
+    [directory, slash, leaf].concat()
+}
+
+/// Appends the empty file that stands for a mark.
+fn whiteout<W: Write>(builder: &mut Builder<W>, path: &[u8], of: &Node) -> io::Result<()> {
+    let node = Node { kind: Kind::File, mode: 0, size: 0, opaque: false, ..of.clone() };
+    entry(builder, path, &node, None, &[], io::empty())
+}
+
+/// Returns the extended attributes that unpacking keeps.
+fn xattrs(file: &File) -> io::Result<Vec<(Vec<u8>, Vec<u8>)>> {
+    let mut names = vec![0; XATTR_NAMES_BYTES_MAX];
+    let length = match flistxattr(file, &mut names[..]) {
+        Ok(length) => length,
+        Err(Errno::OPNOTSUPP | Errno::NODATA) => return Ok(Vec::new()),
+        Err(errno) => return Err(errno.into()),
+    };
+    let mut found = Vec::new();
+    for name in names[..length].split(|byte| *byte == 0) {
+        if name.starts_with(b"user.") && !name.starts_with(b"user.overlay.") {
+            let mut value = vec![0; XATTR_BYTES_MAX];
+            let length = fgetxattr(file, name, &mut value[..])?;
+            value.truncate(length);
+            found.push((name.to_vec(), value));
+        }
+    }
+    found.sort();
+    Ok(found)
 }
 
 /// Opens a file below a handle, links not followed; beyond PATH_MAX directory by directory.

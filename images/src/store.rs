@@ -13,9 +13,11 @@
 //!
 //! Readers need no lock but the lease on what they use. Everything appears by a rename after `syncfs`.
 
+mod life;
 mod lock;
 mod record;
 mod sweep;
+mod verify;
 mod work;
 
 use std::io;
@@ -29,8 +31,12 @@ use rustix::fs::{
 };
 use rustix::io::Errno;
 
+pub use life::{LifeError, PruneLimits, Pruned, StoredImage};
 pub use lock::Lease;
 pub use sweep::Swept;
+pub use verify::Verified;
+
+pub(crate) use life::COLLECT_LOCK;
 
 pub(crate) use lock::Locking;
 pub(crate) use record::{FileIdentity, Form, ImageRecord, LayerRecord, RefRecord, Seen};

@@ -39,6 +39,7 @@ use feed::Feed;
 use name::CleanName;
 
 use crate::digest::Digest;
+use crate::pack::pack_tree;
 use crate::remove::{RemoveError, remove_tree};
 use crate::tree::{TreeError, record_known, record_tree};
 
@@ -58,6 +59,11 @@ pub trait Unpacker: Send + Sync {
     /// Writes the list of what a tree that this unpacker made consists of now; returns its digest.
     fn record(&self, tree: OwnedFd, out: File) -> Result<Digest, TreeError> {
         record_tree(tree.as_fd(), out)
+    }
+
+    /// Writes a tree that this unpacker made as a layer.
+    fn pack(&self, tree: OwnedFd, out: File) -> std::io::Result<()> {
+        pack_tree(tree.as_fd(), out)
     }
 
     /// Part of a layer's directory name in the store, so that layers of different ownership never mix:

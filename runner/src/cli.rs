@@ -6,6 +6,7 @@
 mod config;
 mod environment;
 mod flags;
+mod image;
 mod settings;
 
 use std::ffi::OsString;
@@ -13,9 +14,10 @@ use std::ffi::OsString;
 use clap::Parser;
 
 pub use environment::Environment;
+pub use image::{ImageSettings, StoreVerb, UnpackSettings};
 pub use settings::{
     ArtifactsSettings, ArtifactsVerb, CheckFormat, CheckSettings, Command, DoctorSettings, ExecSettings,
-    ExitCodeOf, ImageSources, LogsSettings, RunSettings, ShowSettings, UnpackSettings,
+    ExitCodeOf, ImageSources, LogsSettings, RunSettings, ShowSettings,
 };
 
 use crate::commands::{Class, RUN_ERROR_EXIT_CODE};

@@ -114,7 +114,7 @@ impl FetchError {
     pub(super) fn is_passing(&self) -> bool {
         match self {
             FetchError::Status { code, .. } => matches!(code, 408 | 425 | 429 | 500..=599),
-            FetchError::Connection { source, .. } => !is_certificate(source),
+            FetchError::Connection { source, .. } => !is_certificate(source) && !self.is_not_tls(),
             FetchError::BrokenOff { .. } | FetchError::Stalled { .. } | FetchError::Inconsistent { .. } => {
                 true
             }
@@ -154,7 +154,16 @@ impl FetchError {
                 causes(source).any(|cause| cause.to_string().contains("InvalidContentType"))
             }
             FetchError::Exhausted { last, .. } => last.is_not_tls(),
-            _ => false,
+            FetchError::Client { .. }
+            | FetchError::Authority { .. }
+            | FetchError::Login { .. }
+            | FetchError::Status { .. }
+            | FetchError::Redirect { .. }
+            | FetchError::BrokenOff { .. }
+            | FetchError::Stalled { .. }
+            | FetchError::Inconsistent { .. }
+            | FetchError::TooLarge { .. }
+            | FetchError::Deadline { .. } => false,
         }
     }
 
@@ -165,6 +174,10 @@ impl FetchError {
             FetchError::Client { .. } => Some("install the package ca-certificates".to_owned()),
             FetchError::Connection { source, .. } if is_certificate(source) => Some(
                 "the server's certificate is not trusted by this machine: add its authority to the system's certificates, or name it with --ca-file"
+                    .to_owned(),
+            ),
+            FetchError::Connection { .. } if self.is_not_tls() => Some(
+                "the server does not speak TLS; `insecure: true` for it in the configuration file allows plain http"
                     .to_owned(),
             ),
             FetchError::Connection { .. } => {

@@ -16,6 +16,7 @@ use crate::manifest::{
     read_config,
 };
 use crate::rootfs::Rootfs;
+use crate::store::{RefRecord, Seen};
 
 /// As for registries.
 const INDEX_DEPTH_MAX: u32 = 3;
@@ -34,7 +35,16 @@ impl Pull {
         if let Some(rootfs) = self.known(plan.digest)? {
             return Ok(self.cached(rootfs, started));
         }
-        self.image(&Parts::Layout(Arc::new(layout)), plan).await
+        self.named(&Parts::Layout(Arc::new(layout)), plan).await
+    }
+
+    /// Obtains the image and gives it the name of the file, for lists.
+    async fn named(&self, parts: &Parts, plan: Plan) -> Result<Rootfs, ImageError> {
+        let digest = plan.digest;
+        let rootfs = self.image(parts, plan).await?;
+        let key = Digest::of(format!("file {}", self.name).as_bytes()).hex();
+        self.store.put_reference(&key, &RefRecord::new(digest, Seen::Named, &self.name))?;
+        Ok(rootfs)
     }
 
     /// Obtains the image of a `docker save` archive.
@@ -56,7 +66,7 @@ impl Pull {
         let layers = pairs.map(|(name, diff_id)| LayerPlan { blob: Blob::Member(name), diff_id }).collect();
         let plan =
             Plan { digest: image.id, config: image.config, layers, documents: vec![image.config_bytes] };
-        self.image(&Parts::Layout(Arc::new(layout)), plan).await
+        self.named(&Parts::Layout(Arc::new(layout)), plan).await
     }
 }
 

@@ -11,7 +11,7 @@ use crate::digest::Digest;
 use crate::fetch::FetchSettings;
 use crate::progress::{Progress, PullEvent};
 use crate::rootfs::{ImageConfig, Rootfs, RootfsKind};
-use crate::store::{Lease, Locking, Store};
+use crate::store::{COLLECT_LOCK, Lease, Locking, Store};
 use crate::unpack::Unpacker;
 
 /// Pauses between looks at a lock that another run holds: short first, then calm.
@@ -66,14 +66,15 @@ impl Pull {
     }
 
     /// Takes the lock of a pull; waits for another run that has it. Its death frees the lock.
-    pub(super) async fn lock(&self, key: &str) -> Result<Lease, ImageError> {
+    pub(super) async fn lock(&self, key: &str) -> Result<[Lease; 2], ImageError> {
         let lock = format!("pull-{key}");
         let started = Instant::now();
         let mut pause = LOCK_PAUSE_FIRST;
         let mut told = false;
         loop {
             if let Locking::Held(lease) = self.store.try_lock(&lock)? {
-                return Ok(lease);
+                // What a pull brings belongs to no image until the end: nobody may collect meanwhile.
+                return Ok([self.store.lease(COLLECT_LOCK)?, lease]);
             }
             if !told {
                 self.progress.event(PullEvent::Waiting { name: self.name.clone() });

@@ -67,7 +67,7 @@ impl Pull {
                 self.image(&Parts::Registry(session), plan).await?
             }
         };
-        self.store.put_reference(&key, &RefRecord::new(digest, Seen::Registry, &self.name))?;
+        self.store.put_reference(&key, &RefRecord::new(digest, Seen::Named, &self.name))?;
         Ok(rootfs)
     }
 

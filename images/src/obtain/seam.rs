@@ -133,7 +133,7 @@ fn hidden(tree: &Tree, path: &[u8]) -> Hidden {
 fn archive(directories: &[(Vec<u8>, Node)]) -> io::Result<Vec<u8>> {
     let mut builder = tar::Builder::new(Vec::new());
     for (path, node) in directories {
-        crate::pack::entry(&mut builder, path, node, None, io::empty())?;
+        crate::pack::entry(&mut builder, path, node, None, &[], io::empty())?;
     }
     builder.into_inner()
 }

@@ -135,8 +135,8 @@ pub(crate) enum Seen {
         etag: Option<String>,
         last_modified: Option<String>,
     },
-    /// A registry's tag or digest, for one platform.
-    Registry,
+    /// A name whose meaning its source tells: a registry's tag or digest, a layout, an archive.
+    Named,
     /// A name that was given by an import.
     Local,
 }

@@ -11,6 +11,7 @@ use jobs::{ImageSpec, LimitsOverride, Mount, Overrides, Pull, User};
 use super::config;
 use super::environment::Environment;
 use super::flags::{self, Verb};
+use super::image::{self, ImageSettings, UnpackSettings};
 use crate::report::{Output, ReportSettings};
 
 /// Bytes of a file of variables; a larger one is another file.
@@ -33,6 +34,8 @@ pub enum Command {
     Artifacts(ArtifactsSettings),
     /// `runner image unpack`
     ImageUnpack(UnpackSettings),
+    /// `runner image` with what concerns the store
+    Image(ImageSettings),
     /// `runner doctor`
     Doctor(DoctorSettings),
 }
@@ -48,6 +51,7 @@ impl Command {
             Self::Show(settings) => settings.stderr_color,
             Self::Artifacts(settings) => settings.stderr_color,
             Self::ImageUnpack(settings) => settings.report.color,
+            Self::Image(settings) => settings.report.color,
             Self::Doctor(settings) => settings.stderr_color,
         }
     }
@@ -214,27 +218,6 @@ pub struct ArtifactsSettings {
     pub stderr_color: bool,
 }
 
-/// `runner image unpack`
-#[derive(Debug)]
-pub struct UnpackSettings {
-    /// Where downloads are kept meanwhile.
-    pub home: PathBuf,
-    /// A path or an URL, as written.
-    pub source: String,
-    /// Where to.
-    pub directory: PathBuf,
-    /// Most bytes of all files.
-    pub bytes_max: Option<u64>,
-    /// Most files, directories and links.
-    pub entries_max: Option<u64>,
-    /// Whether whiteouts are read.
-    pub layer: bool,
-    /// The digest that the tarball must have: 64 lower-case hexadecimal digits.
-    pub sha256: Option<String>,
-    /// How progress is shown.
-    pub report: ReportSettings,
-}
-
 /// `runner doctor`
 #[derive(Debug)]
 pub struct DoctorSettings {
@@ -295,7 +278,7 @@ pub(super) fn command(verb: Verb, environment: &Environment) -> Result<Command, 
             };
             Command::Artifacts(ArtifactsSettings { home: home()?, run, verb, stderr_color })
         }
-        Verb::Image(flags::Image { verb }) => Command::ImageUnpack(unpack(verb, home()?, environment)?),
+        Verb::Image(flags::Image { verb }) => image::command(verb, home()?, environment)?,
         Verb::Doctor(flags::Doctor { json }) => {
             Command::Doctor(DoctorSettings { home: home()?, json, stdout_color, stderr_color })
         }
@@ -334,7 +317,7 @@ fn pull(flags: &flags::Sources) -> Option<Pull> {
     }
 }
 
-fn sources(flags: flags::Sources, environment: &Environment) -> Result<ImageSources, String> {
+pub(super) fn sources(flags: flags::Sources, environment: &Environment) -> Result<ImageSources, String> {
     let named = flags.config.as_deref().or(environment.config.as_deref());
     Ok(ImageSources {
         offline: flags.offline,
@@ -345,7 +328,7 @@ fn sources(flags: flags::Sources, environment: &Environment) -> Result<ImageSour
     })
 }
 
-fn report(output: Output, color: bool, json: bool, environment: &Environment) -> ReportSettings {
+pub(super) fn report(output: Output, color: bool, json: bool, environment: &Environment) -> ReportSettings {
     let stderr_is_terminal = environment.terminals.stderr && environment.live;
     ReportSettings { output, color, json, stderr_is_terminal }
 }
@@ -382,32 +365,7 @@ fn run(flags: flags::Run, home: PathBuf, environment: &Environment) -> Result<Ru
     })
 }
 
-fn unpack(
-    verb: flags::ImageVerb,
-    home: PathBuf,
-    environment: &Environment,
-) -> Result<UnpackSettings, String> {
-    let flags::ImageVerb::Unpack { source, directory, max_bytes, max_entries, layer, sha256 } = verb;
-    let bytes_max =
-        max_bytes.map(|size| parse_size(&size).map_err(|error| invalid("--max-bytes", &size, error)));
-    if let Some(digest) = &sha256 {
-        ImageSpec { reference: source.clone(), sha256: None, pull: None }
-            .with_sha256(digest)
-            .map_err(|error| invalid("--sha256", digest, error))?;
-    }
-    Ok(UnpackSettings {
-        home,
-        source,
-        directory,
-        bytes_max: bytes_max.transpose()?,
-        entries_max: max_entries,
-        layer,
-        sha256,
-        report: report(Output::Passthrough, environment.stderr_color, false, environment),
-    })
-}
-
-fn invalid(flag: &str, value: &str, error: impl Display) -> String {
+pub(super) fn invalid(flag: &str, value: &str, error: impl Display) -> String {
     format!("invalid value '{value}' for {flag}: {error}")
 }
 

@@ -8,8 +8,8 @@ use std::sync::Arc;
 
 use images::unpack::{UnpackError, UnpackFault, UnpackOptions, UnpackSummary};
 use images::{
-    Digest, FetchSettings, InProcess, Ownership, Progress, PullEvent, Reference, Refresh, RemoveError,
-    Rootfs, Store, TreeError, Unpacker, obtain,
+    Digest, FetchSettings, ImportSource, InProcess, LocalName, Ownership, Progress, PullEvent, Reference,
+    Refresh, RemoveError, Rootfs, Store, TreeError, Unpacker, import, obtain,
 };
 use jobs::{ImageSpec, Pull, User};
 use tokio::sync::mpsc;
@@ -72,6 +72,10 @@ impl Unpacker for ByServant {
             let errno = rustix::io::Errno::IO;
             Err(TreeError { action: "list inside the user namespace", path: error.to_string(), errno })
         })
+    }
+
+    fn pack(&self, tree: OwnedFd, out: File) -> std::io::Result<()> {
+        self.servants().pack(tree.as_fd(), out.as_fd()).map_err(std::io::Error::other)
     }
 
     fn flavour(&self) -> &str {
@@ -141,25 +145,52 @@ impl Images<'_> {
         feed: &mut Feed,
     ) -> Result<Rootfs, RunError> {
         let Wanted { spec, reference, sha256, store, settings } = *wanted;
-        let (sender, mut receiver) = mpsc::unbounded_channel();
+        let (sender, receiver) = mpsc::unbounded_channel();
         let pull = obtain(reference, sha256, store, self.unpacker(user), settings, Arc::new(Channel(sender)));
-        tokio::pin!(pull);
-        let mut moment = Moment::default();
-        loop {
-            tokio::select! {
-                done = &mut pull => {
-                    while let Ok(event) = receiver.try_recv() {
-                        tell(feed, &spec.reference, &mut moment, event);
-                    }
-                    return Ok(done?);
-                }
-                Some(event) = receiver.recv() => tell(feed, &spec.reference, &mut moment, event),
-            }
-        }
+        follow(pull, receiver, &spec.reference, feed).await
+    }
+
+    /// Brings an image into the store under a name of the user's own.
+    ///
+    /// # Errors
+    /// [`ImageError`]; nothing half-made stays.
+    pub async fn import(
+        &self,
+        source: ImportSource,
+        name: &LocalName,
+        feed: &mut Feed,
+    ) -> Result<Rootfs, RunError> {
+        let store = Store::open(&self.home.join("store"))?;
+        let (sender, receiver) = mpsc::unbounded_channel();
+        let import =
+            import(source, name, &store, self.unpacker((0, 0)), self.fetch, Arc::new(Channel(sender)));
+        follow(import, receiver, &format!("local:{}", name.as_str()), feed).await
     }
 
     fn unpacker(&self, user: (u32, u32)) -> Arc<dyn Unpacker> {
         unpacker(&self.zygote, self.identity, user)
+    }
+}
+
+/// Waits for a pull and tells what it does.
+async fn follow(
+    pull: impl Future<Output = Result<Rootfs, images::ImageError>>,
+    mut receiver: mpsc::UnboundedReceiver<PullEvent>,
+    image: &str,
+    feed: &mut Feed,
+) -> Result<Rootfs, RunError> {
+    tokio::pin!(pull);
+    let mut moment = Moment::default();
+    loop {
+        tokio::select! {
+            done = &mut pull => {
+                while let Ok(event) = receiver.try_recv() {
+                    tell(feed, image, &mut moment, event);
+                }
+                return Ok(done?);
+            }
+            Some(event) = receiver.recv() => tell(feed, image, &mut moment, event),
+        }
     }
 }
 
