@@ -17,6 +17,8 @@ const CERTIFICATES_BYTES_MAX: u64 = 4 << 20;
 pub(super) enum RefusedRedirect {
     #[error("more than {max} redirects")]
     TooMany { max: usize },
+    #[error("a redirect to {scheme}, which is neither http nor https")]
+    Scheme { scheme: String },
     #[error("a redirect from https to {scheme}, which would give up the encryption")]
     Downgrade { scheme: String },
 }
@@ -83,6 +85,9 @@ fn refusal(previous: &[Url], next: &Url, max: usize) -> Option<RefusedRedirect> 
     if previous.len() > max {
         return Some(RefusedRedirect::TooMany { max });
     }
+    if !matches!(next.scheme(), "http" | "https") {
+        return Some(RefusedRedirect::Scheme { scheme: next.scheme().to_owned() });
+    }
     let was_https = previous.last().is_some_and(|url| url.scheme() == "https");
     let downgrade = was_https && next.scheme() != "https";
     downgrade.then(|| RefusedRedirect::Downgrade { scheme: next.scheme().to_owned() })
@@ -115,6 +120,7 @@ mod tests {
         assert_eq!(judge(&["http://a/"], "http://b/"), None);
         assert_eq!(judge(&["http://a/"], "https://b/"), None);
         assert_eq!(judge(&["https://a/", "https://b/"], "https://c/"), None);
+        assert!(judge(&["http://a/"], "ftp://a/").unwrap().contains("neither"));
         assert!(judge(&["https://a/"], "http://a/").unwrap().contains("from https to http"));
         assert!(judge(&["http://a/", "https://b/"], "http://c/").unwrap().contains("give up the encryption"));
         assert!(

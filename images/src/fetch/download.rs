@@ -55,6 +55,8 @@ pub(crate) struct Request {
     pub(super) access: Option<Arc<Access>>,
     /// The name is the digest of the content: whatever broke off can go on without a validator.
     pub(super) immutable: bool,
+    /// If nobody speaks TLS there, another way is tried at once.
+    pub(super) probing: bool,
     /// The most bytes to accept.
     pub(super) bytes_max: Option<u64>,
 }
@@ -63,7 +65,15 @@ impl Request {
     /// A file behind a URL.
     pub(crate) fn plain(url: &ImageUrl) -> Request {
         let url = url.clone();
-        Request { url, client: None, accept: None, access: None, immutable: false, bytes_max: None }
+        Request {
+            url,
+            client: None,
+            accept: None,
+            access: None,
+            immutable: false,
+            probing: false,
+            bytes_max: None,
+        }
     }
 }
 
@@ -214,11 +224,12 @@ impl<'a> Download<'a> {
                 _ => Ok(None),
             };
         };
-        self.received += chunk.len() as u64;
         self.window_bytes += chunk.len() as u64;
         if self.window_waited >= self.settings.stall_window {
+            // Before the chunk counts: it is not handed on, and the next try must ask for it again.
             end_window(&mut self.window_waited, &mut self.window_bytes, &self.request.url, self.settings)?;
         }
+        self.received += chunk.len() as u64;
         if self.received > self.bytes_max() {
             return Err(FetchError::TooLarge { url: url(), max: self.bytes_max() });
         }
@@ -358,7 +369,7 @@ impl<'a> Download<'a> {
 
     /// Waits before the next try, or gives up.
     async fn recover(&mut self, error: FetchError, wanted: Option<Duration>) -> Result<(), FetchError> {
-        if !error.is_passing() {
+        if !error.is_passing() || self.request.probing && error.is_unconnected() {
             return Err(error);
         }
         if self.tries >= self.settings.tries_max {

@@ -114,7 +114,7 @@ impl FetchError {
     pub(super) fn is_passing(&self) -> bool {
         match self {
             FetchError::Status { code, .. } => matches!(code, 408 | 425 | 429 | 500..=599),
-            FetchError::Connection { source, .. } => !is_certificate(source) && !self.is_not_tls(),
+            FetchError::Connection { source, .. } => !is_certificate(source) && !self.is_plain(),
             FetchError::BrokenOff { .. } | FetchError::Stalled { .. } | FetchError::Inconsistent { .. } => {
                 true
             }
@@ -146,25 +146,15 @@ impl FetchError {
         }
     }
 
-    /// Whether the other side does not speak TLS at all, which no attacker in between can fake into less than it is:
-    /// only asked of this very machine.
-    pub(super) fn is_not_tls(&self) -> bool {
-        match self {
-            FetchError::Connection { source, .. } => {
-                causes(source).any(|cause| cause.to_string().contains("InvalidContentType"))
-            }
-            FetchError::Exhausted { last, .. } => last.is_not_tls(),
-            FetchError::Client { .. }
-            | FetchError::Authority { .. }
-            | FetchError::Login { .. }
-            | FetchError::Status { .. }
-            | FetchError::Redirect { .. }
-            | FetchError::BrokenOff { .. }
-            | FetchError::Stalled { .. }
-            | FetchError::Inconsistent { .. }
-            | FetchError::TooLarge { .. }
-            | FetchError::Deadline { .. } => false,
-        }
+    /// Whether no connection came about, for another reason than a certificate: perhaps nobody speaks TLS there.
+    pub(super) fn is_unconnected(&self) -> bool {
+        matches!(self, FetchError::Connection { source, .. } if source.is_connect() && !is_certificate(source))
+    }
+
+    /// Whether the other side answered in plain text.
+    fn is_plain(&self) -> bool {
+        let FetchError::Connection { source, .. } = self else { return false };
+        causes(source).any(|cause| cause.to_string().contains("InvalidContentType"))
     }
 
     /// Returns what the user can do, where something can be said.
@@ -176,7 +166,7 @@ impl FetchError {
                 "the server's certificate is not trusted by this machine: add its authority to the system's certificates, or name it with --ca-file"
                     .to_owned(),
             ),
-            FetchError::Connection { .. } if self.is_not_tls() => Some(
+            FetchError::Connection { .. } if self.is_plain() => Some(
                 "the server does not speak TLS; `insecure: true` for it in the configuration file allows plain http"
                     .to_owned(),
             ),

@@ -103,7 +103,7 @@ impl Session {
                     self.places[..=at].rotate_right(1);
                     return Ok(fetched);
                 }
-                Err(error) if place.endpoint.or_http && error.is_not_tls() => {
+                Err(error) if place.endpoint.or_http && error.is_unconnected() => {
                     let Some(plain) = place.endpoint.plain() else { return Err(error) };
                     self.places[at].endpoint = plain;
                 }
@@ -140,7 +140,8 @@ impl Place {
         let (client, access) = (Some(self.client.clone()), Some(self.access.clone()));
         // What is asked for by digest can go on wherever it broke off; the digest is verified in the end.
         let immutable = rest.contains("sha256:");
-        Ok(Request { url, client, accept, access, immutable, bytes_max })
+        let probing = self.endpoint.or_http;
+        Ok(Request { url, client, accept, access, immutable, probing, bytes_max })
     }
 }
 

@@ -165,7 +165,7 @@ impl Store {
             self.forget_names(|record| record.name == text)?;
             return Ok(Pruned::default());
         }
-        if self.is_used(&image) {
+        if self.is_used(&image)? {
             return Err(LifeError::InUse(text.to_owned()));
         }
         let mut pruned = Pruned::default();
@@ -189,7 +189,7 @@ impl Store {
             if image.imported || !(too_old || too_much) {
                 continue;
             }
-            if self.is_used(&image) {
+            if self.is_used(&image)? {
                 pruned.in_use.push(image);
                 continue;
             }
@@ -223,12 +223,17 @@ impl Store {
         }
     }
 
-    fn is_used(&self, image: &StoredImage) -> bool {
-        let trees = tree_keys(&image.record);
-        let names = self.names(LAYERS).unwrap_or_default();
+    /// Whether a run uses a tree that would go with the image. Those that other images have too stay anyway.
+    fn is_used(&self, image: &StoredImage) -> Result<bool, StoreError> {
+        let images = self.images()?;
+        let others = images.iter().filter(|other| other.digest != image.digest);
+        let shared: BTreeSet<String> = others.flat_map(|other| tree_keys(&other.record)).collect();
+        let trees: Vec<String> =
+            tree_keys(&image.record).into_iter().filter(|key| !shared.contains(key)).collect();
+        let names = self.names(LAYERS)?;
         let mut of_image = names.iter().filter(|name| trees.contains(&tree_key(name)));
         // A lock that cannot be taken is held, whatever the reason.
-        of_image.any(|name| !matches!(self.try_lock(&format!("layer-{name}")), Ok(Locking::Held(_))))
+        Ok(of_image.any(|name| !matches!(self.try_lock(&format!("layer-{name}")), Ok(Locking::Held(_)))))
     }
 
     /// Removes an image's record and names; its trees are then nobody's, unless another image has them too.
