@@ -247,7 +247,7 @@ fn record_a_run(home: &Path) {
         directory.write_result(step).unwrap();
     }
     collect_an_artifact(home, &run);
-    run.finish(&a_record(run.id(), steps)).unwrap();
+    run.conclusion(&a_record(run.id(), steps)).unwrap().write().unwrap();
 }
 
 fn collect_an_artifact(home: &Path, run: &RunDirectory) {

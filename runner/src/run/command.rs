@@ -6,7 +6,7 @@ use jobs::{Command, JobPlan, StepPlan};
 
 use super::layer::SCRIPTS;
 use super::users::StepUser;
-use crate::sandbox::spec::{Go, Rlimit};
+use crate::sandbox::spec::{Go, Rlimit, Script};
 
 /// Where commands are looked for when neither the image nor the job file says.
 const PATH: &str = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
@@ -40,12 +40,14 @@ pub struct Surroundings<'s> {
     pub git: Option<&'s (String, Option<String>)>,
 }
 
-/// The script files of a job: name and text.
-pub fn scripts(job: &JobPlan) -> Vec<(String, &str)> {
+/// The script files of a job.
+pub fn scripts(job: &JobPlan) -> Vec<Script> {
     job.steps
         .iter()
         .filter_map(|step| match &step.command {
-            Command::Script { text, suffix, .. } => Some((script_name(step, suffix), text.as_str())),
+            Command::Script { text, suffix, .. } => {
+                Some(Script { name: script_name(step, suffix), text: text.clone() })
+            }
             Command::Argv(_) => None,
         })
         .collect()

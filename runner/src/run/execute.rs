@@ -12,19 +12,21 @@ use tokio::sync::watch;
 
 use super::error::RunError;
 use super::feed::{Feed, Show};
-use super::identity;
+use super::identity::{self, Lease};
 use super::image::Images;
-use super::job::{Job, JobEnd};
+use super::job::{Job, JobEnd, Rest};
 use super::record::{
-    HostRecord, ImageRecord, JobRecord, RECORD_VERSION, RunDirectory, RunRecord, RunState, WarningRecord,
-    timestamp,
+    HostRecord, ImageRecord, JobRecord, RECORD_VERSION, RecordError, RunDirectory, RunRecord, RunState,
+    WarningRecord, timestamp,
 };
+use super::room;
 use super::step::Cancel;
 use super::traces;
 use crate::cgroup::Hierarchy;
 use crate::event::What;
 use crate::host::Host;
 use crate::outcome::{Outcome, StepResult};
+use crate::sandbox::spawn::Stage;
 use crate::sandbox::zygote::Zygote;
 
 /// What is to be run, and how.
@@ -68,6 +70,7 @@ pub struct Finished {
 /// When nothing could be recorded. Everything later is in [`Finished`].
 pub async fn execute(zygote: Arc<Zygote>, execution: Execution, show: Show) -> Result<Finished, RunError> {
     let clock = Instant::now();
+    let mut opened = execution.plan.jobs.first().map(|job| Opened::of(&zygote, &execution, job));
     let run = RunDirectory::create(&execution.home, execution.run_id.as_deref())?;
     let hierarchy = Hierarchy::discover()?;
     let mut record = first_record(&execution, run.id(), &Host::quick(&hierarchy));
@@ -91,7 +94,9 @@ pub async fn execute(zygote: Arc<Zygote>, execution: Execution, show: Show) -> R
         let cancel = cancel.clone();
         let one =
             One { zygote: &zygote, execution: &execution, hierarchy: &hierarchy, job, run: &run, cancel };
-        match one.run(&mut feed, &mut record).await {
+        let begun = opened.take().unwrap_or_else(|| Opened::of(&zygote, &execution, job));
+        let run = async { one.run(begun?, &mut feed, &mut record).await };
+        match run.await {
             Ok(end) => ended = Some(end),
             Err(why) => error = Some(why),
         }
@@ -114,10 +119,15 @@ pub async fn execute(zygote: Arc<Zygote>, execution: Execution, show: Show) -> R
     if let Some(job) = record.jobs.first_mut() {
         (job.steps, job.outcome, job.ended) = (steps, Some(outcome), Some(timestamp()));
     }
+    let mut rest = None;
     if let Some(end) = ended {
         record.artifacts = end.artifacts;
+        rest = Some(end.rest);
     }
-    let recorded = run.finish(&record);
+    let (recorded, left) = conclude(&zygote, &run, &record, rest, &execution.home).await;
+    for text in left {
+        feed.send(None, None, What::Warning { code: None, text, hint: None });
+    }
     feed.send(None, None, What::RunEnd { outcome, exit_code, wall_s, directory });
     if let Err(why) = recorded.or_else(|why| feed.failure().map_or(Err(why), Err)) {
         error.get_or_insert(why.into());
@@ -125,6 +135,41 @@ pub async fn execute(zygote: Arc<Zygote>, execution: Execution, show: Show) -> R
     let exit_code = if error.is_some() && exit_code == 0 { 3 } else { exit_code };
     let directory = run.path().to_path_buf();
     Ok(Finished { outcome, exit_code, step_exit_code, id: run.id().to_owned(), directory, error })
+}
+
+/// Flushes the last record to the disk, which waits for the disk, while the job is taken apart, which waits for the kernel.
+async fn conclude(
+    zygote: &Zygote,
+    run: &RunDirectory,
+    record: &RunRecord,
+    rest: Option<Rest>,
+    home: &Path,
+) -> (Result<(), RecordError>, Vec<String>) {
+    let writing = match run.conclusion(record) {
+        Ok(conclusion) => tokio::task::spawn_blocking(move || conclusion.write()),
+        Err(error) => return (Err(error), Vec::new()),
+    };
+    let left = match rest {
+        Some(rest) => rest.clear(home, zygote).await,
+        None => Vec::new(),
+    };
+    zygote.dismiss();
+    // Only a panic ends the thread without a word.
+    (writing.await.unwrap_or(Ok(())), left)
+}
+
+/// What a job has from the start: its ids, and a stage that makes its namespaces while we look at everything else.
+struct Opened {
+    lease: Lease,
+    stage: Stage,
+}
+
+impl Opened {
+    fn of(zygote: &Zygote, execution: &Execution, job: &JobPlan) -> Result<Self, RunError> {
+        let lease = identity::establish(zygote, &execution.home)?;
+        let stage = room::open_stage(zygote, job, &execution.base, lease.identity)?;
+        Ok(Self { lease, stage })
+    }
 }
 
 /// One job of a run.
@@ -138,9 +183,13 @@ struct One<'o> {
 }
 
 impl One<'_> {
-    async fn run(self, feed: &mut Feed, record: &mut RunRecord) -> Result<JobEnd, RunError> {
+    async fn run(
+        self,
+        Opened { lease, stage }: Opened,
+        feed: &mut Feed,
+        record: &mut RunRecord,
+    ) -> Result<JobEnd, RunError> {
         let home = &self.execution.home;
-        let lease = identity::establish(self.zygote, home)?;
         for id in traces::sweep(home, self.zygote, Some(lease.identity))?.runs {
             let text = format!("cleaned up after run {id}, which was killed");
             feed.send(Some(&self.job.id), None, What::Warning { code: None, text, hint: None });
@@ -155,10 +204,10 @@ impl One<'_> {
         let mut cancel = self.cancel.clone();
         let rootfs = tokio::select! {
             rootfs = images.obtain(&self.job.image, user, feed) => rootfs?,
-            _ = cancel.wait_for(|wish| *wish != Cancel::No) => return Ok(cancelled()),
+            _ = cancel.wait_for(|wish| *wish != Cancel::No) => return Ok(JobEnd::new(Outcome::Cancelled)),
         };
-        if let Some(job) = record.jobs.first_mut() {
-            job.image.digest = rootfs.digest.as_ref().map(ToString::to_string);
+        if let (Some(job), Some(digest)) = (record.jobs.first_mut(), &rootfs.digest) {
+            job.image.digest = Some(digest.to_string());
             self.run.write_run(record)?;
         }
         let job = Job {
@@ -174,12 +223,8 @@ impl One<'_> {
             feed,
             cancel: self.cancel,
         };
-        job.run().await
+        job.run(stage).await
     }
-}
-
-fn cancelled() -> JobEnd {
-    JobEnd { outcome: Outcome::Cancelled, steps: Vec::new(), artifacts: Vec::new(), error: None }
 }
 
 /// The step whose end decided the run: the last one that did not count as a success, else the last that ran.

@@ -18,16 +18,17 @@ use super::error::RunError;
 use super::feed::Feed;
 use super::identity::Lease;
 use super::record::{ArtifactRecord, RunDirectory, StepDirectory, timestamp};
-use super::room::{Plans, Prepared, Room};
+use super::room::{self, Plans, Prepared, Room};
 use super::step::{self, Cancel, Ended, Running};
-use super::traces::{self, Traces, UsedWorkspace};
+use super::traces::{self, Traces, Used, UsedTree};
 use super::verdict::{Facts, Stopped, judge};
 use super::workspace::{self, Workspace};
 use crate::cgroup::{Hierarchy, KmsgCursor};
 use crate::event::What;
 use crate::outcome::{Caps, LogSummary, Oom, Outcome, StepResult, Usage};
 use crate::sandbox::ids::Identity;
-use crate::sandbox::spawn::SandboxError;
+use crate::sandbox::spawn::{SandboxError, Stage};
+use crate::sandbox::sweep::Since;
 use crate::sandbox::zygote::Zygote;
 
 /// What a job needs from the one who runs it.
@@ -67,80 +68,123 @@ pub struct JobEnd {
     pub artifacts: Vec<ArtifactRecord>,
     /// Why our own part failed, after which nothing more was started.
     pub error: Option<RunError>,
+    /// What has to be taken apart.
+    pub rest: Rest,
+}
+
+impl JobEnd {
+    /// A job of this outcome that has done nothing.
+    pub fn new(outcome: Outcome) -> Self {
+        Self { outcome, steps: Vec::new(), artifacts: Vec::new(), error: None, rest: Rest::default() }
+    }
+}
+
+/// What is left of a job when everything about it is known: taken apart while the last record is written.
+#[derive(Debug, Default)]
+pub struct Rest {
+    room: Option<Room>,
+    ending: JoinSet<()>,
+    scratch: Option<Scratch>,
+}
+
+/// A private directory to be removed, with whose rights.
+#[derive(Debug)]
+struct Scratch {
+    run_id: String,
+    identity: Identity,
+    user: (u32, u32),
+}
+
+impl Rest {
+    /// Takes it apart. Returns what could not be, in words.
+    pub async fn clear(mut self, home: &Path, zygote: &Zygote) -> Vec<String> {
+        let mut left = Vec::new();
+        if let Some(room) = &self.room {
+            room.dismiss();
+        }
+        while self.ending.join_next().await.is_some() {}
+        if let Some(Err(error)) = self.room.map(Room::close) {
+            left.push(format!("cannot clean up: {error}"));
+        }
+        if let Some(Scratch { run_id, identity, user }) = self.scratch {
+            match traces::remove_scratch(home, &Servants { zygote, identity, user }, &run_id) {
+                Ok(()) => traces::forget(home, &run_id),
+                Err(text) => left.push(format!("cannot clean up: {text}")),
+            }
+        }
+        left
+    }
 }
 
 impl Job<'_> {
-    /// Runs the job. Always cleans up; what cannot be cleaned is a warning.
+    /// Runs the job on a stage opened for it. What it leaves is in [`JobEnd::rest`].
     ///
     /// # Errors
-    /// When the job could not be begun: its workspace, ids, room. Later errors are in [`JobEnd::error`].
-    pub async fn run(mut self) -> Result<JobEnd, RunError> {
-        let scratch = self.home.join("scratch").join(self.run.id());
-        DirBuilder::new()
-            .recursive(true)
-            .mode(0o700)
-            .create(&scratch)
-            .map_err(RunError::io("create", &scratch))?;
-        spread(&self.home.join("scratch"));
+    /// When not even its traces could be written down. Later errors are in [`JobEnd::error`].
+    pub async fn run(mut self, stage: Stage) -> Result<JobEnd, RunError> {
+        let all = self.home.join("scratch");
+        let scratch = all.join(self.run.id());
+        // Private: what lies below has set-uid files and other users' directories.
+        DirBuilder::new().recursive(true).mode(0o700).create(&all).map_err(RunError::io("create", &all))?;
+        room::make_directory(&scratch).map_err(RunError::io("create", &scratch))?;
+        spread(&all);
         let mut traces = Traces {
             cgroups: self.hierarchy.paths(self.run.id())?,
             scratch: Some(self.run.id().to_owned()),
-            workspace: None,
+            used: None,
         };
         traces::leave(self.home, self.run, &traces)?;
-        let ended = self.in_scratch(&scratch, &mut traces).await;
-        let user = traces.workspace.as_ref().map_or((0, 0), |used| used.user);
-        let servants = Servants { zygote: self.zygote, identity: self.lease.identity, user };
-        match traces::remove_scratch(self.home, &servants, self.run.id()) {
-            Ok(()) => traces::forget(self.home, self.run),
-            Err(text) => self.warn(None, format!("cannot clean up: {text}"), None),
+        let mut end = JobEnd::new(Outcome::Success);
+        if let Err(error) = self.in_scratch(stage, &scratch, &mut traces, &mut end).await {
+            end.outcome = Outcome::Error;
+            end.error = Some(error);
         }
-        ended
+        let user = traces.used.as_ref().map_or((0, 0), |used| used.user);
+        let run_id = self.run.id().to_owned();
+        end.rest.scratch = Some(Scratch { run_id, identity: self.lease.identity, user });
+        Ok(end)
     }
 
-    async fn in_scratch(&mut self, scratch: &Path, traces: &mut Traces) -> Result<JobEnd, RunError> {
+    async fn in_scratch(
+        &mut self,
+        stage: Stage,
+        scratch: &Path,
+        traces: &mut Traces,
+        end: &mut JobEnd,
+    ) -> Result<(), RunError> {
+        let since = Since::now();
         let workspace = self.open_workspace(scratch)?;
         let plans = Plans {
             job: self.plan,
             rootfs: self.rootfs,
             workspace: &workspace,
             base: self.base,
+            home: self.home,
             scratch,
             identity: self.lease.identity,
             run_id: self.run.id(),
+            since,
         };
-        let stat = rustix::fs::fstat(&workspace.handle)
-            .map_err(|errno| RunError::io("stat", &workspace.path)(errno.into()))?;
-        let mut used = UsedWorkspace {
-            path: workspace.path.clone(),
-            id: (stat.st_dev, stat.st_ino),
-            owner: workspace.owner,
-            identity: self.lease.identity,
-            user: (0, 0),
-        };
+        let mut used =
+            Used { identity: self.lease.identity, user: (0, 0), since, trees: self.trees(&workspace)? };
         // Before anything can change there, and again when the user is known.
-        traces.workspace = Some(used.clone());
+        traces.used = Some(used.clone());
         traces::leave(self.home, self.run, traces)?;
-        let room = Room::open(self.zygote, self.hierarchy, &plans)?;
+        let room = Room::open(self.zygote, stage, self.hierarchy, &plans)?;
         used.user = room.users.first().map_or((0, 0), |user| (user.uid, user.gid));
         if used.user != (0, 0) {
-            traces.workspace = Some(used.clone());
+            traces.used = Some(used.clone());
             traces::leave(self.home, self.run, traces)?;
         }
         for (text, hint) in room.warnings.clone() {
             self.warn(None, text, hint);
         }
-        let mut end =
-            JobEnd { outcome: Outcome::Success, steps: Vec::new(), artifacts: Vec::new(), error: None };
         let mut ending = JoinSet::new();
-        self.steps(&room, &workspace, &used, &mut end, &mut ending).await;
+        self.steps(&room, &workspace, &used, end, &mut ending).await;
         // Meanwhile the kernel takes the last sandbox apart.
-        self.finish(&workspace, &used, &room, &mut end);
-        while ending.join_next().await.is_some() {}
-        if let Err(error) = room.close() {
-            self.warn(None, format!("cannot clean up: {error}"), None);
-        }
-        Ok(end)
+        self.finish(&workspace, &used, &room, end);
+        (end.rest.room, end.rest.ending) = (Some(room), ending);
+        Ok(())
     }
 
     fn open_workspace(&self, scratch: &Path) -> Result<Workspace, RunError> {
@@ -153,12 +197,26 @@ impl Job<'_> {
         })
     }
 
+    /// What of the host the steps can change.
+    fn trees(&self, workspace: &Workspace) -> Result<Vec<UsedTree>, RunError> {
+        let mounts = self.plan.mounts.iter().filter(|mount| !mount.read_only);
+        let mut trees = Vec::new();
+        for path in
+            std::iter::once(workspace.path.clone()).chain(mounts.map(|mount| self.base.join(&mount.host)))
+        {
+            let wrong = |source| RunError::Mount { path: path.clone(), source };
+            let canonical = fs::canonicalize(&path).map_err(wrong)?;
+            trees.push(UsedTree::at(&canonical).map_err(wrong)?);
+        }
+        Ok(trees)
+    }
+
     /// The steps in order. The next one's sandbox is built while the current one runs.
     async fn steps(
         &mut self,
         room: &Room,
         workspace: &Workspace,
-        used: &UsedWorkspace,
+        used: &Used,
         end: &mut JobEnd,
         ending: &mut JoinSet<()>,
     ) {
@@ -196,7 +254,7 @@ impl Job<'_> {
             }
         }
         if let Some(Ok(prepared)) = ahead {
-            throw_away(prepared, ending);
+            throw_away(prepared, Upper::Removed, ending);
         }
     }
 
@@ -255,7 +313,9 @@ impl Job<'_> {
             Err(error) => return Err(in_step(error)),
         };
         let mut result = self.result(one, &prepared, ended, exec, &argv, started)?;
-        throw_away(prepared, ending);
+        // The last one's upper directory goes with the scratch directory.
+        let keep = if one.index + 1 == self.plan.steps.len() { Upper::Kept } else { Upper::Removed };
+        throw_away(prepared, keep, ending);
         let artifacts = self.step_artifacts(one, &mut result)?;
         directory.write_result(&result)?;
         let what = What::StepEnd { result: Box::new(result.clone()) };
@@ -350,9 +410,9 @@ impl Job<'_> {
     }
 
     /// The job's own artifacts, and the workspace back to its owner.
-    fn finish(&mut self, workspace: &Workspace, used: &UsedWorkspace, room: &Room, end: &mut JobEnd) {
+    fn finish(&mut self, workspace: &Workspace, used: &Used, room: &Room, end: &mut JobEnd) {
         let success = end.outcome == Outcome::Success && end.error.is_none();
-        self.hand_over(workspace, used);
+        self.hand_back(used);
         let plan = self.plan;
         let (records, problem) = self.collect(&plan.artifacts, None, success, workspace, used);
         end.artifacts.extend(records);
@@ -367,14 +427,13 @@ impl Job<'_> {
             }
         }
         if room.workspace_was_given {
-            self.hand_over(workspace, used);
+            self.hand_back(used);
         }
     }
 
-    fn hand_over(&mut self, workspace: &Workspace, used: &UsedWorkspace) {
-        let servants = Servants { zygote: self.zygote, identity: used.identity, user: used.user };
-        if let Err(error) = servants.hand_over(workspace.handle.as_fd(), used.as_seen()) {
-            self.warn(None, format!("cannot hand the workspace to its owner: {error}"), None);
+    fn hand_back(&mut self, used: &Used) {
+        for left in used.hand_back(self.zygote) {
+            self.warn(None, format!("cannot hand back what steps gave away: {left}"), None);
         }
     }
 
@@ -385,7 +444,7 @@ impl Job<'_> {
         step: Option<&StepPlan>,
         success: bool,
         workspace: &Workspace,
-        used: &UsedWorkspace,
+        used: &Used,
     ) -> (Vec<ArtifactRecord>, Option<ArtifactError>) {
         let due = |artifact: &&jobs::ArtifactPlan| match artifact.when {
             When::Always => true,
@@ -395,7 +454,7 @@ impl Job<'_> {
         let mut records = Vec::new();
         for (index, artifact) in wanted.iter().filter(due).enumerate() {
             if index == 0 && step.is_some() && self.lease.identity == Identity::Subids {
-                self.hand_over(workspace, used);
+                self.hand_back(used);
             }
             let step_id = step.map(|step| step.id.as_str());
             let collected = artifacts::collect(&CollectRequest {
@@ -437,7 +496,7 @@ struct OneStep<'s> {
     deadline: Instant,
     git: Option<&'s (String, Option<String>)>,
     workspace: &'s Workspace,
-    used: &'s UsedWorkspace,
+    used: &'s Used,
 }
 
 /// `continue-on-error` forgives what the step did, not that the user stopped it.
@@ -499,12 +558,24 @@ fn never_ran(directory: &StepDirectory) -> Ended {
     Ended { log: Ok(LogSummary { path, ..LogSummary::default() }), ..Ended::default() }
 }
 
+/// What becomes of an upper directory when its sandbox ends.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Upper {
+    /// Removed at once: a long job must not fill the disk.
+    Removed,
+    /// Left to the removal of the whole scratch directory, which follows.
+    Kept,
+}
+
 /// Ends a sandbox off the path of the steps: init, cgroup, upper directory.
-fn throw_away(mut prepared: Prepared, ending: &mut JoinSet<()>) {
+fn throw_away(mut prepared: Prepared, upper: Upper, ending: &mut JoinSet<()>) {
     prepared.sandbox.kill();
     ending.spawn(async move {
         prepared.sandbox.gone().await;
         let _swept_with_the_run = prepared.cgroup.remove();
+        if upper == Upper::Kept {
+            return;
+        }
         let upper = prepared.upper;
         // An ordinary user's own rights may not reach everything: the rest goes with the scratch directory.
         let _rest = tokio::task::spawn_blocking(move || remove_upper(&upper)).await;

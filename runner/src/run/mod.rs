@@ -13,6 +13,7 @@ pub mod layer;
 pub mod logs;
 pub mod record;
 pub mod room;
+pub mod skeleton;
 pub mod step;
 pub mod traces;
 pub mod users;

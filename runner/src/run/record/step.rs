@@ -53,10 +53,7 @@ impl StepDirectory {
 
     fn write_json(&self, name: &str, value: &impl Serialize) -> Result<(), RecordError> {
         let path = self.path.join(name);
-        let mut bytes = serde_json::to_vec_pretty(value)
-            .map_err(|source| RecordError::io("write", &path, io::Error::other(source)))?;
-        bytes.push(b'\n');
-        write_file_atomic(&path, &bytes, Durability::Cheap)
+        write_file_atomic(&path, &super::to_json(&path, value)?, Durability::Cheap)
     }
 
     /// Reads how it ended; `None` when it has not, or when the run was killed before it did.
