@@ -1,7 +1,7 @@
 //! Makes the system call filters when the program is built: a run then spends no time on what never changes.
 
 #[path = "src/sandbox/policy/mod.rs"]
-#[allow(dead_code, reason = "the reasons beside each entry are for readers")]
+#[expect(dead_code, reason = "the reasons beside each entry are for readers")]
 mod policy;
 #[path = "src/sandbox/seccomp.rs"]
 mod seccomp;

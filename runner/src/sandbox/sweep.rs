@@ -135,7 +135,7 @@ fn settle(
     swept: &mut Swept,
 ) {
     let Sweep { rule, uid, gid, .. } = *sweep;
-    let changed = stat.st_ctime as i64 >= earliest_s;
+    let changed = stat.st_ctime >= earliest_s;
     let named = |user: u32, group: u32| match rule {
         Rule::Changed => changed && (user != uid || group != gid),
         Rule::Range(first, count) => {
