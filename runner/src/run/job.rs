@@ -7,6 +7,7 @@ use std::path::Path;
 use std::time::{Duration, Instant};
 
 use images::Rootfs;
+use jobs::expression::{Status, Value};
 use jobs::{JobPlan, StepPlan, When, Workspace as PlanWorkspace};
 use tokio::sync::watch;
 use tokio::task::JoinSet;
@@ -20,7 +21,9 @@ use super::identity::Lease;
 use super::record::{ArtifactRecord, RunDirectory, StepDirectory, timestamp};
 use super::room::{self, Plans, Prepared, Room};
 use super::step::{self, Cancel, Ended, Running};
+use super::step_files::{self, Handed};
 use super::traces::{self, Traces, Used, UsedTree};
+use super::values::{Turn, Unsettled, Values};
 use super::verdict::{Facts, Stopped, judge};
 use super::workspace::{self, Workspace};
 use crate::cgroup::{Hierarchy, KmsgCursor};
@@ -55,7 +58,12 @@ pub struct Job<'j> {
     pub feed: &'j mut Feed,
     /// The user's wish.
     pub cancel: watch::Receiver<Cancel>,
+    /// The contexts of the plan and the run.
+    pub contexts: Vec<(&'static str, Value)>,
 }
+
+/// Time for the steps that run after a cancel or the job's timeout, all together.
+const CLEANUP: Duration = Duration::from_secs(60);
 
 /// How a job ended.
 #[derive(Debug)]
@@ -220,18 +228,30 @@ impl Job<'_> {
         end: &mut JobEnd,
         ending: &mut JoinSet<()>,
     ) {
-        let deadline = Instant::now() + self.plan.timeout;
+        let mut limit = Limit::of_the_job(self.plan.timeout);
         let git = workspace::git_head(&workspace.path);
         let mut kmsg = KmsgCursor::open();
         let mut ahead: Option<Result<Prepared, RunError>> = None;
+        let values = Values::new(std::mem::take(&mut self.contexts), self.plan);
+        let mut values = values.with_env(self.plan);
         for (index, step) in self.plan.steps.iter().enumerate() {
-            if end.outcome != Outcome::Success || end.error.is_some() || *self.cancel.borrow() != Cancel::No {
-                if end.outcome == Outcome::Success && end.error.is_none() {
-                    end.outcome = Outcome::Cancelled;
+            let turn = match &mut values {
+                Ok(values) => self.turn(step, values, &mut limit, end),
+                // Of the job's own variables, for which its first step answers.
+                Err(_) if index > 0 => Ok(None),
+                Err(unsettled) => Err(unsettled.clone()),
+            };
+            let (Ok(values), Ok(Some(turn))) = (&mut values, &turn) else {
+                if let Some(Ok(prepared)) = ahead.take() {
+                    throw_away(prepared, Upper::Removed, ending);
                 }
-                end.steps.push(skipped(step));
+                let result = self.not_run(step, turn, end);
+                if let Ok(values) = &mut values {
+                    values.ended(&step.id, result.outcome, result.conclusion, &[]);
+                }
+                end.steps.push(result);
                 continue;
-            }
+            };
             let prepared = ahead.take().unwrap_or_else(|| room.prepare(index));
             let prepared = match prepared {
                 Ok(prepared) => prepared,
@@ -240,11 +260,13 @@ impl Job<'_> {
                     continue;
                 }
             };
-            let one = OneStep { step, index, room, deadline, git: git.as_ref(), workspace, used };
-            let next = (index + 1 < self.plan.steps.len()).then_some(&mut ahead);
-            match self.step(&one, prepared, kmsg.as_mut(), next, ending).await {
+            let one = OneStep { step, index, room, limit: limit.0, turn, git: git.as_ref(), workspace, used };
+            // One with a condition may never run, and then it would only have to be thrown away.
+            let next = self.plan.steps.get(index + 1).filter(|next| next.condition.is_none());
+            let next = next.map(|_| &mut ahead);
+            match self.step(&one, prepared, kmsg.as_mut(), next, values, ending).await {
                 Ok((result, artifacts)) => {
-                    if result.conclusion != Outcome::Success {
+                    if end.outcome == Outcome::Success {
                         end.outcome = result.conclusion;
                     }
                     end.steps.push(result);
@@ -258,12 +280,63 @@ impl Job<'_> {
         }
     }
 
+    /// Settles whether a step runs, and with what.
+    fn turn(
+        &mut self,
+        step: &StepPlan,
+        values: &mut Values,
+        limit: &mut Limit,
+        end: &mut JobEnd,
+    ) -> Result<Option<Turn>, Unsettled> {
+        // Seen here, the first wish no longer ends what runs because of it; the second one does.
+        let wish = *self.cancel.borrow_and_update();
+        if wish != Cancel::No && end.outcome == Outcome::Success && end.error.is_none() {
+            end.outcome = Outcome::Cancelled;
+        }
+        if end.error.is_some() || wish == Cancel::Now {
+            return Ok(None);
+        }
+        if wish != Cancel::No || limit.has_passed() {
+            limit.begin_cleanup();
+        }
+        values.set_status(match end.outcome {
+            _ if wish != Cancel::No => Status::Cancelled,
+            Outcome::Success => Status::Success,
+            _ => Status::Failure,
+        });
+        values.turn(step)
+    }
+
+    /// The result of a step whose turn did not come, or could not be settled.
+    fn not_run(
+        &mut self,
+        step: &StepPlan,
+        turn: Result<Option<Turn>, Unsettled>,
+        end: &mut JobEnd,
+    ) -> StepResult {
+        let mut result = skipped(step);
+        if let Err(unsettled) = turn {
+            (result.outcome, result.conclusion) = (Outcome::Failure, Outcome::Failure);
+            result.cause = Some(unsettled.to_string());
+            if end.outcome == Outcome::Success {
+                end.outcome = Outcome::Failure;
+            }
+        } else if step.condition.is_none() {
+            // That nothing more runs after the end is no news.
+            return result;
+        }
+        let what = What::StepEnd { result: Box::new(result.clone()) };
+        self.feed.send(Some(&self.plan.id), Some(&step.id), what);
+        result
+    }
+
     async fn step(
         &mut self,
         one: &OneStep<'_>,
         mut prepared: Prepared,
         kmsg: Option<&mut KmsgCursor>,
         next: Option<&mut Option<Result<Prepared, RunError>>>,
+        values: &mut Values,
         ending: &mut JoinSet<()>,
     ) -> Result<(StepResult, Vec<ArtifactRecord>), RunError> {
         let step = one.step;
@@ -277,7 +350,7 @@ impl Job<'_> {
             cpus: cpus(one.room.limits().cpus),
             git: one.git,
         };
-        let environment = command::environment(step, user, &surroundings);
+        let environment = command::environment(step, user, &surroundings, &one.turn.env, &one.turn.path);
         if let jobs::Command::Script { text, .. } = &step.command {
             directory.write_script(text.as_bytes())?;
         }
@@ -297,7 +370,7 @@ impl Job<'_> {
             step: &step.id,
             log: directory.log_writer(self.plan.limits.log_bytes, Instant::now())?,
             feed: self.feed,
-            deadline: Some(deadline(step.timeout, one.deadline, self.plan.timeout)),
+            deadline: Some(deadline(step.timeout, one.limit)),
             grace: self.plan.grace,
             cancel: self.cancel.clone(),
             cgroup: Some(&prepared.cgroup),
@@ -313,14 +386,53 @@ impl Job<'_> {
             Err(error) => return Err(in_step(error)),
         };
         let mut result = self.result(one, &prepared, ended, exec, &argv, started)?;
+        let handed = self.hand_on(one, &prepared, values, &directory, &mut result)?;
         // The last one's upper directory goes with the scratch directory.
         let keep = if one.index + 1 == self.plan.steps.len() { Upper::Kept } else { Upper::Removed };
         throw_away(prepared, keep, ending);
         let artifacts = self.step_artifacts(one, &mut result)?;
+        values.ended(&step.id, result.outcome, result.conclusion, &handed.outputs);
         directory.write_result(&result)?;
         let what = What::StepEnd { result: Box::new(result.clone()) };
         self.feed.send(Some(&self.plan.id), Some(&step.id), what);
         self.feed.failure().map_or(Ok((result, artifacts)), |error| Err(error.into()))
+    }
+
+    /// Takes what the step hands on, whatever its end. What cannot be understood makes a failure of a success.
+    fn hand_on(
+        &mut self,
+        one: &OneStep<'_>,
+        prepared: &Prepared,
+        values: &mut Values,
+        directory: &StepDirectory,
+        result: &mut StepResult,
+    ) -> Result<Handed, RunError> {
+        let problem = match step_files::read(&prepared.upper) {
+            Ok(handed) if values.take(&handed) => {
+                for name in &handed.refused {
+                    let text = format!("{name} of step {} is not taken from $RUNNER_ENV", one.step.id);
+                    let hint = "with such a name, one line changes what later steps run; `env` can set it";
+                    self.warn(None, text, Some(hint.to_owned()));
+                }
+                if !handed.outputs.is_empty() {
+                    directory.write_outputs(&handed.outputs)?;
+                }
+                if !handed.summary.is_empty() {
+                    directory.append_summary(&handed.summary)?;
+                }
+                return Ok(handed);
+            }
+            Ok(_) => {
+                ("the job's steps hand on more than is kept".to_owned(), "hand large things on as files")
+            }
+            Err(error) => (error.to_string(), error.hint()),
+        };
+        if result.outcome == Outcome::Success {
+            result.outcome = Outcome::Failure;
+            result.conclusion = conclusion(one.turn.forgiving, Outcome::Failure);
+            (result.cause, result.remedy) = (Some(problem.0), Some(problem.1.to_owned()));
+        }
+        Ok(Handed::default())
     }
 
     /// Gathers the facts and has them judged.
@@ -368,7 +480,7 @@ impl Job<'_> {
             name: step.name.clone(),
             index: step.index,
             outcome: verdict.outcome,
-            conclusion: conclusion(step, verdict.outcome),
+            conclusion: conclusion(one.turn.forgiving, verdict.outcome),
             exit_code: verdict.exit_code,
             signal: verdict.signal,
             killed_by: verdict.killed_by.map(str::to_owned),
@@ -398,7 +510,7 @@ impl Job<'_> {
             Some(error) if error.is_failure_of_step() => {
                 if success {
                     result.outcome = Outcome::Failure;
-                    result.conclusion = conclusion(one.step, Outcome::Failure);
+                    result.conclusion = conclusion(one.turn.forgiving, Outcome::Failure);
                     let code = error.code().map_or_else(String::new, |code| format!("error[{code}]: "));
                     (result.cause, result.remedy) = (Some(format!("{code}{error}")), error.hint());
                 }
@@ -493,23 +605,46 @@ struct OneStep<'s> {
     step: &'s StepPlan,
     index: usize,
     room: &'s Room,
-    deadline: Instant,
+    /// When it has to end at the latest, and why.
+    limit: (Instant, Stopped),
+    turn: &'s Turn,
     git: Option<&'s (String, Option<String>)>,
     workspace: &'s Workspace,
     used: &'s Used,
 }
 
 /// `continue-on-error` forgives what the step did, not that the user stopped it.
-fn conclusion(step: &StepPlan, outcome: Outcome) -> Outcome {
-    let forgiven = step.continue_on_error && outcome.is_failure();
+fn conclusion(forgiving: bool, outcome: Outcome) -> Outcome {
+    let forgiven = forgiving && outcome.is_failure();
     if forgiven && outcome != Outcome::Cancelled { Outcome::Success } else { outcome }
 }
 
-/// The earlier of the step's and the job's deadline, and whose it is.
-fn deadline(step: Option<Duration>, job: Instant, job_timeout: Duration) -> (Instant, Stopped) {
+/// When all steps have to be over, and why.
+#[derive(Debug, Clone, Copy)]
+struct Limit((Instant, Stopped));
+
+impl Limit {
+    fn of_the_job(timeout: Duration) -> Self {
+        Self((Instant::now() + timeout, Stopped::JobTimeout(timeout)))
+    }
+
+    fn has_passed(self) -> bool {
+        Instant::now() >= self.0.0
+    }
+
+    /// From the first step on that runs in spite of the end.
+    fn begin_cleanup(&mut self) {
+        if !matches!(self.0.1, Stopped::Cleanup(_)) {
+            self.0 = (Instant::now() + CLEANUP, Stopped::Cleanup(CLEANUP));
+        }
+    }
+}
+
+/// The earlier of the step's deadline and the limit of all, and whose it is.
+fn deadline(step: Option<Duration>, limit: (Instant, Stopped)) -> (Instant, Stopped) {
     match step.map(|timeout| (Instant::now() + timeout, Stopped::StepTimeout(timeout))) {
-        Some((at, why)) if at <= job => (at, why),
-        _ => (job, Stopped::JobTimeout(job_timeout)),
+        Some((at, why)) if at <= limit.0 => (at, why),
+        _ => limit,
     }
 }
 
@@ -518,7 +653,8 @@ fn cpus(limit: Option<f64>) -> u64 {
     limit.map_or(usable, |limit| (limit.ceil() as u64).clamp(1, usable))
 }
 
-fn skipped(step: &StepPlan) -> StepResult {
+/// The result of a step that never ran.
+pub fn skipped(step: &StepPlan) -> StepResult {
     StepResult {
         id: step.id.clone(),
         name: step.name.clone(),
