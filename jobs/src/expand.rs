@@ -70,7 +70,8 @@ impl<'a> Expander<'a> {
 
     /// Settles the steps and returns their ids: a step may name those above it.
     fn steps(&mut self, node: &Rc<Node>, needs: &Shape) -> (Rc<Node>, Arc<[String]>) {
-        let Value::List(list) = &node.value else { return (self.value(node, "steps"), Arc::from([])) };
+        // Steps that an expression came to would be scripts made of data: what is no list stays what it is.
+        let Value::List(list) = &node.value else { return (Rc::clone(node), Arc::from([])) };
         let early: Vec<Rc<Node>> = list.iter().map(|step| self.step(step)).collect();
         let own = early.iter().map(|step| (text_of(step, "id"), text_of(step, "name")));
         let ids: Arc<[String]> = names::step_ids(&own.collect::<Vec<_>>()).into();

@@ -38,7 +38,7 @@ mod tests {
             // Beyond the doubled quote nothing is sure any more.
             ("a: '${{ f(''b'') }}'", 3..20, "${{ f('b') }}", 4..10, 3..20),
             ("a: \"x && y\"", 3..11, "x && y", 5..6, 9..10),
-            ("a: |\n  ${{ x\n  }}", 5..18, "${{ x\n}}\n", 4..5, 11..12),
+            ("a: |\n  ${{ x\n  }}", 5..17, "${{ x\n}}\n", 4..5, 11..12),
         ];
         for (file, scalar, text, at, expected) in table {
             assert_eq!(span(file, &scalar, text, &at), expected, "{file:?} {at:?}");

@@ -93,7 +93,7 @@ pub enum FaultKind {
         known: String,
     },
     /// A context that exists, but not yet when this value is needed.
-    #[error("`{name}` is not known yet when `{key}` is settled, which is before anything runs")]
+    #[error("`{name}` is not known yet when `{key}` is settled")]
     TooEarly {
         /// The context.
         name: String,
@@ -172,7 +172,7 @@ impl FaultKind {
             }
             FaultKind::Member { suggestion: None, .. } => "there are none".to_owned(),
             FaultKind::TooEarly { .. } => {
-                "what steps and other jobs come to is known in `if`, `env`, `continue-on-error` and `outputs`"
+                "what runs and jobs come to is known in `if`, `env` and `continue-on-error`, and to steps"
                     .to_owned()
             }
             FaultKind::Later(_) => "name a step that stands above".to_owned(),

@@ -256,7 +256,7 @@ fn names_are_tested_before_anything_runs() {
         ("steps.build.result", "`steps.build` has no `result`"),
         ("contains(steps.biuld.outcome, 1)", "`steps` has no `biuld`; did you mean `build`?"),
         ("steps.deploy.outcome", "the step `deploy` has not run yet here"),
-        ("needs.a.result", "`needs` is not known yet when `image` is settled, which is before anything runs"),
+        ("needs.a.result", "`needs` is not known yet when `image` is settled"),
         ("!success()", "`success()` is only known in `if`"),
     ];
     for (source, text) in table {
