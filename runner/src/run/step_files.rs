@@ -135,7 +135,7 @@ pub fn read(upper: &Path) -> Result<Handed, HandedError> {
 fn content(upper: &Path, file: &str) -> Result<Option<Vec<u8>>, Why> {
     let read = |errno: Errno| Why::Read(errno.into());
     let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC;
-    let root = match openat(CWD, &upper.join("u"), flags, Mode::empty()) {
+    let root = match openat(CWD, upper.join("u"), flags, Mode::empty()) {
         Err(Errno::NOENT) => return Ok(None),
         other => other.map_err(read)?,
     };
