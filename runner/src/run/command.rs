@@ -5,7 +5,9 @@ use std::collections::BTreeMap;
 use jobs::{Command, JobPlan, StepPlan};
 
 use super::layer::SCRIPTS;
+use super::step_files;
 use super::users::StepUser;
+use super::values::Env;
 use crate::sandbox::spec::{Go, Rlimit, Script};
 
 /// Where commands are looked for when neither the image nor the job file says.
@@ -68,8 +70,15 @@ pub fn argv(step: &StepPlan) -> Vec<String> {
     }
 }
 
-/// The environment of a step. Nothing of the host's; later layers win: ours, the image's, the job file's.
-pub fn environment(step: &StepPlan, user: &StepUser, around: &Surroundings<'_>) -> BTreeMap<String, String> {
+/// The environment of a step. Nothing of the host's; later layers win: ours, the image's, then `own`, the job file's.
+/// `path`: directories for the front of PATH.
+pub fn environment(
+    step: &StepPlan,
+    user: &StepUser,
+    around: &Surroundings<'_>,
+    own: &Env,
+    path: &[String],
+) -> BTreeMap<String, String> {
     let mut all = BTreeMap::new();
     let mut set = |name: &str, value: &str| {
         all.insert(name.to_owned(), value.to_owned());
@@ -99,11 +108,21 @@ pub fn environment(step: &StepPlan, user: &StepUser, around: &Surroundings<'_>) 
         set("RUNNER_COMMIT", commit);
         set("RUNNER_BRANCH", branch.as_deref().unwrap_or_default());
     }
-    for (name, value) in &step.env {
+    for (file, variables) in step_files::FILES {
+        for variable in variables {
+            set(variable, &step_files::path_of(file));
+        }
+    }
+    for (name, value) in own {
         match value {
             Some(value) => drop(all.insert(name.clone(), value.clone())),
             None => drop(all.remove(name)),
         }
+    }
+    if !path.is_empty() {
+        let before = path.join(":");
+        let after = all.get("PATH").map_or(String::new(), |after| format!(":{after}"));
+        all.insert("PATH".to_owned(), before + &after);
     }
     all
 }

@@ -6,6 +6,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Instant;
 
+use jobs::expression::Value;
 use jobs::{JobPlan, Plan};
 use sha2::{Digest as _, Sha256};
 use tokio::sync::watch;
@@ -14,7 +15,7 @@ use super::error::RunError;
 use super::feed::{Feed, Show};
 use super::identity::{self, Lease};
 use super::image::Images;
-use super::job::{Job, JobEnd, Rest};
+use super::job::{self, Job, JobEnd, Rest};
 use super::record::{
     HostRecord, ImageRecord, JobRecord, RECORD_VERSION, RecordError, RunDirectory, RunRecord, RunState,
     WarningRecord, timestamp,
@@ -22,6 +23,7 @@ use super::record::{
 use super::room;
 use super::step::Cancel;
 use super::traces;
+use super::values::Values;
 use crate::cgroup::Hierarchy;
 use crate::event::What;
 use crate::host::Host;
@@ -183,12 +185,24 @@ struct One<'o> {
 }
 
 impl One<'_> {
+    /// What expressions see that does not change while the job runs.
+    fn contexts(&self) -> Vec<(&'static str, Value)> {
+        let mut contexts = self.execution.plan.contexts.clone();
+        contexts.push(("run", Value::map([("id", Value::text(self.run.id()))])));
+        contexts
+    }
+
     async fn run(
         self,
         Opened { lease, stage }: Opened,
         feed: &mut Feed,
         record: &mut RunRecord,
     ) -> Result<JobEnd, RunError> {
+        match Values::new(self.contexts(), self.job).holds(self.job.condition.as_ref()) {
+            Ok(true) => {}
+            Ok(false) => return Ok(without_steps(self.job, Outcome::Skipped)),
+            Err(unsettled) => return Err(RunError::Unsettled(unsettled)),
+        }
         let home = &self.execution.home;
         for id in traces::sweep(home, self.zygote, Some(lease.identity))?.runs {
             let text = format!("cleaned up after run {id}, which was killed");
@@ -204,7 +218,7 @@ impl One<'_> {
         let mut cancel = self.cancel.clone();
         let rootfs = tokio::select! {
             rootfs = images.obtain(&self.job.image, user, feed) => rootfs?,
-            _ = cancel.wait_for(|wish| *wish != Cancel::No) => return Ok(JobEnd::new(Outcome::Cancelled)),
+            _ = cancel.wait_for(|wish| *wish != Cancel::No) => return Ok(without_steps(self.job, Outcome::Cancelled)),
         };
         if let (Some(job), Some(digest)) = (record.jobs.first_mut(), &rootfs.digest) {
             job.image.digest = Some(digest.to_string());
@@ -221,10 +235,16 @@ impl One<'_> {
             hierarchy: self.hierarchy,
             stdin: &self.execution.stdin,
             feed,
+            contexts: self.contexts(),
             cancel: self.cancel,
         };
         job.run(stage).await
     }
+}
+
+/// The end of a job of which nothing ran.
+fn without_steps(job: &JobPlan, outcome: Outcome) -> JobEnd {
+    JobEnd { steps: job.steps.iter().map(job::skipped).collect(), ..JobEnd::new(outcome) }
 }
 
 /// The step whose end decided the run: the last one that did not count as a success, else the last that ran.

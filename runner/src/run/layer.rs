@@ -8,9 +8,13 @@ use std::path::{Path, PathBuf};
 use serde::Serialize;
 
 use crate::run::identity;
+use crate::run::step_files::FILES;
 
 /// Where scripts lie inside.
 pub const SCRIPTS: &str = "/run/runner/scripts";
+
+/// Where the files lie by which a step hands values on; anybody inside may write there.
+pub const HANDED: &str = "/run/runner/handed";
 
 /// Parts of the host that `image: host` shows read-only besides /usr: what programs in /usr need to find their
 /// libraries, alternatives and certificates.
@@ -47,6 +51,8 @@ pub enum Entry {
     Directory(u32),
     /// A file of everyone's to read.
     File(String),
+    /// An empty file of everyone's to write.
+    Form,
     /// A symbolic link.
     Link(PathBuf),
 }
@@ -67,6 +73,7 @@ pub fn plan(wishes: &Wishes<'_>) -> (Layer, Vec<PathBuf>) {
         ("proc", 0o755),
         ("run", 0o755),
         ("run/runner", 0o755),
+        (HANDED, 0o1777),
         (SCRIPTS, 0o755),
         ("sys", 0o755),
         ("tmp", 0o1777),
@@ -80,6 +87,9 @@ pub fn plan(wishes: &Wishes<'_>) -> (Layer, Vec<PathBuf>) {
     layer.file("etc/hostname", format!("{name}\n"));
     let resolver = if wishes.host_network { fs::read_to_string("/etc/resolv.conf").ok() } else { None };
     layer.file("etc/resolv.conf", resolver.unwrap_or_default());
+    for (file, _) in FILES {
+        layer.add(format!("{HANDED}/{file}"), Entry::Form);
+    }
     let parts = if wishes.host { layer.add_skeleton() } else { Vec::new() };
     for (path, is_directory) in &wishes.mount_points {
         // The skeleton's links lead into a part of the host, where nothing can be made.

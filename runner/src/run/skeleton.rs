@@ -158,6 +158,10 @@ fn write(directory: &Path, layer: &Layer) -> io::Result<()> {
                 fs::write(&at, text)?;
                 fs::set_permissions(&at, Permissions::from_mode(0o644))?;
             }
+            Entry::Form => {
+                fs::write(&at, "")?;
+                fs::set_permissions(&at, Permissions::from_mode(0o666))?;
+            }
             Entry::Link(target) => symlink(target, &at)?,
         }
     }
