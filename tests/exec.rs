@@ -5,7 +5,7 @@ mod lab;
 mod waiting;
 
 use std::fs;
-use std::io::Write as _;
+use std::io::{Read as _, Write as _};
 use std::os::unix::fs::MetadataExt as _;
 use std::path::Path;
 use std::process::{Child, Command, Stdio};
@@ -543,4 +543,19 @@ fn a_second_signal_ends_a_run_at_once() {
     let step = run.step(0);
     assert_eq!([&step["outcome"], &step["signal"]], [&json!("cancelled"), &json!(9)], "{step:#}");
     before.assert_nothing_new();
+}
+
+/// As the command would end outside.
+#[test]
+fn a_single_command_ends_when_nobody_reads_it() {
+    require!(Root, Cgroups, Busybox);
+    let lab = Lab::new(User::Current);
+    let words = ["run", "./rootfs.tar", "--workspace", "empty", "--", "sh", "-c", "while echo y; do :; done"];
+    let mut child = lab.context.command(&words).stdout(Stdio::piped()).spawn().unwrap();
+    let mut output = child.stdout.take().unwrap();
+    let mut byte = [0; 1];
+    output.read_exact(&mut byte).unwrap();
+    drop(output);
+    let ended = child.wait().unwrap();
+    assert_eq!((byte, ended.code()), (*b"y", Some(143)));
 }

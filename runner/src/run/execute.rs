@@ -86,7 +86,7 @@ pub async fn execute(zygote: Arc<Zygote>, execution: Execution, show: Show) -> R
     let file = execution.file.as_ref().map(|(name, _)| name.clone());
     let (name, jobs) = (execution.plan.name.clone(), execution.plan.jobs.len());
     feed.send(None, None, What::RunStart { file, name, jobs, directory: directory.clone() });
-    let (cancel, signal) = listen();
+    let (cancel, signal) = listen(execution.file.is_none());
     let mut ended = None;
     let mut error = None;
     for job in &execution.plan.jobs {
@@ -333,7 +333,9 @@ fn hex(bytes: &[u8]) -> String {
 
 /// Listens for INT, TERM and HUP: once is gently, twice is now, thrice ends us at once; the kernel then ends the steps.
 /// Also tells which exit code the first one stands for.
-fn listen() -> (watch::Receiver<Cancel>, watch::Receiver<Option<u8>>) {
+///
+/// A single command is one part of somebody's pipeline: it ends when nobody reads what it says any more, as it would outside.
+fn listen(single: bool) -> (watch::Receiver<Cancel>, watch::Receiver<Option<u8>>) {
     use tokio::signal::unix::{SignalKind, signal};
     let (wish, wishes) = watch::channel(Cancel::No);
     let (first, code) = watch::channel(None);
@@ -341,12 +343,14 @@ fn listen() -> (watch::Receiver<Cancel>, watch::Receiver<Option<u8>>) {
     let [Ok(mut interrupt), Ok(mut terminate), Ok(mut hangup)] = kinds.map(signal) else {
         return (wishes, code);
     };
+    let mut pipe = if single { signal(SignalKind::pipe()).ok() } else { None };
     tokio::spawn(async move {
         loop {
             let number = tokio::select! {
                 _ = interrupt.recv() => 130,
                 _ = terminate.recv() => 143,
                 _ = hangup.recv() => 129,
+                () = broken(&mut pipe) => 141,
             };
             let next = match *wish.borrow() {
                 Cancel::No => Cancel::Gently,
@@ -360,4 +364,15 @@ fn listen() -> (watch::Receiver<Cancel>, watch::Receiver<Option<u8>>) {
         }
     });
     (wishes, code)
+}
+
+/// Waits for SIGPIPE, if it counts; the first one is enough.
+async fn broken(pipe: &mut Option<tokio::signal::unix::Signal>) {
+    match pipe {
+        Some(signal) => {
+            let _first = signal.recv().await;
+            *pipe = None;
+        }
+        None => std::future::pending().await,
+    }
 }

@@ -280,8 +280,9 @@ impl Job<'_> {
             cpu_s: used.cpu_s.unwrap_or(ended.usage.cpu_us as f64 / 1e6),
             wall_s: ended.wall.as_secs_f64(),
             mem_peak: used.mem_peak,
-            io_r: used.io_r,
-            io_w: used.io_w,
+            // cgroup v1 counts a disk only once it is throttled.
+            io_r: used.io_r.or(Some(ended.usage.read_bytes)),
+            io_w: used.io_w.or(Some(ended.usage.write_bytes)),
             pids_peak: used.pids_peak,
             throttled_s: used.throttled_s,
         };
