@@ -22,7 +22,7 @@ use super::options::{Notes, UnpackOptions};
 use super::owner::{Owner, set_xattrs};
 use super::pax::Moment;
 use super::place::{Places, split};
-use super::whiteout::Layer;
+use super::spare::Layer;
 use crate::remove::remove_tree;
 
 /// A directory that entries imply without naming it: no owner, no time, so that two unpackings are equal.

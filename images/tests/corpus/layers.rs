@@ -7,7 +7,16 @@ use crate::case::{Case, Rule, bad, good, rule};
 use crate::{Tarball, header, tar};
 
 pub fn rules() -> Vec<Rule> {
-    vec![without_layers(), whiteouts(), opaque(), own_entries(), forms(), links_to_below(), replaced()]
+    vec![
+        without_layers(),
+        whiteouts(),
+        opaque(),
+        own_entries(),
+        forms(),
+        links_to_below(),
+        closed(),
+        replaced(),
+    ]
 }
 
 /// The layer below, and what is left of it when nothing happens.
@@ -189,6 +198,49 @@ fn links_to_below() -> Rule {
                 &["target \"out/secret\""],
             )
             .over(lower()),
+        ],
+    )
+}
+
+/// A layer below whose directories are closed even to their owner.
+fn closed_lower() -> Vec<u8> {
+    let closed = |name: &str| header(b'5', name, |h| h.mode = 0o500);
+    tar()
+        .entry(closed("c"), b"")
+        .entry(closed("c/sub"), b"")
+        .file("c/sub/old", "old")
+        .file("c/old", "old")
+        .finish()
+}
+
+fn closed() -> Rule {
+    let open = header(b'5', "c", |h| h.mode = 0o501);
+    let over = |case: Case| case.over(closed_lower());
+    rule(
+        "what is closed to its owner is deleted all the same",
+        vec![
+            over(good("a tree", tar().file(".wh.c", "").finish(), &[])),
+            over(good(
+                "a tree, beside something new",
+                tar().file("a", "x").file(".wh.c", "").finish(),
+                &["a = x"],
+            )),
+            over(good(
+                "all of it but the directory",
+                tar().file("a", "x").file("c/.wh..wh..opq", "").finish(),
+                &["a = x", "c/ {mode 500}"],
+            )),
+            over(good(
+                "all but what is new",
+                tar().entry(open, b"").file("c/new", "x").file(".wh.c", "").finish(),
+                &["c/ {mode 501}", "c/new = x"],
+            )),
+            over(bad(
+                "not through a link",
+                tar().symlink("l", "../outside").file("l/x", "").finish(),
+                Refused,
+                &["symbolic link to nothing"],
+            )),
         ],
     )
 }
