@@ -98,7 +98,7 @@ fn apply_one(
     if !done.insert((stat.st_dev, stat.st_ino)) {
         return Ok(());
     }
-    owner.attributes(&handle, attributes)
+    owner.attributes(&handle, &stat, attributes)
 }
 
 #[cfg(test)]
