@@ -10,6 +10,8 @@ pub const NODES_MAX: usize = 200_000;
 pub const EXPANDED_BYTES_MAX: usize = 8 * 1024 * 1024;
 /// Most steps of a job.
 pub const STEPS_MAX: usize = 1_000;
+/// Most params of a file.
+pub const PARAMS_MAX: usize = 200;
 /// Most mounts of a job.
 pub const MOUNTS_MAX: usize = 100;
 /// Most artifacts of a job, and most of one step.
@@ -50,3 +52,9 @@ pub const FILES_MAX: u64 = 1_073_741_816;
 pub const BYTES_MAX: u64 = i64::MAX as u64;
 /// Most diagnostics that are kept; the rest is counted.
 pub const DIAGNOSTICS_MAX: usize = 100;
+/// Longest expression in bytes: GitHub takes 21,000 characters.
+pub const EXPRESSION_BYTES_MAX: usize = 21_000;
+/// Deepest nesting of an expression: its tree is walked by recursion.
+pub const EXPRESSION_DEPTH_MAX: usize = 100;
+/// Most bytes of what an expression comes to: as much as a job file may have.
+pub const EXPRESSION_RESULT_BYTES_MAX: usize = 1024 * 1024;

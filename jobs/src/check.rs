@@ -1,15 +1,17 @@
 //! A job file to a valid job, or everything that is wrong with it. Overrides pass the same tests.
 
+use std::rc::Rc;
 use std::time::Duration;
 
 use crate::bounds::{ARGUMENT_BYTES_MAX, ENV_BYTES_MAX, PATH_BYTES_MAX, SHELL_BYTES_MAX};
 use crate::codes::Code;
 use crate::diagnostic::{Origin, Problems};
-use crate::file::{At, EnvField, JobFile, Required, ShellField};
+use crate::expression::{Expression, Template};
+use crate::file::{At, EnvField, JobFile, Required, ShellField, SwitchField};
 use crate::job::{Env, Job, Step};
 use crate::names;
 use crate::overrides::Overrides;
-use crate::plan::{Network, Workspace};
+use crate::plan::{Network, Switch, Workspace};
 use crate::render::quote;
 use crate::shell::{SHELL_NAMES, Shell};
 use crate::suggest::nearest;
@@ -19,7 +21,10 @@ mod artifact;
 mod image;
 mod limits;
 mod mounts;
+mod params;
 mod steps;
+
+pub(crate) use params::{Params, params};
 
 /// The versions of the format that are read.
 const VERSIONS: &[&str] = &["1"];
@@ -30,14 +35,23 @@ pub(crate) struct ValidOverrides {
     pub user: Option<User>,
 }
 
-/// Checks the whole file. `None`: there are errors among the problems.
-pub(crate) fn job(file: JobFile, problems: &mut Problems) -> Option<Job> {
+/// Checks the version of the format and the run's label, and returns the label.
+pub(crate) fn head(
+    version: Option<&At<String>>,
+    name: Option<At<String>>,
+    problems: &mut Problems,
+) -> Option<String> {
     let mut check = Checker { problems };
-    if let Some(version) = &file.version {
+    if let Some(version) = version {
         check.version(version);
     }
+    check.label(name?, "name", "")
+}
+
+/// Checks a job. `None`: there are errors among the problems.
+pub(crate) fn job(file: JobFile, problems: &mut Problems) -> Option<Job> {
+    let mut check = Checker { problems };
     let image = check.image(&file.image, &file.span);
-    let name = file.name.and_then(|name| check.label(name, "name", ""));
     let env = check.env(file.env, "");
     let limits = check.limits(&file.limits);
     let timeout = file.timeout.and_then(|timeout| check.time(&timeout, "timeout", "", false));
@@ -59,7 +73,7 @@ pub(crate) fn job(file: JobFile, problems: &mut Problems) -> Option<Job> {
         return None;
     }
     Some(Job {
-        name,
+        condition: condition(file.condition),
         image: image?,
         env,
         steps,
@@ -150,7 +164,9 @@ impl Checker<'_> {
     fn env(&mut self, fields: Vec<EnvField>, place: &str) -> Env {
         let mut env = Vec::with_capacity(fields.len());
         for EnvField { name, value } in fields {
-            let good = self.variable(&name.value, value.value.as_deref(), &name.span, &value.span, place);
+            // One that is settled while the job runs is measured then.
+            let text = value.value.as_ref().and_then(|template| template.as_literal());
+            let good = self.variable(&name.value, text, &name.span, &value.span, place);
             if good {
                 env.push((name.value, value.value));
             }
@@ -184,8 +200,9 @@ impl Checker<'_> {
 
     /// Tests what the variables of all steps come to; every step has the job's too.
     fn env_bytes(&mut self, of_job: &Env, steps: &[Step]) {
-        let entry =
-            |(name, value): &(String, Option<String>)| name.len() + value.as_ref().map_or(0, String::len) + 2;
+        let entry = |(name, value): &(String, Option<Template>)| {
+            name.len() + value.as_ref().map_or(0, |template| template.source().len()) + 2
+        };
         let of_steps: usize = steps.iter().flat_map(|step| &step.env).map(entry).sum();
         let bytes = of_job.iter().map(entry).sum::<usize>() * steps.len() + of_steps;
         if bytes > ENV_BYTES_MAX {
@@ -275,6 +292,20 @@ impl Checker<'_> {
     fn time(&mut self, time: &At<String>, key: &str, place: &str, zero: bool) -> Option<Duration> {
         let duration = self.duration(time, key, place)?;
         self.time_in_bounds(duration, key, place, zero, &time.span)
+    }
+}
+
+/// Returns a condition's meaning.
+fn condition(field: Option<At<Rc<Expression>>>) -> Option<Expression> {
+    field.map(|condition| Expression::clone(&condition.value))
+}
+
+/// Returns a switch's meaning; it is off where nothing is said.
+fn switch(field: Option<SwitchField>) -> Switch {
+    match field {
+        None => Switch::Is(false),
+        Some(SwitchField::Is(value)) => Switch::Is(value),
+        Some(SwitchField::When(template)) => Switch::When(Template::clone(&template)),
     }
 }
 

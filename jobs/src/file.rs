@@ -1,6 +1,10 @@
 //! What the user wrote, field for field, with positions. No defaults and no meaning: `check` gives those.
 
+use std::rc::Rc;
+
+use crate::expression::{Expression, Template};
 use crate::source::Span;
+use crate::yaml::{Entry, Node};
 
 /// A value and the place where it stands.
 #[derive(Debug, Clone, PartialEq)]
@@ -30,13 +34,42 @@ impl<T> Required<T> {
     }
 }
 
-/// A whole job file.
+/// A whole job file, its job still a tree: expressions in it are settled before its fields are read.
+#[derive(Debug)]
+pub(crate) struct Document {
+    pub version: Option<At<String>>,
+    pub name: Option<Rc<Node>>,
+    pub params: Vec<ParamField>,
+    pub job: JobSource,
+}
+
+/// The keys of one job.
+#[derive(Debug)]
+pub(crate) struct JobSource {
+    /// The whole map, to point at when something is missing.
+    pub span: Span,
+    pub entries: Vec<Entry>,
+    /// Keys that misspelt ones probably mean.
+    pub meant: Vec<&'static str>,
+}
+
+/// One entry of `params`; `NAME: TEXT` is `NAME: {default: TEXT}`.
+#[derive(Debug)]
+pub(crate) struct ParamField {
+    pub name: At<String>,
+    pub kind: Option<At<String>>,
+    /// With its kind: a default may be text, a number or a boolean.
+    pub default: Option<At<String>>,
+    pub options: Option<At<Vec<At<String>>>>,
+    pub required: Option<At<bool>>,
+}
+
+/// One job, field for field.
 #[derive(Debug, Default)]
 pub(crate) struct JobFile {
-    /// The whole document, to point at when something is missing.
+    /// The whole map, to point at when something is missing.
     pub span: Span,
-    pub version: Option<At<String>>,
-    pub name: Option<At<String>>,
+    pub condition: Option<At<Rc<Expression>>>,
     pub image: Required<ImageField>,
     pub env: Vec<EnvField>,
     pub steps: Required<Vec<StepField>>,
@@ -65,7 +98,7 @@ pub(crate) struct ImageField {
 #[derive(Debug)]
 pub(crate) struct EnvField {
     pub name: At<String>,
-    pub value: At<Option<String>>,
+    pub value: At<Option<Template>>,
 }
 
 /// `limits`.
@@ -94,9 +127,17 @@ pub(crate) struct StepField {
     pub workdir: Option<At<String>>,
     pub user: Option<At<String>>,
     pub timeout: Option<At<String>>,
-    pub continue_on_error: Option<At<bool>>,
+    pub condition: Option<At<Rc<Expression>>>,
+    pub continue_on_error: Option<SwitchField>,
     pub expect_exit: Option<At<Vec<At<i64>>>>,
     pub artifacts: Option<At<Vec<ArtifactField>>>,
+}
+
+/// `continue-on-error`: known, or to be settled while the job runs.
+#[derive(Debug)]
+pub(crate) enum SwitchField {
+    Is(bool),
+    When(Rc<Template>),
 }
 
 /// `run`: a script, or a program with its arguments.

@@ -3,20 +3,21 @@
 
 use std::time::Duration;
 
+use crate::expression::{Expression, Template};
 use crate::file::At;
 use crate::image::ImageSpec;
 use crate::mount::Mount;
-use crate::plan::{Network, When, Workspace};
+use crate::plan::{Network, Switch, When, Workspace};
 use crate::shell::Shell;
 use crate::user::User;
 
 /// Variables in the order of the file; `None` unsets one.
-pub(crate) type Env = Vec<(String, Option<String>)>;
+pub(crate) type Env = Vec<(String, Option<Template>)>;
 
 /// A valid job.
 #[derive(Debug)]
 pub(crate) struct Job {
-    pub name: Option<String>,
+    pub condition: Option<Expression>,
     pub image: ImageSpec,
     pub env: Env,
     /// At least one.
@@ -58,7 +59,8 @@ pub(crate) struct Step {
     pub workdir: Option<String>,
     pub user: Option<User>,
     pub timeout: Option<Duration>,
-    pub continue_on_error: bool,
+    pub condition: Option<Expression>,
+    pub continue_on_error: Switch,
     /// Not empty when given.
     pub expect_exit: Option<Vec<u8>>,
     pub artifacts: Vec<Artifact>,

@@ -1,8 +1,9 @@
 //! The job file: text in, values out. No files, network, clock or environment.
 //!
 //! ```text
-//! bytes -> Source -> Node tree -> JobFile -> Job -> Plan
-//!          source    yaml         read,file  check  settle,plan
+//! bytes -> Source -> Node tree -> Node tree  -> JobFile -> Job -> Plan
+//!          source    yaml         expand        read,file  check  settle,plan
+//!                                 (expression)
 //! ```
 //!
 //! Every room adds what it finds wrong to one list and goes on, so that a user sees all of it at once, sorted
@@ -21,6 +22,8 @@ pub mod user;
 
 mod check;
 mod diagnostic;
+mod expand;
+pub mod expression;
 mod file;
 mod job;
 mod overrides;
@@ -34,11 +37,13 @@ mod yaml;
 
 use std::sync::Arc;
 
+use expression::{Contexts, Shape, Value};
+
 pub use diagnostic::{Diagnostic, Diagnostics};
 pub use image::{ImageSpec, Pull};
 pub use mount::Mount;
-pub use overrides::{LimitsOverride, Overrides};
-pub use plan::{ArtifactPlan, Command, JobPlan, Limits, Network, Plan, StepPlan, When, Workspace};
+pub use overrides::{Facts, LimitsOverride, Overrides};
+pub use plan::{ArtifactPlan, Command, JobPlan, Limits, Network, Plan, StepPlan, Switch, When, Workspace};
 pub use settle::{
     DEFAULT_GRACE, DEFAULT_HOSTNAME, DEFAULT_LOG_BYTES, DEFAULT_NETWORK, DEFAULT_PIDS, DEFAULT_SWAP_BYTES,
     DEFAULT_TIMEOUT, JOB_ID, VERSION,
@@ -49,7 +54,9 @@ pub use user::User;
 
 /// The keys that exist, by the map in which they stand.
 pub mod keys {
-    pub use crate::read::{ARTIFACT_KEYS, IMAGE_KEYS, JOB_KEYS, LIMITS_KEYS, MOUNT_KEYS, STEP_KEYS};
+    pub use crate::read::{
+        ARTIFACT_KEYS, FILE_KEYS, IMAGE_KEYS, JOB_KEYS, LIMITS_KEYS, MOUNT_KEYS, PARAM_KEYS, STEP_KEYS,
+    };
 }
 
 /// The JSON schema of the format (draft 2020-12), for editors.
@@ -78,15 +85,48 @@ pub fn plan(
     let valid = check::overrides(overrides, &mut problems);
     let text_is_good = !problems.has_errors_of_file();
     let root = if text_is_good { yaml::parse(&source.text, &mut problems) } else { None };
-    let job = root.and_then(|root| {
-        let file = read::job_file(&root, &source, &mut problems);
-        check::job(file, &mut problems)
-    });
+    let given = Some(overrides.params.as_slice());
+    let job = root.and_then(|root| job(&root, &source, given, &overrides.facts, &mut problems));
     match job {
-        Some(job) if !problems.has_errors() => {
-            let plan = settle::plan(job, overrides, valid, default_name, &source);
+        Some((head, job)) if !problems.has_errors() => {
+            let plan = settle::plan(head, job, overrides, valid, default_name, &source);
             Ok(Planned { plan, warnings: Diagnostics::new(source, problems) })
         }
         Some(_) | None => Err(Diagnostics::new(source, problems)),
     }
+}
+
+/// Reads a job file and returns what is wrong with it, without asking for values of its params. What depends on a
+/// param without a default cannot be judged and is passed over.
+pub fn check(file_name: &str, text: &[u8]) -> Diagnostics {
+    let mut problems = diagnostic::Problems::default();
+    let source = Arc::new(source::Source::decode(file_name, text, &mut problems));
+    let root = if problems.has_errors() { None } else { yaml::parse(&source.text, &mut problems) };
+    if let Some(root) = root {
+        let _only_the_problems_count = job(&root, &source, None, &Facts::default(), &mut problems);
+    }
+    Diagnostics::new(source, problems)
+}
+
+/// From a tree to a valid job. `given`: values of params, `None` when nobody is asked.
+fn job(
+    root: &yaml::Node,
+    source: &source::Source,
+    given: Option<&[(String, String)]>,
+    facts: &Facts,
+    problems: &mut diagnostic::Problems,
+) -> Option<(settle::Head, job::Job)> {
+    let document = read::document(root, source, problems)?;
+    let check::Params { values, missing } = check::params(&document.params, given, problems);
+    let params = Value::map(values);
+    let mut contexts = Contexts { values: vec![("params", params.clone())], status: None };
+    contexts.values.extend(facts.contexts());
+    let mut expander = expand::Expander::new(source, problems, contexts);
+    expander.params_missing = missing;
+    let name = document.name.map(|node| expander.value(&node, "name"));
+    let entries = expander.job(&document.job.entries, &Shape::members([]));
+    let name = name.and_then(|node| read::name(&node, source, problems));
+    let name = check::head(document.version.as_ref(), name, problems);
+    let file = read::job(&document.job, &entries, source, problems);
+    Some((settle::Head { name, params }, check::job(file, problems)?))
 }

@@ -5,36 +5,63 @@ use std::rc::Rc;
 
 use crate::codes::Code;
 use crate::diagnostic::Problems;
-use crate::file::{At, JobFile, Required};
+use crate::expression::{Expression, OPEN};
+use crate::file::{At, Document, JobFile, JobSource, Required, SwitchField};
 use crate::render::quote;
 use crate::source::{Source, Span};
 use crate::suggest::nearest;
-use crate::yaml::{Entry, Kind, Node, Scalar, Value};
+use crate::yaml::{Entry, Kind, Node, Origin, Scalar, Value};
 
 mod fields;
 mod keys;
+mod params;
 mod step;
 
-pub use keys::{ARTIFACT_KEYS, IMAGE_KEYS, JOB_KEYS, LIMITS_KEYS, MOUNT_KEYS, STEP_KEYS};
+pub use keys::{
+    ARTIFACT_KEYS, FILE_KEYS, IMAGE_KEYS, JOB_KEYS, LIMITS_KEYS, MOUNT_KEYS, PARAM_KEYS, STEP_KEYS,
+};
 
-/// Reads the whole file from its root.
-pub(crate) fn job_file(root: &Node, source: &Source, problems: &mut Problems) -> JobFile {
+/// Reads the top of the file: everything but what is in the job. `None` when the file is no map; that is reported.
+pub(crate) fn document(root: &Node, source: &Source, problems: &mut Problems) -> Option<Document> {
     let mut reader = Reader { source, problems };
-    let mut file = JobFile { span: root.span.clone(), ..JobFile::default() };
-    let Some(map) = reader.map(root, "a job file", "") else {
-        // Already reported; nothing more can be said about what is in it.
-        (file.image, file.steps) = (Required::Unreadable, Required::Unreadable);
-        return file;
-    };
-    let meant = reader.known_keys(map, JOB_KEYS, Place::TOP);
-    file.image = Required::unless_meant("image", &meant);
-    file.steps = Required::unless_meant("steps", &meant);
+    let map = reader.map(root, "a job file", "")?;
+    let known = [FILE_KEYS, JOB_KEYS].concat();
+    let meant = reader.known_keys(map, &known, Place::TOP);
+    let job = JobSource { span: root.span.clone(), entries: Vec::new(), meant };
+    let mut document = Document { version: None, name: None, params: Vec::new(), job };
+    for entry in map {
+        match entry.key.as_str() {
+            "version" => document.version = reader.text(&entry.value, "version", ""),
+            "name" => document.name = Some(Rc::clone(&entry.value)),
+            "params" => document.params = reader.params(&entry.value),
+            key if JOB_KEYS.contains(&key) => document.job.entries.push(entry.clone()),
+            _ => {}
+        }
+    }
+    Some(document)
+}
+
+/// Reads the run's label, its expressions settled.
+pub(crate) fn name(node: &Node, source: &Source, problems: &mut Problems) -> Option<At<String>> {
+    Reader { source, problems }.text(node, "name", "")
+}
+
+/// Reads a job from its entries, their expressions settled.
+pub(crate) fn job(
+    JobSource { span, meant, .. }: &JobSource,
+    entries: &[Entry],
+    source: &Source,
+    problems: &mut Problems,
+) -> JobFile {
+    let mut reader = Reader { source, problems };
+    let mut file = JobFile { span: span.clone(), ..JobFile::default() };
+    file.image = Required::unless_meant("image", meant);
+    file.steps = Required::unless_meant("steps", meant);
     let place = "";
-    for Entry { key, value, key_span } in map {
+    for Entry { key, value, key_span } in entries {
         match key.as_str() {
-            "version" => file.version = reader.text(value, "version", place),
-            "name" => file.name = reader.text(value, "name", place),
             "image" => file.image = Required::read(reader.image(value)),
+            "if" => file.condition = reader.condition(value, place),
             "env" => file.env = reader.env(value, place),
             "steps" => file.steps = Required::read(reader.steps(value, key_span)),
             "limits" => file.limits = reader.limits(value),
@@ -141,10 +168,11 @@ impl Reader<'_> {
                 Unusable::Type
             });
         };
-        if scalar.text.contains("${{") {
-            let at = self.find(&node.span, "${{");
-            let expression = quote(self.source.text.get(at.clone()).unwrap_or("${{"));
-            let text = format!("{expression} is an expression, and this version has none");
+        // Everything but the file's own few keys has been settled before.
+        if scalar.origin == Origin::File && scalar.text.contains(OPEN) {
+            let at = self.find(&node.span, OPEN);
+            let expression = quote(self.source.text.get(at.clone()).unwrap_or(OPEN));
+            let text = format!("{expression} cannot be used here: this value is read before all others");
             self.problems.add(Code::Expression, at, text).hint("write the value itself");
             return Err(Unusable::Reported);
         }
@@ -234,6 +262,25 @@ impl Reader<'_> {
         }
     }
 
+    /// Returns a condition, which the expressions' room has parsed.
+    fn condition(&mut self, node: &Node, place: &str) -> Option<At<Rc<Expression>>> {
+        if let Value::Scalar(Scalar { origin: Origin::Condition(condition), .. }) = &node.value {
+            return Some(At { value: Rc::clone(condition), span: node.span.clone() });
+        }
+        if !matches!(node.value, Value::Unreadable) {
+            self.wrong_type(node, "if", "a condition such as `failure()`", place);
+        }
+        None
+    }
+
+    /// Returns true, false or an expression that is to say it.
+    fn switch(&mut self, node: &Node, key: &str, place: &str) -> Option<SwitchField> {
+        if let Value::Scalar(Scalar { origin: Origin::Late(template), .. }) = &node.value {
+            return Some(SwitchField::When(Rc::clone(template)));
+        }
+        self.boolean(node, key, place).map(|given| SwitchField::Is(given.value))
+    }
+
     /// Returns true or false; `yes` and `"true"` are neither.
     fn boolean(&mut self, node: &Node, key: &str, place: &str) -> Option<At<bool>> {
         match self.scalar(node) {
@@ -250,7 +297,7 @@ impl Reader<'_> {
 /// Says where a key belongs that is not known here but in a job or in a step.
 fn elsewhere(key: &str, known: &[&str]) -> Option<String> {
     let key = key.replace('_', "-");
-    if known == JOB_KEYS && STEP_KEYS.contains(&key.as_str()) {
+    if known.contains(&"steps") && STEP_KEYS.contains(&key.as_str()) {
         return Some(format!("`{key}` is a key of a step"));
     }
     let of_job = known == STEP_KEYS && JOB_KEYS.contains(&key.as_str());

@@ -3,8 +3,9 @@
 use std::collections::{HashMap, HashSet};
 use std::time::Duration;
 
-use crate::bounds::{ARTIFACT_NAME_BYTES_MAX, DEFAULT_NAME_CHARS_MAX, ID_BYTES_MAX, NAME_CHARS_MAX};
+use crate::bounds::{ARTIFACT_NAME_BYTES_MAX, DEFAULT_NAME_CHARS_MAX, NAME_CHARS_MAX};
 use crate::check::ValidOverrides;
+use crate::expression::{Template, Value};
 use crate::image::ImageSpec;
 use crate::job::{Artifact, Env, Job, JobLimits, Run, Step};
 use crate::names;
@@ -35,18 +36,27 @@ pub const DEFAULT_LOG_BYTES: u64 = 4 << 30;
 /// The shell of scripts.
 const DEFAULT_SHELL: &str = "sh";
 
+/// The file's part of a plan.
+pub(crate) struct Head {
+    pub name: Option<String>,
+    /// The context `params`.
+    pub params: Value,
+}
+
 /// Settles everything. `default_name` is the file's stem.
 pub(crate) fn plan(
+    head: Head,
     job: Job,
     overrides: &Overrides,
     valid: ValidOverrides,
     default_name: &str,
     source: &Source,
 ) -> Plan {
-    let ids = step_ids(&job.steps);
+    let own: Vec<_> = job.steps.iter().map(|step| (step.id.as_deref(), step.name.as_deref())).collect();
+    let ids = names::step_ids(&own);
     let mut names = ArtifactNames::new(&job.steps, &job.artifacts);
+    let env = merged(variables("PARAM", &head.params), job.env);
     let inherited = Inherited {
-        env: job.env,
         shell: job.shell.or_else(|| Shell::named(DEFAULT_SHELL)).expect("the default is a known shell"),
         workdir: job.workdir,
         user: job.user,
@@ -65,6 +75,7 @@ pub(crate) fn plan(
     let hostname = overrides.hostname.clone().or(job.hostname);
     let job_plan = JobPlan {
         id: JOB_ID.to_owned(),
+        condition: job.condition,
         image: ImageSpec { pull: overrides.pull.or(job.image.pull), ..job.image },
         workspace: job.workspace.unwrap_or(Workspace::InPlace),
         mounts: job.mounts,
@@ -74,11 +85,23 @@ pub(crate) fn plan(
         limits: settle_limits(&job.limits, &overrides.limits),
         timeout: overrides.timeout.or(job.timeout).unwrap_or(DEFAULT_TIMEOUT),
         grace: overrides.grace.or(job.grace).unwrap_or(DEFAULT_GRACE),
+        env,
         steps,
         artifacts,
     };
-    let name = job.name.unwrap_or_else(|| label_of(default_name));
-    Plan { version: VERSION, name, jobs: vec![job_plan] }
+    let name = head.name.unwrap_or_else(|| label_of(default_name));
+    let contexts = std::iter::once(("params", head.params)).chain(overrides.facts.contexts()).collect();
+    Plan { version: VERSION, name, contexts, jobs: vec![job_plan] }
+}
+
+/// Returns a variable for each member of a context; lists and maps as JSON.
+fn variables(prefix: &str, context: &Value) -> Env {
+    let Value::Map(members) = context else { return Vec::new() };
+    let text = |value: &Value| value.to_text().unwrap_or_else(|| format!("{value:?}"));
+    let variable = |(name, value): &(String, Value)| {
+        (names::variable(prefix, name), Some(Template::literal(text(value))))
+    };
+    members.iter().map(variable).collect()
 }
 
 /// Makes a file's stem, which may be anything, a label.
@@ -100,7 +123,6 @@ fn settle_limits(job: &JobLimits, overrides: &LimitsOverride) -> Limits {
 
 /// What every step inherits from the job, and what the command line says over it.
 struct Inherited<'a> {
-    env: Env,
     shell: Shell,
     workdir: Option<String>,
     user: Option<User>,
@@ -117,7 +139,9 @@ impl Inherited<'_> {
         line: usize,
         names: &mut ArtifactNames,
     ) -> StepPlan {
-        let env = merged(&self.env, step.env.into_iter().chain(self.overrides.env.iter().cloned()));
+        let literal =
+            |(name, value): &(String, Option<String>)| (name.clone(), value.clone().map(Template::literal));
+        let env = merged(step.env, self.overrides.env.iter().map(literal));
         let artifacts = step.artifacts.into_iter().map(|artifact| names.settle(artifact, &id)).collect();
         StepPlan {
             index,
@@ -129,6 +153,7 @@ impl Inherited<'_> {
             workdir: self.overrides.workdir.clone().or(step.workdir).or_else(|| self.workdir.clone()),
             user: self.user_override.clone().or(step.user).or_else(|| self.user.clone()),
             timeout: step.timeout,
+            condition: step.condition,
             continue_on_error: step.continue_on_error,
             expect_exit: step.expect_exit.unwrap_or_else(|| vec![0]),
             artifacts,
@@ -137,10 +162,9 @@ impl Inherited<'_> {
 }
 
 /// Returns the variables with others set over them: a name keeps its place and takes the later value.
-fn merged(base: &Env, over: impl Iterator<Item = (String, Option<String>)>) -> Env {
-    let mut env = base.clone();
+fn merged(mut env: Env, over: impl IntoIterator<Item = (String, Option<Template>)>) -> Env {
     let mut places: HashMap<String, usize> =
-        base.iter().enumerate().map(|(place, (name, _))| (name.clone(), place)).collect();
+        env.iter().enumerate().map(|(place, (name, _))| (name.clone(), place)).collect();
     for (name, value) in over {
         match places.get(&name) {
             Some(&place) => env[place].1 = value,
@@ -177,22 +201,6 @@ fn default_name(run: &Run) -> String {
     }
     let head: String = line.chars().take(DEFAULT_NAME_CHARS_MAX - 1).collect();
     format!("{}…", head.trim_end())
-}
-
-/// Returns each step's id: its own, else its name's slug, else `step-N`; a number is added to what is taken.
-fn step_ids(steps: &[Step]) -> Vec<String> {
-    let mut taken: HashSet<String> = steps.iter().filter_map(|step| step.id.clone()).collect();
-    let id = |(at, step): (usize, &Step)| {
-        if let Some(id) = &step.id {
-            return id.clone();
-        }
-        let slug = step.name.as_deref().and_then(names::slug);
-        let base = slug.unwrap_or_else(|| format!("step-{}", at + 1));
-        let id = names::free(&base, ID_BYTES_MAX, |id| taken.contains(id));
-        taken.insert(id.clone());
-        id
-    };
-    steps.iter().enumerate().map(id).collect()
 }
 
 /// The artifacts' names given so far; the file's own are taken from the start.

@@ -8,8 +8,8 @@ use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::os::unix::ffi::OsStrExt as _;
 
 use rustix::fs::{
-    AtFlags, FileType, Mode, OFlags, fstat, ftruncate, linkat, mkdirat, mknodat, openat, statat, symlinkat,
-    unlinkat,
+    AtFlags, Dir, FileType, Mode, OFlags, fstat, ftruncate, linkat, mkdirat, mknodat, openat, statat,
+    symlinkat, unlinkat,
 };
 use rustix::io::{Errno, pwrite, write};
 
@@ -22,8 +22,8 @@ use super::options::{Notes, UnpackOptions};
 use super::owner::{Owner, set_xattrs};
 use super::pax::Moment;
 use super::place::{Places, split};
+use super::spare::Layer;
 use super::stack::{self, Marks};
-use super::whiteout::Layer;
 use crate::remove::remove_tree;
 use crate::tree::{Known, SumHasher};
 
@@ -33,7 +33,7 @@ const IMPLIED: Attributes =
 
 /// Rights while the archive is being unpacked; the true ones come last.
 const PRIVATE_DIRECTORY: Mode = Mode::RWXU;
-const PRIVATE_FILE: Mode = Mode::RUSR.union(Mode::WUSR);
+const PRIVATE_FIFO: Mode = Mode::RUSR.union(Mode::WUSR);
 
 const FRESH_FILE: OFlags =
     OFlags::WRONLY.union(OFlags::CREATE).union(OFlags::EXCL).union(OFlags::NOFOLLOW).union(OFlags::CLOEXEC);
@@ -63,7 +63,7 @@ impl<'root> Tree<'root> {
     pub(super) fn new(root: BorrowedFd<'root>, options: &UnpackOptions, recorded: bool) -> Tree<'root> {
         Tree {
             places: Places::new(root),
-            owner: Owner::new(options.ownership),
+            owner: Owner::new(options.ownership, !options.layer && is_empty(root)),
             directories: Directories::default(),
             notes: Notes::default(),
             layer: options.layer.then(Layer::default),
@@ -136,8 +136,9 @@ impl<'root> Tree<'root> {
         name: &CleanName,
         archive: &mut Archive<'_>,
     ) -> Result<(), UnpackError> {
-        let handle = self
-            .fresh(name, "create the file", |parent, leaf| openat(parent, leaf, FRESH_FILE, PRIVATE_FILE))?;
+        let mode = self.owner.creation_mode(entry);
+        let handle =
+            self.fresh(name, "create the file", |parent, leaf| openat(parent, leaf, FRESH_FILE, mode))?;
         let mut hasher = self.known.is_some().then(SumHasher::default);
         match &entry.sparse {
             None => write_all(&handle, archive, &mut hasher)?,
@@ -159,7 +160,7 @@ impl<'root> Tree<'root> {
             let stat = fstat(&handle).map_err(system("look at the file"))?;
             known.add_sum(stat.st_ino, hasher.finish());
         }
-        self.owner.attributes(&handle, &attributes(entry))
+        self.owner.fresh_attributes(&handle, mode, &attributes(entry))
     }
 
     fn directory(&mut self, entry: &Entry, name: &CleanName) -> Result<(), UnpackError> {
@@ -262,13 +263,14 @@ impl<'root> Tree<'root> {
 
     fn fifo(&mut self, entry: &Entry, name: &CleanName) -> Result<(), UnpackError> {
         self.fresh(name, "create the fifo", |parent, leaf| {
-            mknodat(parent, leaf, FileType::Fifo, PRIVATE_FILE, 0)
+            mknodat(parent, leaf, FileType::Fifo, PRIVATE_FIFO, 0)
         })?;
         let parent = self.places.directory(name.parent()).map_err(system("open its directory"))?;
         // With O_NONBLOCK the open does not wait for a writer.
         let flags = OFlags::RDONLY | OFlags::NONBLOCK | OFlags::NOFOLLOW | OFlags::CLOEXEC;
         let handle = openat(parent, name.leaf(), flags, Mode::empty()).map_err(system("open the fifo"))?;
-        self.owner.attributes(&handle, &attributes(entry))
+        let stat = fstat(&handle).map_err(system("look at the fifo"))?;
+        self.owner.attributes(&handle, &stat, &attributes(entry))
     }
 
     /// Makes a leaf that must not exist; what has its name is taken away first.
@@ -356,6 +358,14 @@ impl<'root> Tree<'root> {
         }
         Ok(())
     }
+}
+
+/// Whether nothing is in a directory; if it cannot be told, something may be.
+fn is_empty(directory: BorrowedFd<'_>) -> bool {
+    let is_itself = |name: &[u8]| matches!(name, b"." | b"..");
+    Dir::read_from(directory).is_ok_and(|mut entries| {
+        entries.all(|entry| entry.is_ok_and(|entry| is_itself(entry.file_name().to_bytes())))
+    })
 }
 
 fn attributes(entry: &Entry) -> Attributes {

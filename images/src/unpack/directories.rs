@@ -34,6 +34,9 @@ struct Remembered {
     tail: u32,
 }
 
+/// Memory of one directory: what is remembered, and at the end its identity in a hash table that is half empty.
+const REMEMBERED_BYTES: usize = size_of::<Remembered>() + 2 * (size_of::<(u64, u64)>() + 1);
+
 /// All directories of an archive. Paths share their beginnings, so a deep tree costs no more than a flat one.
 #[derive(Default)]
 pub(super) struct Directories {
@@ -60,7 +63,7 @@ impl Directories {
         self.path.extend_from_slice(&path[shared..]);
         // Names are limited to far less than 4 GiB before they come here.
         self.list.push(Remembered { attributes, shared: shared as u32, tail: tail as u32 });
-        let bytes = self.tails.len() + self.list.len() * size_of::<Remembered>();
+        let bytes = self.tails.len() + self.list.len() * REMEMBERED_BYTES;
         if bytes as u64 > bytes_max {
             return Err(limit("bytes of memory for the directories of the archive", bytes_max));
         }
@@ -107,7 +110,7 @@ fn apply_one(
     if attributes.implied {
         known.add_implied(stat.st_ino);
     }
-    owner.attributes(&handle, attributes)
+    owner.attributes(&handle, &stat, attributes)
 }
 
 #[cfg(test)]

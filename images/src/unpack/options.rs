@@ -87,7 +87,8 @@ impl Default for UnpackLimits {
             ratio_free_bytes: 256 * MIB,
             // GNU tar pads to 10 KiB; tapes to a few MiB.
             trailing_bytes_max: 64 * MIB,
-            directory_bytes_max: 64 * MIB,
+            // 340,000 directories. With a million names of a layer beside them it stays below 64 MiB.
+            directory_bytes_max: 24 * MIB,
             // 128 MiB, what `zstd --long` (27) makes and its decoder takes without a flag.
             zstd_window_log_max: 27,
             // `xz -9` needs 65 MiB.

@@ -3,9 +3,10 @@
 use super::{ARTIFACT_KEYS, IMAGE_KEYS, LIMITS_KEYS, MOUNT_KEYS, Place, Reader, Unusable};
 use crate::bounds::{ARTIFACTS_MAX, MOUNTS_MAX, PATTERNS_MAX};
 use crate::codes::Code;
+use crate::expression::Template;
 use crate::file::{ArtifactField, At, EnvField, ImageField, LimitsField, MountField, Required, ShellField};
 use crate::source::Span;
-use crate::yaml::{Entry, Kind, Node, Value};
+use crate::yaml::{Entry, Kind, Node, Origin, Value};
 
 impl Reader<'_> {
     pub(super) fn image(&mut self, node: &Node) -> Option<At<ImageField>> {
@@ -43,8 +44,11 @@ impl Reader<'_> {
         for Entry { key, key_span, value } in map {
             let name = At { value: key.clone(), span: key_span.clone() };
             let text = match self.scalar(value) {
-                Ok(scalar) if scalar.kind == Kind::Null => None,
-                Ok(scalar) => Some(scalar.text.clone()),
+                Ok(scalar) => match &scalar.origin {
+                    Origin::Late(template) => Some(Template::clone(template)),
+                    _ if scalar.kind == Kind::Null => None,
+                    _ => Some(Template::literal(scalar.text.clone())),
+                },
                 Err(Unusable::Type) => {
                     self.wrong_type(value, key, "text (or null, which unsets it)", &within);
                     continue;

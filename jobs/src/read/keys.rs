@@ -1,10 +1,12 @@
 //! The keys that exist, in the order in which messages list them. The JSON schema is tested against these.
 
-/// Keys of a job file's top level; others that start with `x-` are passed over.
+/// Keys of a job file's top level besides those of its job; others that start with `x-` are passed over.
+pub const FILE_KEYS: &[&str] = &["version", "name", "params"];
+
+/// Keys of a job.
 pub const JOB_KEYS: &[&str] = &[
-    "version",
-    "name",
     "image",
+    "if",
     "env",
     "steps",
     "limits",
@@ -25,6 +27,7 @@ pub const STEP_KEYS: &[&str] = &[
     "run",
     "id",
     "name",
+    "if",
     "env",
     "shell",
     "workdir",
@@ -37,6 +40,9 @@ pub const STEP_KEYS: &[&str] = &[
 
 /// Keys of `limits`.
 pub const LIMITS_KEYS: &[&str] = &["cpus", "memory", "swap", "pids", "files", "log"];
+
+/// Keys of a param given as a map.
+pub const PARAM_KEYS: &[&str] = &["default", "type", "options", "required", "description"];
 
 /// Keys of an image given as a map.
 pub const IMAGE_KEYS: &[&str] = &["ref", "sha256", "pull"];

@@ -47,6 +47,9 @@ pub(super) struct Exec {
     /// The job file
     #[arg(default_value = "job.yml")]
     pub(super) file: PathBuf,
+    /// Give a param of the file its value
+    #[arg(short = 'p', long = "param", value_name = "NAME=VALUE")]
+    pub(super) param: Vec<String>,
     #[command(flatten)]
     pub(super) overrides: Overrides,
     #[command(flatten)]

@@ -295,7 +295,11 @@ fn exec(flags: flags::Exec, home: PathBuf, environment: &Environment) -> Result<
     Ok(ExecSettings {
         home,
         file: flags.file,
-        overrides: Overrides { pull: pull(&flags.sources), ..overrides(flags.overrides, environment)? },
+        overrides: Overrides {
+            params: params(&flags.param)?,
+            pull: pull(&flags.sources),
+            ..overrides(flags.overrides, environment)?
+        },
         sources: sources(flags.sources, environment)?,
         artifacts_dir: flags.artifacts_dir,
         run_id: flags.run_id,
@@ -389,6 +393,15 @@ fn overrides(flags: flags::Overrides, environment: &Environment) -> Result<Overr
         timeout: timeout.transpose()?,
         ..Overrides::default()
     })
+}
+
+/// Reads `NAME=VALUE` of params.
+fn params(flags: &[String]) -> Result<Vec<(String, String)>, String> {
+    let param = |text: &String| match text.split_once('=') {
+        Some((name, value)) => Ok((name.to_owned(), value.to_owned())),
+        None => Err(invalid("--param", text, "it is not NAME=VALUE")),
+    };
+    flags.iter().map(param).collect()
 }
 
 /// Reads `NAME=VALUE`, or `NAME` with our own value.

@@ -2,15 +2,17 @@
 
 use std::path::Path;
 
-use jobs::Planned;
+use jobs::{Facts, Overrides, Planned};
 
 use super::check::read_job_file;
 use super::launch::{fetch_settings, launch, no_input};
 use super::{Class, CommandError, RUN_ERROR_EXIT_CODE};
 use crate::cli::{ExecSettings, ExitCodeOf};
+use crate::host;
 use crate::run::artifacts;
 use crate::run::execute::{Execution, Finished};
 use crate::run::record::WarningRecord;
+use crate::run::workspace;
 use crate::sandbox::zygote::Zygote;
 
 /// Runs the file and returns what to exit with.
@@ -50,10 +52,19 @@ fn exit_code(finished: &Finished, whose: ExitCodeOf) -> u8 {
 
 fn load(settings: &ExecSettings) -> Result<(Vec<u8>, Planned), CommandError> {
     let (file, text) = read_job_file(&settings.file)?;
-    match jobs::plan(&file.name, &file.stem, &text, &settings.overrides) {
+    let overrides = Overrides { facts: facts(&base_of(&settings.file)?), ..settings.overrides.clone() };
+    match jobs::plan(&file.name, &file.stem, &text, &overrides) {
         Ok(planned) => Ok((text, planned)),
         Err(problems) => Err(problems.into()),
     }
+}
+
+/// What expressions see of this machine and of the work tree around the job file.
+pub(super) fn facts(base: &Path) -> Facts {
+    let (host_arch, host_cpus, host_kernel) = host::facts();
+    let (git_commit, git_branch) = workspace::git_head(&workspace::root_of(base)).unwrap_or_default();
+    let git_branch = git_branch.unwrap_or_default();
+    Facts { git_commit, git_branch, host_arch, host_cpus, host_kernel }
 }
 
 /// The directory of the job file.

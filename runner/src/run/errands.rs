@@ -16,7 +16,7 @@ use thiserror::Error;
 
 use crate::sandbox::ids::{Identity, step_map};
 use crate::sandbox::servant::{self, Errand};
-use crate::sandbox::sweep::{self, Rule, Swept};
+use crate::sandbox::sweep::{self, Rule, Since, Sweep, Swept};
 use crate::sandbox::wire;
 use crate::sandbox::zygote::{Request, Zygote};
 use crate::sys::process::{self, Who};
@@ -36,8 +36,8 @@ enum Task {
     Pack,
     /// Remove the entry of this name from the directory.
     Remove(Vec<u8>),
-    /// Hand everything below the directory to this user and group.
-    HandOver(u32, u32),
+    /// Hand what has changed since then below the directory to this user and group.
+    HandOver(u32, u32, Since),
 }
 
 /// What came of it.
@@ -85,8 +85,8 @@ pub fn work(words: &[u8], socket: &OwnedFd, fds: Vec<OwnedFd>) {
             let removed = images::remove_tree(&parent, OsString::from_vec(name));
             Done::Removed(removed.map_err(|error| error.to_string()))
         }
-        (Task::HandOver(uid, gid), Some(directory), _) => {
-            let swept = sweep::to_owner(directory.as_fd(), &Rule::Everything, uid, gid);
+        (Task::HandOver(uid, gid, since), Some(directory), _) => {
+            let swept = sweep::to_owner(directory.as_fd(), &Sweep { rule: Rule::Changed, since, uid, gid });
             Done::HandedOver(swept.changed, swept.failed)
         }
         _ => return,
@@ -127,19 +127,26 @@ impl Servants<'_> {
     }
 
     /// Hands a tree to its owner: ids of the host, but with subids ids inside. As root, only files of the private
-    /// range change hands.
+    /// range change hands; set-uid bits go from what has changed since then.
     ///
     /// # Errors
     /// When the servant died.
-    pub fn hand_over(&self, directory: BorrowedFd<'_>, owner: (u32, u32)) -> Result<Swept, ErrandError> {
+    pub fn hand_over(
+        &self,
+        directory: BorrowedFd<'_>,
+        (uid, gid): (u32, u32),
+        since: Since,
+    ) -> Result<Swept, ErrandError> {
         match self.identity {
             Identity::Root { base } => {
                 let rule = Rule::Range(base, crate::sandbox::ids::RANGE);
-                Ok(sweep::to_owner(directory, &rule, owner.0, owner.1))
+                Ok(sweep::to_owner(directory, &Sweep { rule, since, uid, gid }))
             }
             // Every file is the caller's already; set-uid bits go.
-            Identity::Single => Ok(sweep::to_owner(directory, &Rule::Range(0, 0), owner.0, owner.1)),
-            Identity::Subids => match self.send(&Task::HandOver(owner.0, owner.1), &[directory])?.wait()? {
+            Identity::Single => {
+                Ok(sweep::to_owner(directory, &Sweep { rule: Rule::Range(0, 0), since, uid, gid }))
+            }
+            Identity::Subids => match self.send(&Task::HandOver(uid, gid, since), &[directory])?.wait()? {
                 Done::HandedOver(changed, failed) => Ok(Swept { changed, failed }),
                 _ => Err(Errno::BADMSG.into()),
             },

@@ -9,9 +9,9 @@ use super::artifacts::ArtifactError;
 use super::errands::ErrandError;
 use super::identity::IdentityError;
 use super::record::RecordError;
+use super::values::Unsettled;
 use super::workspace::WorkspaceError;
 use crate::cgroup::CgroupError;
-use crate::sandbox::seccomp::FilterError;
 use crate::sandbox::spawn::SandboxError;
 
 /// Our part could not be done.
@@ -39,9 +39,6 @@ pub enum RunError {
     /// The records.
     #[error(transparent)]
     Record(#[from] RecordError),
-    /// The filters.
-    #[error(transparent)]
-    Filter(#[from] FilterError),
     /// The workspace.
     #[error(transparent)]
     Workspace(#[from] WorkspaceError),
@@ -63,6 +60,9 @@ pub enum RunError {
     /// The store of images.
     #[error(transparent)]
     Store(#[from] images::StoreError),
+    /// The job's condition.
+    #[error(transparent)]
+    Unsettled(#[from] Unsettled),
     /// A file of ours.
     #[error("cannot {what} {}: {source}", path.display())]
     Io {
@@ -109,8 +109,14 @@ impl RunError {
 
     /// Whether the job file asks for what cannot be: exit code 2, nothing ran.
     pub fn is_usage(&self) -> bool {
-        matches!(self, Self::User { .. } | Self::Mount { .. } | Self::Reference(_) | Self::Digest(_))
-            || matches!(self, Self::Record(error) if error.is_usage())
+        matches!(
+            self,
+            Self::Unsettled(_)
+                | Self::User { .. }
+                | Self::Mount { .. }
+                | Self::Reference(_)
+                | Self::Digest(_)
+        ) || matches!(self, Self::Record(error) if error.is_usage())
     }
 
     /// What the user can do about it.
@@ -134,7 +140,7 @@ impl RunError {
             Self::Workspace(error) if error.is_full() => {
                 Some("the copy goes below RUNNER_HOME: free some space there, or set it to a directory on another file system".to_owned())
             }
-            Self::Filter(_) | Self::Workspace(_) | Self::Errand(_) | Self::Io { .. } | Self::Mount { .. } => {
+            Self::Unsettled(_) | Self::Workspace(_) | Self::Errand(_) | Self::Io { .. } | Self::Mount { .. } => {
                 None
             }
         }

@@ -7,25 +7,29 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use images::FetchSettings;
+use jobs::expression::Value;
 use jobs::{JobPlan, Plan};
 use sha2::{Digest as _, Sha256};
 use tokio::sync::watch;
 
 use super::error::RunError;
 use super::feed::{Feed, Show};
-use super::identity;
+use super::identity::{self, Lease};
 use super::image::Images;
-use super::job::{Job, JobEnd};
+use super::job::{self, Job, JobEnd, Rest};
 use super::record::{
-    HostRecord, ImageRecord, JobRecord, RECORD_VERSION, RunDirectory, RunRecord, RunState, WarningRecord,
-    timestamp,
+    HostRecord, ImageRecord, JobRecord, RECORD_VERSION, RecordError, RunDirectory, RunRecord, RunState,
+    WarningRecord, timestamp,
 };
+use super::room;
 use super::step::Cancel;
 use super::traces;
+use super::values::Values;
 use crate::cgroup::Hierarchy;
 use crate::event::What;
 use crate::host::Host;
 use crate::outcome::{Outcome, StepResult};
+use crate::sandbox::spawn::Stage;
 use crate::sandbox::zygote::Zygote;
 
 /// What is to be run, and how.
@@ -71,6 +75,7 @@ pub struct Finished {
 /// When nothing could be recorded. Everything later is in [`Finished`].
 pub async fn execute(zygote: Arc<Zygote>, execution: Execution, show: Show) -> Result<Finished, RunError> {
     let clock = Instant::now();
+    let mut opened = execution.plan.jobs.first().map(|job| Opened::of(&zygote, &execution, job));
     let run = RunDirectory::create(&execution.home, execution.run_id.as_deref())?;
     let hierarchy = Hierarchy::discover()?;
     let mut record = first_record(&execution, run.id(), &Host::quick(&hierarchy));
@@ -84,7 +89,7 @@ pub async fn execute(zygote: Arc<Zygote>, execution: Execution, show: Show) -> R
     let file = execution.file.as_ref().map(|(name, _)| name.clone());
     let (name, jobs) = (execution.plan.name.clone(), execution.plan.jobs.len());
     feed.send(None, None, What::RunStart { file, name, jobs, directory: directory.clone() });
-    let (cancel, signal) = listen();
+    let (cancel, signal) = listen(execution.file.is_none());
     let mut ended = None;
     let mut error = None;
     for job in &execution.plan.jobs {
@@ -94,7 +99,9 @@ pub async fn execute(zygote: Arc<Zygote>, execution: Execution, show: Show) -> R
         let cancel = cancel.clone();
         let one =
             One { zygote: &zygote, execution: &execution, hierarchy: &hierarchy, job, run: &run, cancel };
-        match one.run(&mut feed, &mut record).await {
+        let begun = opened.take().unwrap_or_else(|| Opened::of(&zygote, &execution, job));
+        let run = async { one.run(begun?, &mut feed, &mut record).await };
+        match run.await {
             Ok(end) => ended = Some(end),
             Err(why) => error = Some(why),
         }
@@ -117,10 +124,15 @@ pub async fn execute(zygote: Arc<Zygote>, execution: Execution, show: Show) -> R
     if let Some(job) = record.jobs.first_mut() {
         (job.steps, job.outcome, job.ended) = (steps, Some(outcome), Some(timestamp()));
     }
+    let mut rest = None;
     if let Some(end) = ended {
         record.artifacts = end.artifacts;
+        rest = Some(end.rest);
     }
-    let recorded = run.finish(&record);
+    let (recorded, left) = conclude(&zygote, &run, &record, rest, &execution.home).await;
+    for text in left {
+        feed.send(None, None, What::Warning { code: None, text, hint: None });
+    }
     feed.send(None, None, What::RunEnd { outcome, exit_code, wall_s, directory });
     if let Err(why) = recorded.or_else(|why| feed.failure().map_or(Err(why), Err)) {
         error.get_or_insert(why.into());
@@ -128,6 +140,41 @@ pub async fn execute(zygote: Arc<Zygote>, execution: Execution, show: Show) -> R
     let exit_code = if error.is_some() && exit_code == 0 { 3 } else { exit_code };
     let directory = run.path().to_path_buf();
     Ok(Finished { outcome, exit_code, step_exit_code, id: run.id().to_owned(), directory, error })
+}
+
+/// Flushes the last record to the disk, which waits for the disk, while the job is taken apart, which waits for the kernel.
+async fn conclude(
+    zygote: &Zygote,
+    run: &RunDirectory,
+    record: &RunRecord,
+    rest: Option<Rest>,
+    home: &Path,
+) -> (Result<(), RecordError>, Vec<String>) {
+    let writing = match run.conclusion(record) {
+        Ok(conclusion) => tokio::task::spawn_blocking(move || conclusion.write()),
+        Err(error) => return (Err(error), Vec::new()),
+    };
+    let left = match rest {
+        Some(rest) => rest.clear(home, zygote).await,
+        None => Vec::new(),
+    };
+    zygote.dismiss();
+    // Only a panic ends the thread without a word.
+    (writing.await.unwrap_or(Ok(())), left)
+}
+
+/// What a job has from the start: its ids, and a stage that makes its namespaces while we look at everything else.
+struct Opened {
+    lease: Lease,
+    stage: Stage,
+}
+
+impl Opened {
+    fn of(zygote: &Zygote, execution: &Execution, job: &JobPlan) -> Result<Self, RunError> {
+        let lease = identity::establish(zygote, &execution.home)?;
+        let stage = room::open_stage(zygote, job, &execution.base, lease.identity)?;
+        Ok(Self { lease, stage })
+    }
 }
 
 /// One job of a run.
@@ -141,9 +188,25 @@ struct One<'o> {
 }
 
 impl One<'_> {
-    async fn run(self, feed: &mut Feed, record: &mut RunRecord) -> Result<JobEnd, RunError> {
+    /// What expressions see that does not change while the job runs.
+    fn contexts(&self) -> Vec<(&'static str, Value)> {
+        let mut contexts = self.execution.plan.contexts.clone();
+        contexts.push(("run", Value::map([("id", Value::text(self.run.id()))])));
+        contexts
+    }
+
+    async fn run(
+        self,
+        Opened { lease, stage }: Opened,
+        feed: &mut Feed,
+        record: &mut RunRecord,
+    ) -> Result<JobEnd, RunError> {
+        match Values::new(self.contexts(), self.job).holds(self.job.condition.as_ref()) {
+            Ok(true) => {}
+            Ok(false) => return Ok(without_steps(self.job, Outcome::Skipped)),
+            Err(unsettled) => return Err(RunError::Unsettled(unsettled)),
+        }
         let home = &self.execution.home;
-        let lease = identity::establish(self.zygote, home)?;
         for id in traces::sweep(home, self.zygote, Some(lease.identity))?.runs {
             let text = format!("cleaned up after run {id}, which was killed");
             feed.send(Some(&self.job.id), None, What::Warning { code: None, text, hint: None });
@@ -159,7 +222,7 @@ impl One<'_> {
         let mut cancel = self.cancel.clone();
         let rootfs = tokio::select! {
             rootfs = images.obtain(&self.job.image, user, feed) => rootfs?,
-            _ = cancel.wait_for(|wish| *wish != Cancel::No) => return Ok(cancelled()),
+            _ = cancel.wait_for(|wish| *wish != Cancel::No) => return Ok(without_steps(self.job, Outcome::Cancelled)),
         };
         if let Some(job) = record.jobs.first_mut() {
             job.image.digest = rootfs.digest.as_ref().map(ToString::to_string);
@@ -177,14 +240,16 @@ impl One<'_> {
             hierarchy: self.hierarchy,
             stdin: &self.execution.stdin,
             feed,
+            contexts: self.contexts(),
             cancel: self.cancel,
         };
-        job.run().await
+        job.run(stage).await
     }
 }
 
-fn cancelled() -> JobEnd {
-    JobEnd { outcome: Outcome::Cancelled, steps: Vec::new(), artifacts: Vec::new(), error: None }
+/// The end of a job of which nothing ran.
+fn without_steps(job: &JobPlan, outcome: Outcome) -> JobEnd {
+    JobEnd { steps: job.steps.iter().map(job::skipped).collect(), ..JobEnd::new(outcome) }
 }
 
 /// The step whose end decided the run: the last one that did not count as a success, else the last that ran.
@@ -273,7 +338,9 @@ fn hex(bytes: &[u8]) -> String {
 
 /// Listens for INT, TERM and HUP: once is gently, twice is now, thrice ends us at once; the kernel then ends the steps.
 /// Also tells which exit code the first one stands for.
-fn listen() -> (watch::Receiver<Cancel>, watch::Receiver<Option<u8>>) {
+///
+/// A single command is one part of somebody's pipeline: it ends when nobody reads what it says any more, as it would outside.
+fn listen(single: bool) -> (watch::Receiver<Cancel>, watch::Receiver<Option<u8>>) {
     use tokio::signal::unix::{SignalKind, signal};
     let (wish, wishes) = watch::channel(Cancel::No);
     let (first, code) = watch::channel(None);
@@ -281,12 +348,14 @@ fn listen() -> (watch::Receiver<Cancel>, watch::Receiver<Option<u8>>) {
     let [Ok(mut interrupt), Ok(mut terminate), Ok(mut hangup)] = kinds.map(signal) else {
         return (wishes, code);
     };
+    let mut pipe = if single { signal(SignalKind::pipe()).ok() } else { None };
     tokio::spawn(async move {
         loop {
             let number = tokio::select! {
                 _ = interrupt.recv() => 130,
                 _ = terminate.recv() => 143,
                 _ = hangup.recv() => 129,
+                () = broken(&mut pipe) => 141,
             };
             let next = match *wish.borrow() {
                 Cancel::No => Cancel::Gently,
@@ -300,4 +369,15 @@ fn listen() -> (watch::Receiver<Cancel>, watch::Receiver<Option<u8>>) {
         }
     });
     (wishes, code)
+}
+
+/// Waits for SIGPIPE, if it counts; the first one is enough.
+async fn broken(pipe: &mut Option<tokio::signal::unix::Signal>) {
+    match pipe {
+        Some(signal) => {
+            let _first = signal.recv().await;
+            *pipe = None;
+        }
+        None => std::future::pending().await,
+    }
 }

@@ -3,7 +3,7 @@
 
 use std::fs;
 use std::io;
-use std::os::unix::fs::symlink;
+use std::os::unix::fs::{MetadataExt as _, symlink};
 use std::path::{Path, PathBuf};
 
 use rustix::fs::{CWD, Mode, OFlags, openat};
@@ -11,8 +11,10 @@ use serde::{Deserialize, Serialize};
 
 use super::errands::Servants;
 use super::record::{Durability, RecordError, RunDirectory, Selector};
+use super::skeleton;
 use crate::cgroup::Hierarchy;
 use crate::sandbox::ids::Identity;
+use crate::sandbox::sweep::Since;
 use crate::sandbox::zygote::Zygote;
 
 /// Name of the file in the run directory.
@@ -25,29 +27,70 @@ pub struct Traces {
     pub cgroups: Vec<PathBuf>,
     /// Its private directory below the home's `scratch`.
     pub scratch: Option<String>,
-    /// The workspace that its steps could change.
-    pub workspace: Option<UsedWorkspace>,
+    /// What of the host its steps could change.
+    pub used: Option<Used>,
 }
 
-/// A workspace in use.
+/// Trees of the host that steps could change, and who the steps were.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct UsedWorkspace {
-    /// Where it is.
+pub struct Used {
+    /// Where the steps' ids came from.
+    pub identity: Identity,
+    /// The steps' user and group inside.
+    pub user: (u32, u32),
+    /// When the job began.
+    pub since: Since,
+    /// The workspace, and the sources of writable mounts.
+    pub trees: Vec<UsedTree>,
+}
+
+/// A directory, or a file, in use.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct UsedTree {
+    /// Where it is, canonical.
     pub path: PathBuf,
     /// Its identity, so that nothing else is touched: `st_dev`, `st_ino`.
     pub id: (u64, u64),
     /// Whose it is.
     pub owner: (u32, u32),
-    /// Where the steps' ids came from.
-    pub identity: Identity,
-    /// The steps' user and group inside.
-    pub user: (u32, u32),
 }
 
-impl UsedWorkspace {
-    /// The owner as [`Servants::hand_over`] wants it: with subids the step's user, who is the caller outside.
-    pub fn as_seen(&self) -> (u32, u32) {
-        if self.identity == Identity::Subids { self.user } else { self.owner }
+impl UsedTree {
+    /// The tree at a canonical path.
+    ///
+    /// # Errors
+    /// Those of stat(2).
+    pub fn at(path: &Path) -> io::Result<Self> {
+        let found = fs::symlink_metadata(path)?;
+        let (id, owner) = ((found.dev(), found.ino()), (found.uid(), found.gid()));
+        Ok(Self { path: path.to_path_buf(), id, owner })
+    }
+}
+
+impl Used {
+    /// Hands what the steps gave away back to its owners. Returns what could not be, in words.
+    pub fn hand_back(&self, zygote: &Zygote) -> Vec<String> {
+        let failed = |tree: &UsedTree| {
+            let outcome = self.hand_back_tree(zygote, tree);
+            outcome.err().map(|error| format!("{}: {error}", tree.path.display()))
+        };
+        self.trees.iter().filter_map(failed).collect()
+    }
+
+    fn hand_back_tree(&self, zygote: &Zygote, tree: &UsedTree) -> Result<(), String> {
+        let flags = OFlags::PATH | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+        let Ok(handle) = openat(CWD, &tree.path, flags, Mode::empty()) else { return Ok(()) };
+        let stat = rustix::fs::fstat(&handle).map_err(|errno| errno.to_string())?;
+        if (stat.st_dev, stat.st_ino) != tree.id {
+            return Ok(());
+        }
+        let servants = Servants { zygote, identity: self.identity, user: self.user };
+        // With subids the step's user is the caller outside.
+        let owner = if self.identity == Identity::Subids { self.user } else { tree.owner };
+        servants
+            .hand_over(std::os::fd::AsFd::as_fd(&handle), owner, self.since)
+            .map(|_| ())
+            .map_err(|error| error.to_string())
     }
 }
 
@@ -89,8 +132,8 @@ pub fn leave(home: &Path, run: &RunDirectory, traces: &Traces) -> Result<(), Rec
 }
 
 /// Forgets a run that has cleaned up after itself.
-pub fn forget(home: &Path, run: &RunDirectory) {
-    let _twice = fs::remove_file(live(home).join(run.id()));
+pub fn forget(home: &Path, run_id: &str) {
+    let _twice = fs::remove_file(live(home).join(run_id));
 }
 
 /// Cleans up after every dead run. What lives is left alone.
@@ -116,7 +159,7 @@ pub fn sweep(home: &Path, zygote: &Zygote, own: Option<Identity>) -> Result<Swee
         let before = summary.left.len();
         clean(home, &run, zygote, own, &mut summary);
         if summary.left.len() == before {
-            forget(home, &run);
+            forget(home, run.id());
             summary.runs.push(name);
         }
     }
@@ -139,15 +182,12 @@ fn clean(
     summary.removed += cgroups.removed.len() as u64;
     summary.killed += cgroups.killed as u64;
     summary.left.extend(cgroups.left.iter().map(ToString::to_string));
-    let used = traces.workspace.as_ref();
-    let identity = used.map(|used| used.identity).or(own);
-    let Some(identity) = identity else { return };
+    let used = traces.used.as_ref();
+    let Some(identity) = used.map(|used| used.identity).or(own) else { return };
     let user = used.map_or((0, 0), |used| used.user);
     let servants = Servants { zygote, identity, user };
-    if let Some(used) = used
-        && let Err(error) = hand_over(&servants, used)
-    {
-        summary.left.push(format!("workspace {}: {error}", used.path.display()));
+    if let Some(used) = used {
+        summary.left.extend(used.hand_back(zygote));
     }
     if let Some(name) = &traces.scratch {
         match remove_scratch(home, &servants, name) {
@@ -155,19 +195,7 @@ fn clean(
             Err(error) => summary.left.push(error),
         }
     }
-}
-
-fn hand_over(servants: &Servants<'_>, used: &UsedWorkspace) -> Result<(), String> {
-    let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
-    let Ok(handle) = openat(CWD, &used.path, flags, Mode::empty()) else { return Ok(()) };
-    let stat = rustix::fs::fstat(&handle).map_err(|errno| errno.to_string())?;
-    if (stat.st_dev, stat.st_ino) != used.id {
-        return Ok(());
-    }
-    servants
-        .hand_over(std::os::fd::AsFd::as_fd(&handle), used.as_seen())
-        .map(|_| ())
-        .map_err(|error| error.to_string())
+    skeleton::collect(home, &servants);
 }
 
 /// Removes a run's private directory: upper directories, the job's layer, a copied workspace.

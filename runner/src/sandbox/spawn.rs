@@ -10,7 +10,7 @@ use thiserror::Error;
 use tokio::io::unix::AsyncFd;
 
 use super::ops::{Op, Script};
-use super::spec::{Go, StageSpec};
+use super::spec::{Go, StageOpening, StageSpec};
 use super::stage::{Answer, Build};
 use super::wire::{self, Order, Phase, Word};
 use super::zygote::{Request, Zygote};
@@ -96,6 +96,9 @@ impl SandboxError {
 }
 
 /// A job's stage. Dropping it ends the stage; sandboxes that it made live on.
+///
+/// It is opened as soon as the job's network is known, and furnished when everything else is: both take it a while, in
+/// which the keeper has other things to do.
 #[derive(Debug)]
 pub struct Stage {
     socket: Option<OwnedFd>,
@@ -103,18 +106,33 @@ pub struct Stage {
 }
 
 impl Stage {
-    /// Starts a stage. Also returns the indices of the sources whose filesystem takes no id map.
+    /// Starts a stage, which makes its namespaces.
+    ///
+    /// # Errors
+    /// When it cannot be cloned. What it fails at later is told by [`Stage::furnished`].
+    pub fn open(zygote: &Zygote, opening: StageOpening) -> Result<Self, SandboxError> {
+        let (ours, theirs) = wire::pair().map_err(SandboxError::Zygote)?;
+        let request = Request::Stage(opening);
+        let asked = zygote.ask(&request, &[theirs.as_fd()]).map_err(SandboxError::Zygote)?;
+        Ok(Self { socket: Some(ours), pidfd: asked.ok_or(SandboxError::Lost)? })
+    }
+
+    /// Gives it what the sandboxes share. Wait for [`Stage::furnished`] before the first sandbox.
+    ///
+    /// # Errors
+    /// When it is gone.
+    pub fn furnish(&self, spec: &StageSpec) -> Result<(), SandboxError> {
+        let socket = self.socket.as_ref().ok_or(SandboxError::Lost)?;
+        wire::send_value(socket.as_fd(), spec, &[]).map_err(|_| SandboxError::Lost)
+    }
+
+    /// Waits until all of it is there. Returns the indices of the sources whose filesystem takes no id map.
     ///
     /// # Errors
     /// [`SandboxError::Stage`] names what could not be prepared.
-    pub fn open(zygote: &Zygote, spec: StageSpec) -> Result<(Self, Vec<usize>), SandboxError> {
-        let (ours, theirs) = wire::pair().map_err(SandboxError::Zygote)?;
-        let request = Request::Stage(Box::new(spec));
-        let asked = zygote.ask(&request, &[theirs.as_fd()]).map_err(SandboxError::Zygote)?;
-        drop(theirs);
-        let stage = Self { socket: Some(ours), pidfd: asked.ok_or(SandboxError::Lost)? };
-        match stage.hear()? {
-            (Answer::Ready { unmapped }, _) => Ok((stage, unmapped)),
+    pub fn furnished(&self) -> Result<Vec<usize>, SandboxError> {
+        match self.hear()? {
+            (Answer::Ready { unmapped }, _) => Ok(unmapped),
             (Answer::Failed { what, errno }, _) => {
                 Err(SandboxError::Stage { what, errno: Errno::from_raw_os_error(errno) })
             }
@@ -152,6 +170,11 @@ impl Stage {
             }
             Answer::Ready { .. } => Err(SandboxError::Lost),
         }
+    }
+
+    /// Ends it without waiting for its end: no more sandboxes will be asked for.
+    pub fn dismiss(&self) {
+        let _gone = pidfd_send_signal(&self.pidfd, Signal::KILL);
     }
 
     fn hear(&self) -> Result<(Answer, Option<OwnedFd>), SandboxError> {
