@@ -195,6 +195,16 @@ impl Problems {
         self.0.iter().filter(of_file).any(|problem| problem.code.severity() == Severity::Error)
     }
 
+    /// Takes over what another list has.
+    pub fn append(&mut self, other: &mut Problems) {
+        self.0.append(&mut other.0);
+    }
+
+    /// Returns how many there are, repetitions counted.
+    pub fn len(&self) -> usize {
+        self.0.len()
+    }
+
     /// Returns whether any of them is an error.
     pub fn has_errors(&self) -> bool {
         self.0.iter().any(|problem| problem.code.severity() == Severity::Error)

@@ -13,6 +13,7 @@ pub mod layer;
 pub mod logs;
 pub mod record;
 pub mod room;
+pub mod schedule;
 pub mod skeleton;
 pub mod step;
 pub mod step_files;
