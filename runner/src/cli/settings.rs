@@ -68,6 +68,8 @@ pub struct ExecSettings {
     pub file: PathBuf,
     /// What wins over the file.
     pub overrides: Overrides,
+    /// Most jobs at once.
+    pub jobs_max: Option<usize>,
     /// Where artifacts are copied, besides the records.
     pub artifacts_dir: Option<PathBuf>,
     /// The run's id, if not a fresh one.
@@ -291,6 +293,7 @@ fn exec(flags: flags::Exec, home: PathBuf, environment: &Environment) -> Result<
         home,
         file: flags.file,
         overrides: Overrides { params: params(&flags.param)?, ..overrides(flags.overrides, environment)? },
+        jobs_max: flags.jobs.map(std::num::NonZero::get),
         artifacts_dir: flags.artifacts_dir,
         run_id: flags.run_id,
         exit_code: match flags.exit_code {

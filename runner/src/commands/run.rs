@@ -21,8 +21,16 @@ pub fn run(zygote: Zygote, settings: RunSettings) -> Result<u8, CommandError> {
     let plan = plan(&settings)?;
     let stdin = if settings.interactive { pumped_input()? } else { no_input()? };
     let base = std::env::current_dir().map_err(|error| CommandError::new(Class::Usage, error))?;
-    let execution =
-        Execution { plan, file: None, base, home: settings.home, run_id: None, warnings: Vec::new(), stdin };
+    let execution = Execution {
+        plan,
+        file: None,
+        base,
+        home: settings.home,
+        run_id: None,
+        warnings: Vec::new(),
+        jobs_max: None,
+        stdin,
+    };
     let finished = launch(zygote, execution, settings.report)?;
     Ok(finished.step_exit_code.unwrap_or(RUN_ERROR_EXIT_CODE))
 }

@@ -92,7 +92,7 @@ impl Images<'_> {
         &self,
         spec: &ImageSpec,
         user: Option<&User>,
-        feed: &mut Feed,
+        feed: &Feed,
     ) -> Result<Rootfs, RunError> {
         let reference = Reference::parse(&spec.reference, self.base)?;
         let sha256 = spec.sha256.as_deref().map(|hex| hex.parse::<Digest>()).transpose()?;
@@ -135,7 +135,7 @@ impl Images<'_> {
 }
 
 /// Says what a pull is doing.
-fn tell(feed: &mut Feed, image: &str, moment: &mut Moment, event: PullEvent) {
+fn tell(feed: &Feed, image: &str, moment: &mut Moment, event: PullEvent) {
     let note = match event {
         PullEvent::Started { total, .. } => {
             *moment = Moment { state: "started", bytes: 0, total };

@@ -11,7 +11,7 @@ use jobs::{JobPlan, When};
 
 use crate::outcome::Outcome;
 
-/// What a job without `limits.cpus` counts as.
+/// What a job without `limits.cpus` counts as, unless it is said how many run at once: then each is one of so many.
 const CPUS_UNDECLARED: f64 = 1.0;
 /// What sums of decimals may be off by: 0.1 ten times is 1.
 const CPUS_ERROR: f64 = 1e-9;
@@ -19,8 +19,8 @@ const CPUS_ERROR: f64 = 1e-9;
 /// What there is to share.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct Space {
-    /// Jobs at once.
-    pub jobs: usize,
+    /// Jobs at once, if that is said.
+    pub jobs: Option<usize>,
     /// CPUs of the machine.
     pub cpus: f64,
     /// Memory of the machine, in bytes.
@@ -94,28 +94,21 @@ impl<'p> Schedule<'p> {
     }
 
     /// Returns what is to be done now; done at once, for the next call takes it as done. `holds`: whether a job's own
-    /// condition holds when things stand like this.
-    pub fn next<E>(
-        &mut self,
-        mut holds: impl FnMut(usize, Status) -> Result<bool, E>,
-    ) -> Result<Vec<Action>, (usize, E)> {
+    /// condition holds when things stand like this; `None` makes a failure of it.
+    pub fn next(&mut self, mut holds: impl FnMut(usize, Status) -> Option<bool>) -> Vec<Action> {
         let mut actions = self.fail_fast();
         // What ends without running may set others free, those before it in the file too.
         loop {
             let before = actions.len();
-            self.pass(&mut holds, &mut actions)?;
+            self.pass(&mut holds, &mut actions);
             let any_ended = actions[before..].iter().any(|action| matches!(action, Action::End(..)));
             if !any_ended {
-                return Ok(actions);
+                return actions;
             }
         }
     }
 
-    fn pass<E>(
-        &mut self,
-        holds: &mut impl FnMut(usize, Status) -> Result<bool, E>,
-        actions: &mut Vec<Action>,
-    ) -> Result<(), (usize, E)> {
+    fn pass(&mut self, holds: &mut impl FnMut(usize, Status) -> Option<bool>, actions: &mut Vec<Action>) {
         let mut full = false;
         for at in 0..self.jobs.len() {
             if self.states[at] != State::Waiting {
@@ -129,17 +122,16 @@ impl<'p> Schedule<'p> {
             if full || self.is_at_its_most(at) {
                 continue;
             }
-            let wanted = needed.met && holds(at, needed.status).map_err(|error| (at, error))?;
-            if !wanted {
-                self.end(at, Outcome::Skipped, needed, actions);
-            } else if self.has_room_for(at) {
-                self.states[at] = State::Running { cancelled: false };
-                actions.push(Action::Start(at));
-            } else {
-                full = true;
+            match if needed.met { holds(at, needed.status) } else { Some(false) } {
+                None => self.end(at, Outcome::Failure, needed, actions),
+                Some(false) => self.end(at, Outcome::Skipped, needed, actions),
+                Some(true) if self.has_room_for(at) => {
+                    self.states[at] = State::Running { cancelled: false };
+                    actions.push(Action::Start(at));
+                }
+                Some(true) => full = true,
             }
         }
-        Ok(())
     }
 
     fn end(&mut self, at: usize, conclusion: Outcome, needed: Needed, actions: &mut Vec<Action>) {
@@ -203,21 +195,14 @@ impl<'p> Schedule<'p> {
     }
 
     /// How all cells of a job together have ended, and whether a failure lies before them.
-    pub fn result(&self, id: &str) -> Option<(Outcome, bool)> {
-        let mut all = Outcome::Skipped;
-        let mut before = false;
-        for at in self.cells.get(id)? {
-            let State::Ended { conclusion, after_failure } = self.states[*at] else { return None };
-            before |= after_failure;
-            all = match (all, conclusion) {
-                (failure, _) if failure.is_failure() && failure != Outcome::Cancelled => failure,
-                (_, failure) if failure.is_failure() && failure != Outcome::Cancelled => failure,
-                (Outcome::Cancelled, _) | (_, Outcome::Cancelled) => Outcome::Cancelled,
-                (Outcome::Success, _) | (_, Outcome::Success) => Outcome::Success,
-                _ => Outcome::Skipped,
-            };
-        }
-        Some((all, before))
+    fn result(&self, id: &str) -> Option<(Outcome, bool)> {
+        let ended = |at: &usize| match self.states[*at] {
+            State::Ended { conclusion, after_failure } => Some((conclusion, after_failure)),
+            State::Waiting | State::Running { .. } => None,
+        };
+        let cells: Vec<(Outcome, bool)> = self.cells.get(id)?.iter().map(ended).collect::<Option<_>>()?;
+        let before = cells.iter().any(|(_, after_failure)| *after_failure);
+        Some((together(cells.iter().map(|(conclusion, _)| *conclusion)), before))
     }
 
     fn running(&self) -> impl Iterator<Item = &JobPlan> {
@@ -232,25 +217,38 @@ impl<'p> Schedule<'p> {
         job.max_parallel.is_some_and(|most| cells >= most)
     }
 
+    fn cpus_of(&self, job: &JobPlan) -> f64 {
+        let share = self.space.jobs.map_or(CPUS_UNDECLARED, |jobs| self.space.cpus / jobs.max(1) as f64);
+        job.limits.cpus.unwrap_or(share)
+    }
+
     /// A job that is larger than the machine runs alone.
     fn has_room_for(&self, at: usize) -> bool {
         let (mut count, mut cpus, mut memory) = (0, 0.0, 0_u64);
         for job in self.running() {
             count += 1;
-            cpus += cpus_of(job);
+            cpus += self.cpus_of(job);
             memory = memory.saturating_add(job.limits.memory_bytes.unwrap_or(0));
         }
         let job = &self.jobs[at];
         let memory = memory.saturating_add(job.limits.memory_bytes.unwrap_or(0));
         count == 0
-            || count < self.space.jobs
-                && cpus + cpus_of(job) <= self.space.cpus + CPUS_ERROR
+            || self.space.jobs.is_none_or(|most| count < most)
+                && cpus + self.cpus_of(job) <= self.space.cpus + CPUS_ERROR
                 && memory <= self.space.memory_bytes
     }
 }
 
-fn cpus_of(job: &JobPlan) -> f64 {
-    job.limits.cpus.unwrap_or(CPUS_UNDECLARED)
+/// How several ends count as one: a failure before a cancel before a success; skipped is what all of them were.
+pub fn together(ends: impl Iterator<Item = Outcome>) -> Outcome {
+    let is_failure = |end: Outcome| end.is_failure() && end != Outcome::Cancelled;
+    ends.fold(Outcome::Skipped, |all, end| match (all, end) {
+        (failure, _) if is_failure(failure) => failure,
+        (_, failure) if is_failure(failure) => failure,
+        (Outcome::Cancelled, _) | (_, Outcome::Cancelled) => Outcome::Cancelled,
+        (Outcome::Success, _) | (_, Outcome::Success) => Outcome::Success,
+        _ => Outcome::Skipped,
+    })
 }
 
 #[cfg(test)]
@@ -258,7 +256,7 @@ mod tests {
     use super::*;
     use jobs::Overrides;
 
-    const ROOMY: Space = Space { jobs: 100, cpus: 100.0, memory_bytes: 1 << 40 };
+    const ROOMY: Space = Space { jobs: None, cpus: 100.0, memory_bytes: 1 << 40 };
 
     fn plan(text: &str) -> Vec<JobPlan> {
         let text = format!("image: host\njobs:\n{text}");
@@ -275,11 +273,11 @@ mod tests {
             let holds = |at: usize, status| {
                 let contexts = jobs::expression::Contexts { status: Some(status), ..Default::default() };
                 match &jobs[at].condition {
-                    None => Ok(status == Status::Success),
-                    Some(condition) => condition.holds(&contexts),
+                    None => Some(status == Status::Success),
+                    Some(condition) => condition.holds(&contexts).ok(),
                 }
             };
-            for action in schedule.next(holds).unwrap() {
+            for action in schedule.next(holds) {
                 match action {
                     Action::Start(at) => running.push((at, false)),
                     Action::End(at, outcome) => story.push(format!("{} {}", jobs[at].id, outcome.as_str())),
@@ -364,12 +362,12 @@ mod tests {
                 (0..6).map(|n| format!("  j{n}: {{limits: {{{limits}}}, steps: [x]}}\n")).collect();
             plan(&jobs)
         };
-        let space = Space { jobs: 4, cpus: 3.0, memory_bytes: 4 << 30 };
+        let space = Space { jobs: None, cpus: 3.0, memory_bytes: 4 << 30 };
         let most = |limits: &str, space| history(&jobs(limits), space, &[]).1;
         let table = [
             ("", 3),
             ("cpus: 1.5", 2),
-            ("cpus: 0.1", 4),
+            ("cpus: 0.1", 6),
             ("cpus: 0.5, memory: 2G", 2),
             ("cpus: 8", 1),
             ("memory: 9G", 1),
@@ -377,8 +375,11 @@ mod tests {
         for (limits, expected) in table {
             assert_eq!(most(limits, space), expected, "{limits}");
         }
-        assert_eq!(most("cpus: 0.1", Space { jobs: 1, ..space }), 1);
-        assert_eq!(most("cpus: 0.3", Space { jobs: 9, cpus: 0.9, ..space }), 3);
+        for jobs in [1, 2, 5] {
+            let space = Space { jobs: Some(jobs), ..space };
+            assert_eq!((most("cpus: 0.1", space), most("", space)), (jobs, jobs));
+        }
+        assert_eq!(most("cpus: 0.3", Space { cpus: 0.9, ..space }), 3);
         // A large job is not overtaken for ever by small ones.
         let text = "  a: {steps: [x]}\n  big: {limits: {cpus: 3}, steps: [x]}\n  b: {steps: [x]}\n  c: {steps: [x]}\n";
         assert_eq!(
@@ -391,19 +392,20 @@ mod tests {
     fn after_a_cancel_nothing_starts() {
         let jobs =
             plan("  a: {steps: [x]}\n  b: {needs: [a], if: always(), steps: [x]}\n  c: {steps: [x]}\n");
-        let mut schedule = Schedule::new(&jobs, Space { jobs: 1, ..ROOMY });
-        let holds = |_, _| Ok::<_, ()>(true);
-        assert_eq!(schedule.next(holds).unwrap(), [Action::Start(0)]);
+        let mut schedule = Schedule::new(&jobs, Space { jobs: Some(1), ..ROOMY });
+        let holds = |_, _| Some(true);
+        assert_eq!(schedule.next(holds), [Action::Start(0)]);
         schedule.cancel();
-        assert_eq!(schedule.next(holds).unwrap(), [Action::End(2, Outcome::Cancelled)]);
+        assert_eq!(schedule.next(holds), [Action::End(2, Outcome::Cancelled)]);
         schedule.ended(0, Outcome::Cancelled);
-        assert_eq!(schedule.next(holds).unwrap(), [Action::End(1, Outcome::Cancelled)]);
+        assert_eq!(schedule.next(holds), [Action::End(1, Outcome::Cancelled)]);
     }
 
     #[test]
-    fn a_condition_that_cannot_be_settled_names_its_job() {
+    fn a_condition_that_cannot_be_settled_is_a_failure() {
         let jobs = plan("  a: {steps: [x]}\n  b: {steps: [x]}\n");
         let mut schedule = Schedule::new(&jobs, ROOMY);
-        assert_eq!(schedule.next(|at, _| if at == 1 { Err("why") } else { Ok(true) }), Err((1, "why")));
+        let found = schedule.next(|at, _| (at != 1).then_some(true));
+        assert_eq!(found, [Action::Start(0), Action::End(1, Outcome::Failure)]);
     }
 }
