@@ -32,6 +32,8 @@ pub(crate) struct Expander<'a> {
     contexts: Contexts,
     /// How many of them there are without the cell's.
     shared: usize,
+    /// What any cell of the job has: what only this one lacks is null, not unknown.
+    matrix: Shape,
     /// A param has no value: what depends on it is passed over in silence.
     pub params_missing: bool,
     /// Nodes and bytes made so far.
@@ -44,7 +46,14 @@ impl<'a> Expander<'a> {
         let shared = values.len();
         let contexts = Contexts { values, status: None };
         let problems = Problems::default();
-        Expander { source, problems, contexts, shared, params_missing: false, made: (0, 0) }
+        let matrix = Shape::Any;
+        Expander { source, problems, contexts, shared, matrix, params_missing: false, made: (0, 0) }
+    }
+
+    /// Turns to the cells of a job.
+    pub fn enter_job(&mut self, cells: &[Cell]) {
+        let shapes = cells.iter().map(|cell| Shape::of(&cell.matrix));
+        self.matrix = shapes.reduce(Shape::or).unwrap_or(Shape::Any);
     }
 
     /// Turns to a cell, whose values are the context `matrix`.
@@ -141,8 +150,12 @@ impl<'a> Expander<'a> {
 
     /// The names that exist before anything runs.
     fn scope(&self, key: &str) -> Scope {
-        let known = self.contexts.values.iter().map(|(name, value)| (*name, Shape::of(value))).collect();
-        Scope { known, later: LATER, status: false, key: key.to_owned() }
+        let shape = |name: &str, value: &Outcome| match name {
+            "matrix" => self.matrix.clone(),
+            _ => Shape::of(value),
+        };
+        let known = self.contexts.values.iter().map(|(name, value)| (*name, shape(name, value))).collect();
+        Scope { known, later: LATER, status: false, key: format!("`{key}`") }
     }
 
     /// The names that exist while the job runs; `steps`: all ids, and how many of them are above.
@@ -152,6 +165,9 @@ impl<'a> Expander<'a> {
         scope.known.push(("needs", needs.clone()));
         scope.known.push(("run", Shape::members(["id"])));
         scope.known.push(("job", Shape::members(["id", "status"])));
+        if steps.is_none() {
+            scope.key = format!("the job's `{key}`");
+        }
         if let Some((ids, above)) = steps {
             let step = Arc::new(Shape::members(OF_A_STEP));
             scope.known.push(("env", Shape::Any));
@@ -181,7 +197,9 @@ impl<'a> Expander<'a> {
     fn members(&mut self, node: &Rc<Node>, scope: &Scope) -> Rc<Node> {
         match &node.value {
             Value::Map(_) => self.entries(node, |this, entry| this.late_value(&entry.value, scope)),
-            Value::Scalar(_) | Value::List(_) | Value::Unreadable => self.value(node, &scope.key),
+            Value::Scalar(_) | Value::List(_) | Value::Unreadable => {
+                self.value(node, scope.key.trim_matches('`'))
+            }
         }
     }
 
@@ -189,7 +207,7 @@ impl<'a> Expander<'a> {
         match &node.value {
             Value::Scalar(scalar) if scalar.text.contains(OPEN) => self.scalar(node, scalar, scope, true),
             Value::Scalar(_) | Value::Unreadable => Rc::clone(node),
-            Value::List(_) | Value::Map(_) => self.value(node, &scope.key),
+            Value::List(_) | Value::Map(_) => self.value(node, scope.key.trim_matches('`')),
         }
     }
 

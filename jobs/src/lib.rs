@@ -145,6 +145,7 @@ fn jobs(
     let mut nodes = 0;
     for (at, file_job) in document.jobs.iter().enumerate() {
         let needs = needs_of(&early[at], &document.jobs, &early);
+        expander.enter_job(&early[at].cells);
         for cell in &early[at].cells {
             nodes += file_job.entries.iter().map(|entry| entry.value.weight()).sum::<usize>();
             if nodes > PLANNED_NODES_MAX {

@@ -347,6 +347,9 @@ impl Reader<'_> {
 /// Says where a key belongs that is not known here but in a job or in a step.
 fn elsewhere(key: &str, known: &[&str]) -> Option<String> {
     let key = key.replace('_', "-");
+    if known == JOB_KEYS && FILE_KEYS.contains(&key.as_str()) {
+        return Some(format!("`{key}` stands at the top level of the file"));
+    }
     if known.contains(&"steps") && STEP_KEYS.contains(&key.as_str()) {
         return Some(format!("`{key}` is a key of a step"));
     }
