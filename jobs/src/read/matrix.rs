@@ -32,8 +32,7 @@ impl Reader<'_> {
                             whole = false;
                             continue;
                         }
-                        let values: Vec<_> =
-                            list.iter().map(|node| self.matrix_value(node, &within)).collect();
+                        let values: Vec<_> = list.iter().map(|node| self.matrix_value(node)).collect();
                         let values: Option<Vec<Value>> = values.into_iter().collect();
                         whole &= values.is_some();
                         let name = At { value: key.clone(), span: key_span.clone() };
@@ -58,7 +57,7 @@ impl Reader<'_> {
                 continue;
             };
             let members: Vec<_> =
-                map.iter().map(|e| Some((e.key.clone(), self.matrix_value(&e.value, place)?))).collect();
+                map.iter().map(|e| Some((e.key.clone(), self.matrix_value(&e.value)?))).collect();
             match members.into_iter().collect::<Option<Members>>() {
                 Some(value) => cells.push(At { value, span: node.span.clone() }),
                 None => whole = false,
@@ -68,20 +67,20 @@ impl Reader<'_> {
     }
 
     /// Makes a value of a node. A number that would not be written the same again stays text: `3.10` is a version.
-    fn matrix_value(&mut self, node: &Node, place: &str) -> Option<Value> {
+    fn matrix_value(&mut self, node: &Node) -> Option<Value> {
         match &node.value {
             Yaml::Scalar(_) => match self.scalar(node) {
                 Ok(scalar) => Some(scalar_value(scalar)),
                 Err(_) => None,
             },
             Yaml::List(list) => {
-                let values: Vec<_> = list.iter().map(|node| self.matrix_value(node, place)).collect();
+                let values: Vec<_> = list.iter().map(|node| self.matrix_value(node)).collect();
                 values.into_iter().collect::<Option<Vec<_>>>().map(Value::list)
             }
             Yaml::Map(entries) => {
                 let members: Vec<_> = entries
                     .iter()
-                    .map(|entry| Some((entry.key.clone(), self.matrix_value(&entry.value, place)?)))
+                    .map(|entry| Some((entry.key.clone(), self.matrix_value(&entry.value)?)))
                     .collect();
                 members.into_iter().collect::<Option<Vec<_>>>().map(Value::map)
             }
