@@ -1,6 +1,6 @@
 //! Several jobs: defaults, matrices, needs. Tables, and properties of any matrix and any graph.
 
-#![expect(clippy::unwrap_used, reason = "a test that fails is a test that panics")]
+#![expect(clippy::unwrap_used, clippy::panic, reason = "a test that fails is a test that panics")]
 
 use std::collections::HashSet;
 

@@ -95,9 +95,12 @@ pub struct Conducted {
 /// What is known of the jobs that are over.
 #[derive(Debug, Default)]
 struct Results {
-    /// Conclusion and outputs of each cell, by the job's id in the file.
-    jobs: HashMap<String, Vec<(Outcome, Vec<(String, String)>)>>,
+    /// The cells that are over, by the job's id in the file.
+    jobs: HashMap<String, Vec<CellEnd>>,
 }
+
+/// How a cell counts, and its outputs.
+type CellEnd = (Outcome, Vec<(String, String)>);
 
 impl Results {
     /// Returns the context `needs` of a job. Of a matrix, the last cell that says something to an output counts.
@@ -228,10 +231,7 @@ impl<'r> Conductor<'r> {
         {
             end.error.get_or_insert(error.into());
         }
-        let decides = conducted.outcome.is_failure() < conclusion.is_failure()
-            || conducted.outcome == Outcome::Cancelled && conclusion.is_failure()
-            || conducted.outcome == Outcome::Skipped;
-        if decides {
+        if decides(conducted.outcome, conclusion) {
             conducted.outcome = conclusion;
             conducted.step_exit_code = deciding(&end.steps).and_then(|step| step.exit_code);
         }
@@ -348,6 +348,21 @@ impl<'r> Conductor<'r> {
             cancel,
         };
         job.run(stage).await
+    }
+}
+
+/// Whether a job's end changes what the run comes to: the first failure stays, and any end is more than none.
+fn decides(so_far: Outcome, next: Outcome) -> bool {
+    match so_far {
+        Outcome::Skipped => true,
+        Outcome::Success => next.is_failure(),
+        Outcome::Cancelled => next.is_failure() && next != Outcome::Cancelled,
+        Outcome::Failure
+        | Outcome::Signal
+        | Outcome::Timeout
+        | Outcome::Oom
+        | Outcome::Pids
+        | Outcome::Error => false,
     }
 }
 
