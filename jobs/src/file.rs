@@ -125,11 +125,12 @@ pub(crate) struct JobFile {
     pub continue_on_error: Option<SwitchField>,
 }
 
-/// `image: REF` or `image: {ref, sha256}`.
+/// `image: REF` or `image: {ref, sha256, pull}`.
 #[derive(Debug, PartialEq)]
 pub(crate) struct ImageField {
     pub reference: At<String>,
     pub sha256: Option<At<String>>,
+    pub pull: Option<At<String>>,
 }
 
 /// One entry of `env`; a null value unsets the variable.

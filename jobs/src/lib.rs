@@ -41,7 +41,7 @@ use bounds::{JOBS_MAX, PLANNED_NODES_MAX, PROBLEMS_MAX};
 use expression::{Shape, Value};
 
 pub use diagnostic::{Diagnostic, Diagnostics};
-pub use image::ImageSpec;
+pub use image::{ImageSpec, Pull};
 pub use mount::Mount;
 pub use overrides::{Facts, LimitsOverride, Overrides};
 pub use plan::{

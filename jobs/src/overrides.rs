@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use crate::expression::Value;
+use crate::image::Pull;
 use crate::plan::Network;
 
 /// Values that win over the file's. The default overrides nothing.
@@ -28,6 +29,8 @@ pub struct Overrides {
     pub workdir: Option<String>,
     /// The host name.
     pub hostname: Option<String>,
+    /// When the source of the image is asked.
+    pub pull: Option<Pull>,
 }
 
 /// Limits from the command line; `None` leaves the file's.

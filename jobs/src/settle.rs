@@ -6,6 +6,7 @@ use std::time::Duration;
 use crate::bounds::{ARTIFACT_NAME_BYTES_MAX, DEFAULT_NAME_CHARS_MAX, NAME_CHARS_MAX};
 use crate::check::ValidOverrides;
 use crate::expression::{Template, Value};
+use crate::image::ImageSpec;
 use crate::job::{Artifact, Cell, Early, Env, Job, JobLimits, Run, Step};
 use crate::names;
 use crate::overrides::{LimitsOverride, Overrides};
@@ -102,7 +103,7 @@ pub(crate) fn job(
         max_parallel: place.early.max_parallel,
         needs: place.early.needs.clone(),
         condition: job.condition,
-        image: job.image,
+        image: ImageSpec { pull: overrides.pull.or(job.image.pull), ..job.image },
         workspace: job.workspace.unwrap_or(Workspace::InPlace),
         mounts: job.mounts,
         hostname: hostname.unwrap_or_else(|| DEFAULT_HOSTNAME.to_owned()),

@@ -220,6 +220,7 @@ fn the_command_line_wins() {
         user: Some("12:34".into()),
         workdir: Some("sub".into()),
         hostname: Some("here".into()),
+        pull: None,
     };
     let plan = jobs::plan("job.yml", "job", JOB, &overrides).unwrap().plan;
     let job = &plan.jobs[0];
@@ -260,6 +261,7 @@ fn the_command_line_is_tested_like_the_file() {
         user: Some("a b".into()),
         workdir: Some("..".into()),
         hostname: Some("-".into()),
+        pull: None,
     };
     let errors = jobs::plan("job.yml", "job", JOB, &overrides).unwrap_err();
     assert_eq!(errors.errors(), 13, "{errors}");

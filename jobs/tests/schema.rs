@@ -147,7 +147,7 @@ fn bad_files_are_refused_where_a_schema_can_know() {
         Code::ExpectExit,
         Code::EnvName,
         Code::NoImage,
-        Code::RegistryImage,
+        Code::ImageName,
         Code::ImageForm,
         Code::LimitTooSmall,
     ];

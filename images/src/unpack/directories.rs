@@ -12,6 +12,7 @@ use super::error::{UnpackError, limit, system};
 use super::owner::Owner;
 use super::pax::Moment;
 use super::place::Places;
+use crate::tree::Known;
 
 /// What a directory gets at the end.
 #[derive(Debug, Clone, Copy)]
@@ -20,6 +21,8 @@ pub(super) struct Attributes {
     pub(super) uid: u32,
     pub(super) gid: u32,
     pub(super) mtime: Moment,
+    /// No entry named it.
+    pub(super) implied: bool,
 }
 
 /// One remembered directory; its path is found by undoing the steps after it.
@@ -68,10 +71,15 @@ impl Directories {
     }
 
     /// Sets everything, in reverse.
-    pub(super) fn apply(mut self, places: &mut Places<'_>, owner: &mut Owner) -> Result<(), UnpackError> {
+    pub(super) fn apply(
+        mut self,
+        places: &mut Places<'_>,
+        owner: &mut Owner,
+        known: &mut Known,
+    ) -> Result<(), UnpackError> {
         let mut done = HashSet::new();
         while let Some(Remembered { attributes, shared, tail }) = self.list.pop() {
-            apply_one(&self.path, &attributes, places, owner, &mut done)
+            apply_one(&self.path, &attributes, places, owner, known, &mut done)
                 .map_err(|error| error.at(&self.path))?;
             self.path.truncate(shared as usize);
             let start = self.tails.len() - tail as usize;
@@ -87,6 +95,7 @@ fn apply_one(
     attributes: &Attributes,
     places: &mut Places<'_>,
     owner: &mut Owner,
+    known: &mut Known,
     done: &mut HashSet<(u64, u64)>,
 ) -> Result<(), UnpackError> {
     let handle = match places.readable(path) {
@@ -97,6 +106,9 @@ fn apply_one(
     let stat = fstat(&handle).map_err(system("read the attributes of the directory"))?;
     if !done.insert((stat.st_dev, stat.st_ino)) {
         return Ok(());
+    }
+    if attributes.implied {
+        known.add_implied(stat.st_ino);
     }
     owner.attributes(&handle, &stat, attributes)
 }
@@ -110,7 +122,7 @@ mod tests {
         let paths: [&[u8]; 8] = [b"", b"a", b"a/b", b"a/b/c", b"ab", b"a/b", b"z", b"a/bb/c"];
         let mut directories = Directories::default();
         for (mode, path) in (0..).zip(paths) {
-            let attributes = Attributes { mode, uid: 0, gid: 0, mtime: Moment::default() };
+            let attributes = Attributes { mode, uid: 0, gid: 0, mtime: Moment::default(), implied: false };
             directories.add(path, attributes, 1 << 20).unwrap();
         }
         for (mode, path) in (0..8).zip(paths).rev() {

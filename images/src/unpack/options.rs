@@ -13,6 +13,9 @@ pub struct UnpackOptions {
     pub limits: UnpackLimits,
     /// The archive is a layer over what the directory holds already: `.wh.` names delete.
     pub layer: bool,
+    /// The archive is a layer that overlayfs stacks over others: `.wh.` names become overlayfs's own marks.
+    #[serde(default)]
+    pub stack: bool,
 }
 
 /// Who owns what is created.
@@ -107,6 +110,12 @@ pub struct UnpackSummary {
     pub notes: Vec<String>,
     /// How many further notes were not kept.
     pub notes_dropped: u64,
+    /// The digest of the list of what is there now, if one was asked for.
+    pub tree_sha256: Option<Digest>,
+    /// Directories that no entry named, when a list was asked for.
+    pub implied: u64,
+    /// Hard links of a stacked layer to files of the layers below, which were not made.
+    pub foreign_links: u64,
 }
 
 /// Notes kept for one archive: enough to see the pattern.

@@ -30,12 +30,21 @@ enum Whiteout<'a> {
 
 /// Carries out a whiteout; returns false for an ordinary entry, which is then created.
 pub(super) fn apply(tree: &mut Tree<'_>, entry: &Entry, name: &CleanName) -> Result<bool, UnpackError> {
-    let Some(layer) = &mut tree.layer else { return Ok(false) };
+    if tree.layer.is_none() && tree.marks.is_none() {
+        return Ok(false);
+    }
     let wanted = read(name)?;
     let ordinary = matches!(wanted, Whiteout::No);
     if !ordinary && !matches!(wanted, Whiteout::Ignored) && entry.kind != Kind::File {
         return Err(refused("a whiteout that is not a regular file"));
     }
+    if tree.marks.is_some() && !matches!(wanted, Whiteout::Ignored) {
+        return remember(tree, name, &wanted);
+    }
+    let Some(layer) = &mut tree.layer else {
+        tree.notes.add(|| format!("{}: left out", shown(&entry.name)));
+        return Ok(true);
+    };
     let parent = match (&wanted, tree.places.directory(name.parent())) {
         (Whiteout::No, _) => return Ok(false),
         (Whiteout::Ignored, _) => {
@@ -53,6 +62,18 @@ pub(super) fn apply(tree: &mut Tree<'_>, entry: &Entry, name: &CleanName) -> Res
     }
     // The kept handle may be of a directory that is gone now.
     tree.places.forget();
+    Ok(true)
+}
+
+/// Keeps a whiteout of a stacked layer for the end.
+fn remember(tree: &mut Tree<'_>, name: &CleanName, wanted: &Whiteout<'_>) -> Result<bool, UnpackError> {
+    let max = tree.waiting_bytes_max();
+    let Some(marks) = &mut tree.marks else { return Ok(false) };
+    match wanted {
+        Whiteout::No | Whiteout::Ignored => return Ok(false),
+        Whiteout::Opaque => marks.opaque(name.parent(), max)?,
+        Whiteout::Delete(leaf) => marks.delete(name.parent(), leaf, max)?,
+    }
     Ok(true)
 }
 

@@ -88,6 +88,6 @@ impl Case {
     }
 
     pub fn options(&self, ownership: images::Ownership) -> UnpackOptions {
-        UnpackOptions { ownership, limits: self.limits.clone(), layer: false }
+        UnpackOptions { ownership, limits: self.limits.clone(), ..UnpackOptions::default() }
     }
 }

@@ -13,20 +13,21 @@ impl Reader<'_> {
         let Value::Map(map) = &node.value else {
             let reference = self.text_as(node, "image", "text or a map with `ref`", "")?;
             let span = reference.span.clone();
-            return Some(At { value: ImageField { reference, sha256: None }, span });
+            return Some(At { value: ImageField { reference, sha256: None, pull: None }, span });
         };
         let place = " in `image`";
         let meant = self.known_keys(map, IMAGE_KEYS, Place { within: place, ignored_prefix: None });
-        let (mut reference, mut sha256) = (None, None);
+        let (mut reference, mut sha256, mut pull) = (None, None, None);
         for Entry { key, value, .. } in map {
             match key.as_str() {
                 "ref" => reference = self.text(value, "ref", place),
                 "sha256" => sha256 = self.text(value, "sha256", place),
+                "pull" => pull = self.text(value, "pull", place),
                 _ => {}
             }
         }
         self.require(map, "ref", &meant, &node.span, place);
-        Some(At { value: ImageField { reference: reference?, sha256 }, span: node.span.clone() })
+        Some(At { value: ImageField { reference: reference?, sha256, pull }, span: node.span.clone() })
     }
 
     /// Reports a key that is missing from a map and not misspelt in it.

@@ -73,7 +73,7 @@ pub const LIMITS_KEYS: &[&str] = &["cpus", "memory", "swap", "pids", "files", "l
 pub const PARAM_KEYS: &[&str] = &["default", "type", "options", "required", "description"];
 
 /// Keys of an image given as a map.
-pub const IMAGE_KEYS: &[&str] = &["ref", "sha256"];
+pub const IMAGE_KEYS: &[&str] = &["ref", "sha256", "pull"];
 
 /// Keys of a mount given as a map.
 pub const MOUNT_KEYS: &[&str] = &["host", "path", "ro"];

@@ -5,7 +5,7 @@ use std::path::Path;
 use jobs::{Facts, Overrides, Planned};
 
 use super::check::read_job_file;
-use super::launch::{launch, no_input};
+use super::launch::{fetch_settings, launch, no_input};
 use super::{Class, CommandError, RUN_ERROR_EXIT_CODE};
 use crate::cli::{ExecSettings, ExitCodeOf};
 use crate::host;
@@ -27,6 +27,7 @@ pub fn exec(zygote: Zygote, settings: ExecSettings) -> Result<u8, CommandError> 
         hint: warning.hint.clone(),
     });
     let execution = Execution {
+        fetch: fetch_settings(&settings.sources),
         base: base_of(&settings.file)?,
         home: settings.home,
         run_id: settings.run_id,

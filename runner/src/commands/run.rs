@@ -7,7 +7,7 @@ use jobs::{Command, Workspace};
 use rustix::pipe::{PipeFlags, pipe_with};
 use serde_json::json;
 
-use super::launch::{launch, no_input};
+use super::launch::{fetch_settings, launch, no_input};
 use super::{Class, CommandError, RUN_ERROR_EXIT_CODE};
 use crate::cli::RunSettings;
 use crate::run::execute::Execution;
@@ -24,6 +24,7 @@ pub fn run(zygote: Zygote, settings: RunSettings) -> Result<u8, CommandError> {
     let execution = Execution {
         plan,
         file: None,
+        fetch: fetch_settings(&settings.sources),
         base,
         home: settings.home,
         run_id: None,

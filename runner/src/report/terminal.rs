@@ -125,8 +125,11 @@ impl Terminal {
                 self.jobs = *jobs;
                 self.print(&self.paint.dim(&format!("run {} · {}", event.run, show_name(name))));
             }
-            What::ImagePull { image, state, bytes, total, note } => {
+            What::ImagePull { image, state, bytes, total, layer, note } => {
                 let columns = self.screen.width();
+                if let Some(layer) = layer {
+                    self.pulls.layer(&self.multi, columns, image, layer);
+                }
                 let progress = (*bytes, *total);
                 let line = self.pulls.event(&self.multi, columns, image, state, progress, note.as_deref());
                 if let Some(line) = line {

@@ -83,7 +83,12 @@ pub fn environment(
     let mut set = |name: &str, value: &str| {
         all.insert(name.to_owned(), value.to_owned());
     };
-    set("PATH", PATH);
+    // What the image may know better.
+    for (name, value) in
+        [("PATH", PATH), ("HOME", &user.home), ("USER", &user.name), ("TZ", "UTC"), ("LANG", "C.UTF-8")]
+    {
+        set(name, value);
+    }
     for (name, value) in around.image {
         set(name, value);
     }
@@ -97,10 +102,6 @@ pub fn environment(
         ("RUNNER_ATTEMPT", "1"),
         ("RUNNER_WORKSPACE", WORKSPACE),
         ("RUNNER_CPUS", &cpus),
-        ("HOME", &user.home),
-        ("USER", &user.name),
-        ("TZ", "UTC"),
-        ("LANG", "C.UTF-8"),
     ] {
         set(name, value);
     }
@@ -127,11 +128,13 @@ pub fn environment(
     all
 }
 
-/// The go message of a step. `single_id`: supplementary groups cannot be set.
+/// The go message of a step. `image_workdir`: where the image wants to start, if the workspace is no reason to start there.
+/// `single_id`: supplementary groups cannot be set.
 pub fn go(
     step: &StepPlan,
     user: &StepUser,
     environment: &BTreeMap<String, String>,
+    image_workdir: Option<&str>,
     files: Option<u64>,
     single_id: bool,
 ) -> Go {
@@ -143,7 +146,7 @@ pub fn go(
         ),
         argv: argv.into_iter().map(String::into_bytes).collect(),
         env: environment.iter().map(|(name, value)| format!("{name}={value}").into_bytes()).collect(),
-        cwd: working_directory(step.workdir.as_deref()).into_bytes(),
+        cwd: working_directory(step.workdir.as_deref().or(image_workdir)).into_bytes(),
         uid: user.uid,
         gid: user.gid,
         groups: (!single_id).then(Vec::new),

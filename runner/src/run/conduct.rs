@@ -311,6 +311,7 @@ impl<'r> Conductor<'r> {
             base: &self.execution.base,
             zygote: Arc::clone(self.zygote),
             identity: lease.identity,
+            fetch: &self.execution.fetch,
         };
         let user = job.steps.first().and_then(|step| step.user.as_ref());
         let mut stopped = cancel.clone();
@@ -325,6 +326,7 @@ impl<'r> Conductor<'r> {
             let mut record = self.record.borrow_mut();
             if let Some(job) = record.jobs.get_mut(at) {
                 job.image.digest = Some(digest.to_string());
+                job.image.platform = rootfs.platform.as_ref().map(ToString::to_string);
             }
             self.run.write_run(&record)?;
         }

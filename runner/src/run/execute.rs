@@ -6,6 +6,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Instant;
 
+use images::FetchSettings;
 use jobs::{JobPlan, Plan};
 use sha2::{Digest as _, Sha256};
 use tokio::sync::watch;
@@ -33,6 +34,8 @@ pub struct Execution {
     pub plan: Plan,
     /// The job file as named and its bytes; none for a single command.
     pub file: Option<(String, Vec<u8>)>,
+    /// How images are come by.
+    pub fetch: FetchSettings,
     /// Relative paths of the plan start here.
     pub base: PathBuf,
     /// The home directory.

@@ -295,14 +295,10 @@ fn settle(user: &User, accounts: &Accounts) -> Result<StepUser, RunError> {
     }
 }
 
-/// `USER` of an image: a name or number, with a group after a colon.
+/// `USER` of an image.
 fn from_config(text: &str, accounts: &Accounts) -> Result<StepUser, RunError> {
-    let (user, group) = text.split_once(':').map_or((text, None), |(user, group)| (user, Some(group)));
-    let gid = group.and_then(|group| group.parse().ok());
-    match user.parse() {
-        Ok(uid) => Ok(accounts.by_id(uid, gid)),
-        Err(_) => named(user, accounts),
-    }
+    let known = || accounts.names().join(", ");
+    accounts.by_config(text).ok_or_else(|| RunError::User { name: text.into(), known: known() })
 }
 
 fn named(name: &str, accounts: &Accounts) -> Result<StepUser, RunError> {

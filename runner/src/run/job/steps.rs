@@ -186,7 +186,10 @@ impl Job<'_> {
         }
         directory.write_environment(&environment)?;
         let single = self.lease.identity == Identity::Single;
-        let go = command::go(step, user, &environment, self.plan.limits.files, single);
+        // Steps work in the workspace, but in an empty one there is nothing to work on.
+        let own = self.plan.workspace == jobs::Workspace::Empty;
+        let start = self.rootfs.config.workdir.as_deref().filter(|path| own && path.starts_with('/'));
+        let go = command::go(step, user, &environment, start, self.plan.limits.files, single);
         prepared.sandbox.ready().await.map_err(in_step)?;
         if let Some(next) = next {
             *next = Some(one.room.prepare(one.index + 1));
