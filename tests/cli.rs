@@ -304,6 +304,8 @@ fn a_record(id: &str, steps: Vec<StepResult>) -> RunRecord {
         jobs: vec![JobRecord {
             id: "job".to_owned(),
             image: ImageRecord { reference: "host".to_owned(), digest: None, platform: None },
+            matrix: serde_json::Value::Null,
+            conclusion: None,
             outcome: Some(Outcome::Oom),
             started: None,
             ended: None,

@@ -39,6 +39,8 @@ fn record(id: &str, state: RunState, outcome: Option<Outcome>) -> RunRecord {
             outcome,
             started: None,
             ended: None,
+            matrix: serde_json::Value::Null,
+            conclusion: None,
             steps: Vec::new(),
         }],
         artifacts: Vec::new(),

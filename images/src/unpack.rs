@@ -17,6 +17,7 @@ mod options;
 mod owner;
 mod pax;
 mod place;
+mod pool;
 mod spare;
 mod sparse;
 mod stack;

@@ -7,7 +7,7 @@ use crate::bounds::{ARGUMENT_BYTES_MAX, ENV_BYTES_MAX, PATH_BYTES_MAX, SHELL_BYT
 use crate::codes::Code;
 use crate::diagnostic::{Origin, Problems};
 use crate::expression::{Expression, Template};
-use crate::file::{At, EnvField, JobFile, Required, ShellField, SwitchField};
+use crate::file::{At, EnvField, JobFile, JobSource, Required, ShellField, SwitchField};
 use crate::job::{Env, Job, Step};
 use crate::names;
 use crate::overrides::Overrides;
@@ -18,12 +18,15 @@ use crate::suggest::nearest;
 use crate::user::User;
 
 mod artifact;
+mod graph;
 mod image;
 mod limits;
+mod matrix;
 mod mounts;
 mod params;
 mod steps;
 
+pub(crate) use graph::early;
 pub(crate) use params::{Params, params};
 
 /// The versions of the format that are read.
@@ -49,26 +52,28 @@ pub(crate) fn head(
 }
 
 /// Checks a job. `None`: there are errors among the problems.
-pub(crate) fn job(file: JobFile, problems: &mut Problems) -> Option<Job> {
+pub(crate) fn job(file: JobFile, source: &JobSource, problems: &mut Problems) -> Option<Job> {
     let mut check = Checker { problems };
-    let image = check.image(&file.image, &file.span);
-    let env = check.env(file.env, "");
+    let JobSource { label, place, .. } = source;
+    let image = check.image(&file.image, &file.span, label);
+    let env = check.env(file.env, place);
     let limits = check.limits(&file.limits);
-    let timeout = file.timeout.and_then(|timeout| check.time(&timeout, "timeout", "", false));
-    let grace = file.grace.and_then(|grace| check.time(&grace, "grace", "", true));
-    let user = file.user.and_then(|user| check.user(&user.value, &user.span, ""));
-    let shell = file.shell.and_then(|shell| check.shell(shell, ""));
-    let workdir = file.workdir.and_then(|workdir| check.workdir(&workdir.value, &workdir.span, ""));
+    let timeout = file.timeout.and_then(|timeout| check.time(&timeout, "timeout", place, false));
+    let grace = file.grace.and_then(|grace| check.time(&grace, "grace", place, true));
+    let user = file.user.and_then(|user| check.user(&user.value, &user.span, place));
+    let shell = file.shell.and_then(|shell| check.shell(shell, place));
+    let workdir = file.workdir.and_then(|workdir| check.workdir(&workdir.value, &workdir.span, place));
     let hostname = file.hostname.and_then(|hostname| check.hostname(&hostname.value, &hostname.span));
     let mounts = file.mounts.map(|mounts| check.mounts(mounts.value)).unwrap_or_default();
     let workspaces = [(".", Workspace::InPlace), ("copy", Workspace::Copy), ("empty", Workspace::Empty)];
-    let workspace = file.workspace.and_then(|word| check.choice(&word, "workspace", "", &workspaces));
+    let workspace = file.workspace.and_then(|word| check.choice(&word, "workspace", place, &workspaces));
     let networks = [("none", Network::None), ("host", Network::Host)];
-    let network = file.network.and_then(|word| check.choice(&word, "network", "", &networks));
-    let steps = check.steps(file.steps, &file.span);
-    let artifacts = file.artifacts.map(|list| check.artifacts(list.value, "")).unwrap_or_default();
+    let network = file.network.and_then(|word| check.choice(&word, "network", place, &networks));
+    let steps = check.steps(file.steps, &file.span, label);
+    let artifacts = file.artifacts.map(|list| check.artifacts(list.value, place)).unwrap_or_default();
     check.artifact_names(&steps, &artifacts);
     check.env_bytes(&env, &steps);
+    let outputs = check.outputs(file.outputs, place);
     if check.problems.has_errors() {
         return None;
     }
@@ -88,6 +93,8 @@ pub(crate) fn job(file: JobFile, problems: &mut Problems) -> Option<Job> {
         workspace,
         network,
         artifacts,
+        outputs,
+        continue_on_error: switch(file.continue_on_error),
     })
 }
 
@@ -172,6 +179,20 @@ impl Checker<'_> {
             }
         }
         env
+    }
+
+    fn outputs(&mut self, fields: Vec<EnvField>, place: &str) -> Vec<(String, Template)> {
+        let mut outputs = Vec::with_capacity(fields.len());
+        for EnvField { name, value } in fields {
+            if !names::is_param_name(&name.value) {
+                let text = format!("{}{place} cannot be the name of an output", quote(&name.value));
+                let hint = "letters, digits, `_` and `-`, a letter or `_` first, at most 63";
+                self.problems.add(Code::BadName, &name.span, text).hint(hint);
+            } else {
+                outputs.push((name.value, value.value.unwrap_or_else(|| Template::literal(String::new()))));
+            }
+        }
+        outputs
     }
 
     fn variable<O>(&mut self, name: &str, value: Option<&str>, at_name: O, at_value: O, place: &str) -> bool

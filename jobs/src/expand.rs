@@ -10,7 +10,9 @@ use crate::diagnostic::Problems;
 use crate::expression::{
     Contexts, Expression, Fault, FaultKind, OPEN, Part, Scope, Shape, Template, Value as Outcome,
 };
+use crate::job::Cell;
 use crate::names;
+use crate::read::EARLY_KEYS;
 use crate::source::{Source, Span};
 use crate::yaml::{Entry, Kind, Node, Origin, Scalar, Value};
 
@@ -24,9 +26,14 @@ const OF_A_STEP: [&str; 3] = ["outcome", "conclusion", "outputs"];
 /// Settles expressions. One serves for a whole file: it counts what all of them come to.
 pub(crate) struct Expander<'a> {
     pub source: &'a Source,
-    pub problems: &'a mut Problems,
+    /// What was found wrong since it was last taken out.
+    pub problems: Problems,
     /// What is known before anything runs.
-    pub contexts: Contexts,
+    contexts: Contexts,
+    /// How many of them there are without the cell's.
+    shared: usize,
+    /// What any cell of the job has: what only this one lacks is null, not unknown.
+    matrix: Shape,
     /// A param has no value: what depends on it is passed over in silence.
     pub params_missing: bool,
     /// Nodes and bytes made so far.
@@ -34,8 +41,35 @@ pub(crate) struct Expander<'a> {
 }
 
 impl<'a> Expander<'a> {
-    pub fn new(source: &'a Source, problems: &'a mut Problems, contexts: Contexts) -> Expander<'a> {
-        Expander { source, problems, contexts, params_missing: false, made: (0, 0) }
+    /// `values`: contexts of the whole file.
+    pub fn new(source: &'a Source, values: Vec<(&'static str, Outcome)>) -> Expander<'a> {
+        let shared = values.len();
+        let contexts = Contexts { values, status: None };
+        let problems = Problems::default();
+        let matrix = Shape::Any;
+        Expander { source, problems, contexts, shared, matrix, params_missing: false, made: (0, 0) }
+    }
+
+    /// Turns to the cells of a job.
+    pub fn enter_job(&mut self, cells: &[Cell]) {
+        let shapes = cells.iter().map(|cell| Shape::of(&cell.matrix));
+        self.matrix = shapes.reduce(Shape::or).unwrap_or(Shape::Any);
+    }
+
+    /// Turns to a cell, whose values are the context `matrix`.
+    pub fn enter(&mut self, cell: &Cell) {
+        self.contexts.values.truncate(self.shared);
+        if cell.name.is_some() {
+            self.contexts.values.push(("matrix", cell.matrix.clone()));
+        }
+    }
+
+    /// Settles the keys that come before the matrix is multiplied out.
+    pub fn early(&mut self, entries: &[Entry]) -> Vec<Entry> {
+        self.contexts.values.truncate(self.shared);
+        let early = entries.iter().filter(|entry| EARLY_KEYS.contains(&entry.key.as_str()));
+        let settled = |entry: &Entry| Entry { value: self.value(&entry.value, &entry.key), ..entry.clone() };
+        early.map(settled).collect()
     }
 
     /// Settles the keys of a job. `needs`: what the context of this name has.
@@ -43,7 +77,7 @@ impl<'a> Expander<'a> {
         let settled = |this: &mut Self, entry: &Entry| this.value(&entry.value, &entry.key);
         let mut job: Vec<Entry> = Vec::with_capacity(entries.len());
         let mut ids: Arc<[String]> = Arc::from([]);
-        for entry in entries {
+        for entry in entries.iter().filter(|entry| !EARLY_KEYS.contains(&entry.key.as_str())) {
             let value = match entry.key.as_str() {
                 "steps" => {
                     let (steps, of_steps) = self.steps(&entry.value, needs);
@@ -115,18 +149,25 @@ impl<'a> Expander<'a> {
     }
 
     /// The names that exist before anything runs.
-    fn early(&self, key: &str) -> Scope {
-        let known = self.contexts.values.iter().map(|(name, value)| (*name, Shape::of(value))).collect();
-        Scope { known, later: LATER, status: false, key: key.to_owned() }
+    fn scope(&self, key: &str) -> Scope {
+        let shape = |name: &str, value: &Outcome| match name {
+            "matrix" => self.matrix.clone(),
+            _ => Shape::of(value),
+        };
+        let known = self.contexts.values.iter().map(|(name, value)| (*name, shape(name, value))).collect();
+        Scope { known, later: LATER, status: false, key: format!("`{key}`") }
     }
 
     /// The names that exist while the job runs; `steps`: all ids, and how many of them are above.
     fn late(&self, needs: &Shape, steps: Option<(&Arc<[String]>, usize)>, key: &str) -> Scope {
-        let mut scope = self.early(key);
+        let mut scope = self.scope(key);
         scope.status = key == "if";
         scope.known.push(("needs", needs.clone()));
         scope.known.push(("run", Shape::members(["id"])));
         scope.known.push(("job", Shape::members(["id", "status"])));
+        if steps.is_none() {
+            scope.key = format!("the job's `{key}`");
+        }
         if let Some((ids, above)) = steps {
             let step = Arc::new(Shape::members(OF_A_STEP));
             scope.known.push(("env", Shape::Any));
@@ -139,7 +180,7 @@ impl<'a> Expander<'a> {
     pub fn value(&mut self, node: &Rc<Node>, key: &str) -> Rc<Node> {
         match &node.value {
             Value::Scalar(scalar) if scalar.text.contains(OPEN) => {
-                let scope = self.early(key);
+                let scope = self.scope(key);
                 self.scalar(node, scalar, &scope, false)
             }
             Value::Scalar(_) | Value::Unreadable => Rc::clone(node),
@@ -156,7 +197,9 @@ impl<'a> Expander<'a> {
     fn members(&mut self, node: &Rc<Node>, scope: &Scope) -> Rc<Node> {
         match &node.value {
             Value::Map(_) => self.entries(node, |this, entry| this.late_value(&entry.value, scope)),
-            Value::Scalar(_) | Value::List(_) | Value::Unreadable => self.value(node, &scope.key),
+            Value::Scalar(_) | Value::List(_) | Value::Unreadable => {
+                self.value(node, scope.key.trim_matches('`'))
+            }
         }
     }
 
@@ -164,7 +207,7 @@ impl<'a> Expander<'a> {
         match &node.value {
             Value::Scalar(scalar) if scalar.text.contains(OPEN) => self.scalar(node, scalar, scope, true),
             Value::Scalar(_) | Value::Unreadable => Rc::clone(node),
-            Value::List(_) | Value::Map(_) => self.value(node, &scope.key),
+            Value::List(_) | Value::Map(_) => self.value(node, scope.key.trim_matches('`')),
         }
     }
 
@@ -309,5 +352,14 @@ fn text_of<'n>(step: &'n Node, key: &str) -> Option<&'n str> {
     match &entry.value.value {
         Value::Scalar(scalar) if scalar.kind != Kind::Null => Some(&scalar.text),
         Value::Scalar(_) | Value::List(_) | Value::Map(_) | Value::Unreadable => None,
+    }
+}
+
+/// Returns the names of a map's members, as far as it is one.
+pub(crate) fn members_of(entries: &[Entry], key: &str) -> Vec<String> {
+    let found = entries.iter().find(|entry| entry.key == key).map(|entry| &entry.value.value);
+    match found {
+        Some(Value::Map(members)) => members.iter().map(|member| member.key.clone()).collect(),
+        Some(Value::Scalar(_) | Value::List(_) | Value::Unreadable) | None => Vec::new(),
     }
 }

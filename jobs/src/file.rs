@@ -2,7 +2,7 @@
 
 use std::rc::Rc;
 
-use crate::expression::{Expression, Template};
+use crate::expression::{Expression, Template, Value};
 use crate::source::Span;
 use crate::yaml::{Entry, Node};
 
@@ -40,12 +40,17 @@ pub(crate) struct Document {
     pub version: Option<At<String>>,
     pub name: Option<Rc<Node>>,
     pub params: Vec<ParamField>,
-    pub job: JobSource,
+    pub jobs: Vec<JobSource>,
 }
 
-/// The keys of one job.
+/// The keys of one job, the file's defaults among them.
 #[derive(Debug)]
 pub(crate) struct JobSource {
+    pub id: At<String>,
+    /// How messages call it: "the job", or "the job `test`".
+    pub label: String,
+    /// Ends a sentence about it: "", or " in job `test`".
+    pub place: String,
     /// The whole map, to point at when something is missing.
     pub span: Span,
     pub entries: Vec<Entry>,
@@ -63,6 +68,38 @@ pub(crate) struct ParamField {
     pub options: Option<At<Vec<At<String>>>>,
     pub required: Option<At<bool>>,
 }
+
+/// What of a job is settled before its matrix is multiplied out.
+#[derive(Debug, Default)]
+pub(crate) struct EarlyFields {
+    pub needs: Vec<NeedField>,
+    pub matrix: Option<MatrixField>,
+    pub fail_fast: Option<bool>,
+    pub max_parallel: Option<At<i64>>,
+    /// Names of the outputs; their values come late.
+    pub outputs: Vec<String>,
+    /// Something in it could not be read: how many cells there are is not known.
+    pub unreadable: bool,
+}
+
+/// One entry of `needs`; `- JOB` is `- {job: JOB}`.
+#[derive(Debug)]
+pub(crate) struct NeedField {
+    pub job: At<String>,
+    pub on: Option<At<String>>,
+}
+
+/// `matrix`.
+#[derive(Debug)]
+pub(crate) struct MatrixField {
+    pub span: Span,
+    pub axes: Vec<(At<String>, At<Vec<Value>>)>,
+    pub include: Vec<At<Members>>,
+    pub exclude: Vec<At<Members>>,
+}
+
+/// Members of a map, as expressions see them.
+pub(crate) type Members = Vec<(String, Value)>;
 
 /// One job, field for field.
 #[derive(Debug, Default)]
@@ -84,6 +121,8 @@ pub(crate) struct JobFile {
     pub workspace: Option<At<String>>,
     pub network: Option<At<String>>,
     pub artifacts: Option<At<Vec<ArtifactField>>>,
+    pub outputs: Vec<EnvField>,
+    pub continue_on_error: Option<SwitchField>,
 }
 
 /// `image: REF` or `image: {ref, sha256, pull}`.

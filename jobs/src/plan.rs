@@ -20,15 +20,26 @@ pub struct Plan {
     /// What expressions see of the run's inputs, the machine and the work tree: `params`, `git`, `host`.
     #[serde(serialize_with = "contexts")]
     pub contexts: Vec<(&'static str, Value)>,
-    /// The jobs; exactly one, with the id `job`.
+    /// The jobs in the order of the file, the cells of one beside each other. At least one; a file without `jobs` has
+    /// one with the id `job`.
     pub jobs: Vec<JobPlan>,
 }
 
 /// One job.
 #[derive(Debug, Clone, PartialEq, Serialize)]
 pub struct JobPlan {
-    /// Names the job in records.
+    /// Names the job in records, unique: its id in the file, and of a matrix `@` and the cell.
     pub id: String,
+    /// Its id in the file, which all cells of a matrix share.
+    pub job: String,
+    /// The cell's values, a map; null without a matrix.
+    pub matrix: Value,
+    /// A failure cancels the other cells.
+    pub fail_fast: bool,
+    /// Most cells at once; `None`: as many as there is room for.
+    pub max_parallel: Option<usize>,
+    /// Jobs that must be over first.
+    pub needs: Vec<Need>,
     /// Whether it runs at all; `None` is `success()`.
     #[serde(rename = "if")]
     pub condition: Option<Expression>,
@@ -59,6 +70,21 @@ pub struct JobPlan {
     pub steps: Vec<StepPlan>,
     /// Collected after the last step.
     pub artifacts: Vec<ArtifactPlan>,
+    /// For jobs that need this one.
+    #[serde(serialize_with = "outputs")]
+    pub outputs: Vec<(String, Template)>,
+    /// Its failure does not count.
+    pub continue_on_error: Switch,
+}
+
+/// A job that must be over first.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct Need {
+    /// Its id in the file; all its cells are meant.
+    pub job: String,
+    /// After which end the needing job may run; `None` leaves it to that job's `if`.
+    #[serde(rename = "if")]
+    pub on: Option<When>,
 }
 
 /// What the steps find in their working directory.
@@ -207,4 +233,8 @@ fn map<S: Serializer>(env: &[(String, Option<Template>)], serializer: S) -> Resu
 
 fn contexts<S: Serializer>(contexts: &[(&'static str, Value)], serializer: S) -> Result<S::Ok, S::Error> {
     serializer.collect_map(contexts.iter().map(|(name, value)| (name, value)))
+}
+
+fn outputs<S: Serializer>(outputs: &[(String, Template)], serializer: S) -> Result<S::Ok, S::Error> {
+    serializer.collect_map(outputs.iter().map(|(name, value)| (name, value)))
 }

@@ -6,38 +6,59 @@ use std::rc::Rc;
 use crate::codes::Code;
 use crate::diagnostic::Problems;
 use crate::expression::{Expression, OPEN};
-use crate::file::{At, Document, JobFile, JobSource, Required, SwitchField};
+use crate::file::{At, Document, EarlyFields, JobFile, JobSource, Required, SwitchField};
 use crate::render::quote;
+use crate::settle::JOB_ID;
 use crate::source::{Source, Span};
 use crate::suggest::nearest;
 use crate::yaml::{Entry, Kind, Node, Origin, Scalar, Value};
 
 mod fields;
+mod jobs;
 mod keys;
+mod matrix;
 mod params;
 mod step;
 
+pub(crate) use keys::EARLY_KEYS;
 pub use keys::{
-    ARTIFACT_KEYS, FILE_KEYS, IMAGE_KEYS, JOB_KEYS, LIMITS_KEYS, MOUNT_KEYS, PARAM_KEYS, STEP_KEYS,
+    ARTIFACT_KEYS, DEFAULT_KEYS, FILE_KEYS, IMAGE_KEYS, JOB_KEYS, LIMITS_KEYS, MOUNT_KEYS, NEED_KEYS,
+    PARAM_KEYS, STEP_KEYS,
 };
 
-/// Reads the top of the file: everything but what is in the job. `None` when the file is no map; that is reported.
+/// Reads the top of the file: everything but what is in its jobs. `None` when the file is no map; that is reported.
 pub(crate) fn document(root: &Node, source: &Source, problems: &mut Problems) -> Option<Document> {
     let mut reader = Reader { source, problems };
     let map = reader.map(root, "a job file", "")?;
-    let known = [FILE_KEYS, JOB_KEYS].concat();
-    let meant = reader.known_keys(map, &known, Place::TOP);
-    let job = JobSource { span: root.span.clone(), entries: Vec::new(), meant };
-    let mut document = Document { version: None, name: None, params: Vec::new(), job };
+    let jobs = map.iter().find(|entry| entry.key == "jobs");
+    let known = [FILE_KEYS, if jobs.is_some() { DEFAULT_KEYS } else { JOB_KEYS }].concat();
+    let meant = if jobs.is_some() {
+        reader.no_steps_beside_jobs(map);
+        let map: Vec<Entry> = map.iter().filter(|entry| entry.key != "steps").cloned().collect();
+        reader.known_keys(&map, &known, Place::TOP)
+    } else {
+        reader.known_keys(map, &known, Place::TOP)
+    };
+    let mut document = Document { version: None, name: None, params: Vec::new(), jobs: Vec::new() };
+    let mut shared: Vec<Entry> = Vec::new();
     for entry in map {
         match entry.key.as_str() {
             "version" => document.version = reader.text(&entry.value, "version", ""),
             "name" => document.name = Some(Rc::clone(&entry.value)),
             "params" => document.params = reader.params(&entry.value),
-            key if JOB_KEYS.contains(&key) => document.job.entries.push(entry.clone()),
+            "jobs" => {}
+            key if known.contains(&key) => shared.push(entry.clone()),
             _ => {}
         }
     }
+    document.jobs = match jobs {
+        Some(jobs) => reader.jobs(jobs, &shared),
+        None => {
+            let id = At { value: JOB_ID.to_owned(), span: root.span.start..root.span.start };
+            let (label, place) = ("the job".to_owned(), String::new());
+            vec![JobSource { id, label, place, span: root.span.clone(), entries: shared, meant }]
+        }
+    };
     Some(document)
 }
 
@@ -48,7 +69,7 @@ pub(crate) fn name(node: &Node, source: &Source, problems: &mut Problems) -> Opt
 
 /// Reads a job from its entries, their expressions settled.
 pub(crate) fn job(
-    JobSource { span, meant, .. }: &JobSource,
+    JobSource { span, meant, place, .. }: &JobSource,
     entries: &[Entry],
     source: &Source,
     problems: &mut Problems,
@@ -57,7 +78,6 @@ pub(crate) fn job(
     let mut file = JobFile { span: span.clone(), ..JobFile::default() };
     file.image = Required::unless_meant("image", meant);
     file.steps = Required::unless_meant("steps", meant);
-    let place = "";
     for Entry { key, value, key_span } in entries {
         match key.as_str() {
             "image" => file.image = Required::read(reader.image(value)),
@@ -77,10 +97,40 @@ pub(crate) fn job(
             }
             "network" => file.network = reader.text_as(value, "network", "`none` or `host`", place),
             "artifacts" => file.artifacts = reader.artifacts(value, place),
+            "outputs" => file.outputs = reader.templates(value, "outputs", place),
+            "continue-on-error" => {
+                file.continue_on_error = reader.switch(value, "continue-on-error", place);
+            }
             _ => {}
         }
     }
     file
+}
+
+/// Reads what of a job is settled before its matrix is multiplied out.
+pub(crate) fn early(
+    JobSource { place, .. }: &JobSource,
+    entries: &[Entry],
+    source: &Source,
+    problems: &mut Problems,
+) -> EarlyFields {
+    let mut reader = Reader { source, problems };
+    let mut early = EarlyFields::default();
+    for Entry { key, value, .. } in entries {
+        let known = match key.as_str() {
+            "needs" => reader.needs(value, place).map(|needs| early.needs = needs),
+            "matrix" => reader.matrix(value, place).map(|matrix| early.matrix = Some(matrix)),
+            "fail-fast" => {
+                reader.boolean(value, "fail-fast", place).map(|given| early.fail_fast = Some(given.value))
+            }
+            "max-parallel" => {
+                reader.integer(value, "max-parallel", place).map(|given| early.max_parallel = Some(given))
+            }
+            _ => Some(()),
+        };
+        early.unreadable |= known.is_none();
+    }
+    early
 }
 
 /// How messages name a map whose keys are read.
@@ -297,8 +347,14 @@ impl Reader<'_> {
 /// Says where a key belongs that is not known here but in a job or in a step.
 fn elsewhere(key: &str, known: &[&str]) -> Option<String> {
     let key = key.replace('_', "-");
+    if known == JOB_KEYS && FILE_KEYS.contains(&key.as_str()) {
+        return Some(format!("`{key}` stands at the top level of the file"));
+    }
     if known.contains(&"steps") && STEP_KEYS.contains(&key.as_str()) {
         return Some(format!("`{key}` is a key of a step"));
+    }
+    if known.contains(&"jobs") && !known.contains(&"steps") && JOB_KEYS.contains(&key.as_str()) {
+        return Some(format!("`{key}` is a key of a job: put it below one of `jobs`"));
     }
     let of_job = known == STEP_KEYS && JOB_KEYS.contains(&key.as_str());
     of_job.then(|| format!("`{key}` is a key of the job and holds for all its steps"))

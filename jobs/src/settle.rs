@@ -7,7 +7,7 @@ use crate::bounds::{ARTIFACT_NAME_BYTES_MAX, DEFAULT_NAME_CHARS_MAX, NAME_CHARS_
 use crate::check::ValidOverrides;
 use crate::expression::{Template, Value};
 use crate::image::ImageSpec;
-use crate::job::{Artifact, Env, Job, JobLimits, Run, Step};
+use crate::job::{Artifact, Cell, Early, Env, Job, JobLimits, Run, Step};
 use crate::names;
 use crate::overrides::{LimitsOverride, Overrides};
 use crate::plan::{ArtifactPlan, Command, JobPlan, Limits, Network, Plan, StepPlan, Workspace};
@@ -17,7 +17,7 @@ use crate::user::User;
 
 /// The version of the format.
 pub const VERSION: u32 = 1;
-/// The id of the only job.
+/// The id of the only job of a file without `jobs`.
 pub const JOB_ID: &str = "job";
 /// Longest time of a job.
 pub const DEFAULT_TIMEOUT: Duration = Duration::from_secs(60 * 60);
@@ -43,25 +43,43 @@ pub(crate) struct Head {
     pub params: Value,
 }
 
-/// Settles everything. `default_name` is the file's stem.
-pub(crate) fn plan(
-    head: Head,
+/// Settles the whole. `default_name` is the file's stem.
+pub(crate) fn plan(head: Head, jobs: Vec<JobPlan>, overrides: &Overrides, default_name: &str) -> Plan {
+    let name = head.name.unwrap_or_else(|| label_of(default_name));
+    let contexts = std::iter::once(("params", head.params)).chain(overrides.facts.contexts()).collect();
+    Plan { version: VERSION, name, contexts, jobs: apart(jobs) }
+}
+
+/// Where a job stands among the others.
+pub(crate) struct Place<'p> {
+    /// Its id in the file.
+    pub id: &'p str,
+    pub early: &'p Early,
+    pub cell: &'p Cell,
+    /// The context `params`.
+    pub params: &'p Value,
+}
+
+/// Settles one job, or one cell of its matrix.
+pub(crate) fn job(
+    place: &Place<'_>,
     job: Job,
     overrides: &Overrides,
-    valid: ValidOverrides,
-    default_name: &str,
+    valid: &ValidOverrides,
     source: &Source,
-) -> Plan {
+) -> JobPlan {
     let own: Vec<_> = job.steps.iter().map(|step| (step.id.as_deref(), step.name.as_deref())).collect();
     let ids = names::step_ids(&own);
     let mut names = ArtifactNames::new(&job.steps, &job.artifacts);
-    let env = merged(variables("PARAM", &head.params), job.env);
+    let mut env = variables("PARAM", place.params);
+    env.extend(variables("MATRIX", &place.cell.matrix));
+    let env = merged(env, job.env);
     let inherited = Inherited {
         shell: job.shell.or_else(|| Shell::named(DEFAULT_SHELL)).expect("the default is a known shell"),
         workdir: job.workdir,
         user: job.user,
         overrides,
-        user_override: valid.user,
+        user_override: valid.user.clone(),
     };
     let steps = job.steps.into_iter().zip(ids).enumerate();
     let steps = steps.map(|(at, (step, id))| {
@@ -73,8 +91,17 @@ pub(crate) fn plan(
     let artifacts = artifacts.map(|(at, a)| names.settle(a, &format!("artifact-{}", at + 1))).collect();
     let network = overrides.network.or(job.network);
     let hostname = overrides.hostname.clone().or(job.hostname);
-    let job_plan = JobPlan {
-        id: JOB_ID.to_owned(),
+    let id = match &place.cell.name {
+        Some(cell) => format!("{}@{cell}", place.id),
+        None => place.id.to_owned(),
+    };
+    JobPlan {
+        id,
+        job: place.id.to_owned(),
+        matrix: place.cell.matrix.clone(),
+        fail_fast: place.early.fail_fast,
+        max_parallel: place.early.max_parallel,
+        needs: place.early.needs.clone(),
         condition: job.condition,
         image: ImageSpec { pull: overrides.pull.or(job.image.pull), ..job.image },
         workspace: job.workspace.unwrap_or(Workspace::InPlace),
@@ -88,10 +115,34 @@ pub(crate) fn plan(
         env,
         steps,
         artifacts,
-    };
-    let name = head.name.unwrap_or_else(|| label_of(default_name));
-    let contexts = std::iter::once(("params", head.params)).chain(overrides.facts.contexts()).collect();
-    Plan { version: VERSION, name, contexts, jobs: vec![job_plan] }
+        outputs: job.outputs,
+        continue_on_error: job.continue_on_error,
+    }
+}
+
+/// Gives artifacts of different jobs different names: all of a run are kept beside each other. A name that several jobs
+/// have gets the job's id, or the cell's name, behind it.
+fn apart(mut jobs: Vec<JobPlan>) -> Vec<JobPlan> {
+    let mut counts: HashMap<String, usize> = HashMap::new();
+    fn all(job: &JobPlan) -> impl Iterator<Item = &ArtifactPlan> {
+        job.steps.iter().flat_map(|step| &step.artifacts).chain(&job.artifacts)
+    }
+    for artifact in jobs.iter().flat_map(all) {
+        *counts.entry(artifact.name.clone()).or_default() += 1;
+    }
+    let mut taken: HashSet<String> = counts.keys().cloned().collect();
+    for job in &mut jobs {
+        let suffix = job.id.replace('@', "-");
+        let of_steps = job.steps.iter_mut().flat_map(|step| &mut step.artifacts);
+        for artifact in of_steps.chain(&mut job.artifacts) {
+            if counts.get(&artifact.name).is_some_and(|count| *count > 1) {
+                let base = format!("{}-{suffix}", artifact.name);
+                artifact.name = names::free(&base, ARTIFACT_NAME_BYTES_MAX, |name| taken.contains(name));
+                taken.insert(artifact.name.clone());
+            }
+        }
+    }
+    jobs
 }
 
 /// Returns a variable for each member of a context; lists and maps as JSON.

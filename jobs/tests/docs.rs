@@ -55,6 +55,7 @@ fn every_code_and_key_is_told() {
         keys::FILE_KEYS,
         keys::JOB_KEYS,
         keys::PARAM_KEYS,
+        keys::NEED_KEYS,
         keys::STEP_KEYS,
         keys::LIMITS_KEYS,
         keys::IMAGE_KEYS,

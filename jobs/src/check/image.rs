@@ -8,14 +8,19 @@ use crate::render::quote;
 use crate::source::Span;
 
 impl Checker<'_> {
-    pub(super) fn image(&mut self, field: &Required<ImageField>, file: &Span) -> Option<ImageSpec> {
+    pub(super) fn image(
+        &mut self,
+        field: &Required<ImageField>,
+        file: &Span,
+        job: &str,
+    ) -> Option<ImageSpec> {
         let field = match field {
             Required::Given(field) => &field.value,
             Required::Unreadable => return None,
             Required::Absent => {
                 // The first character of the file: a whole document would be marked otherwise.
                 let at = file.start..file.start;
-                self.problems.add(Code::NoImage, at, "the job has no `image`").hint(FORMS);
+                self.problems.add(Code::NoImage, at, format!("{job} has no `image`")).hint(FORMS);
                 return None;
             }
         };

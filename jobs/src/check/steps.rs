@@ -12,7 +12,7 @@ use crate::source::Span;
 
 impl Checker<'_> {
     /// Returns the steps that are valid; those that are not are among the problems.
-    pub(super) fn steps(&mut self, field: Required<Vec<StepField>>, file: &Span) -> Vec<Step> {
+    pub(super) fn steps(&mut self, field: Required<Vec<StepField>>, file: &Span, job: &str) -> Vec<Step> {
         let span = match &field {
             Required::Absent => file.start..file.start,
             Required::Given(at) if at.value.is_empty() => at.span.clone(),
@@ -23,7 +23,7 @@ impl Checker<'_> {
             }
         };
         let hint = "`steps:` is a list; `- echo hello` is a whole step";
-        self.problems.add(Code::NoSteps, span, "the job has no steps").hint(hint);
+        self.problems.add(Code::NoSteps, span, format!("{job} has no steps")).hint(hint);
         Vec::new()
     }
 

@@ -21,6 +21,8 @@ pub enum Status {
     Success,
     /// Something failed.
     Failure,
+    /// Nothing failed, but something that is needed never ran.
+    Skipped,
     /// The user, or a failed neighbour, wants an end.
     Cancelled,
 }
@@ -31,6 +33,7 @@ impl Status {
         match self {
             Status::Success => "success",
             Status::Failure => "failure",
+            Status::Skipped => "skipped",
             Status::Cancelled => "cancelled",
         }
     }

@@ -93,11 +93,11 @@ pub enum FaultKind {
         known: String,
     },
     /// A context that exists, but not yet when this value is needed.
-    #[error("`{name}` is not known yet when `{key}` is settled")]
+    #[error("`{name}` is not known yet when {key} is settled")]
     TooEarly {
         /// The context.
         name: String,
-        /// The key.
+        /// The key, in words.
         key: String,
     },
     /// A member that does not exist.
@@ -172,7 +172,8 @@ impl FaultKind {
             }
             FaultKind::Member { suggestion: None, .. } => "there are none".to_owned(),
             FaultKind::TooEarly { .. } => {
-                "what runs and jobs come to is known in `if`, `env` and `continue-on-error`, and to steps"
+                "`needs`, `run` and `job` exist in `if`, `env`, `continue-on-error` and `outputs`; `steps` and `env` \
+                 only in those of a step"
                     .to_owned()
             }
             FaultKind::Later(_) => "name a step that stands above".to_owned(),

@@ -27,7 +27,7 @@ pub(crate) struct Scope {
     pub later: &'static [&'static str],
     /// Whether status functions may be called.
     pub status: bool,
-    /// The key that is being read, for messages.
+    /// The key that is being read, as messages call it.
     pub key: String,
 }
 
@@ -40,6 +40,18 @@ impl Shape {
             }
             Value::Null | Value::Bool(_) | Value::Number(_) | Value::Text(_) | Value::List(_) => Shape::Any,
         }
+    }
+
+    /// Returns the shape that has the members of both.
+    pub fn or(self, other: Shape) -> Shape {
+        let (Shape::Members(mut members), Shape::Members(others)) = (self, other) else { return Shape::Any };
+        for (name, shape) in others {
+            match members.iter_mut().find(|(known, _)| *known == name) {
+                Some((_, known)) => *known = std::mem::replace(known, Shape::Any).or(shape),
+                None => members.push((name, shape)),
+            }
+        }
+        Shape::Members(members)
     }
 
     /// Returns a shape with members of which nothing more is known.

@@ -238,7 +238,7 @@ fn names_are_tested_before_anything_runs() {
         known: vec![("steps", steps), ("matrix", Shape::members(["os"])), ("env", Shape::Any)],
         later: &["needs"],
         status: false,
-        key: "image".into(),
+        key: "`image`".into(),
     };
     let test =
         |source: &str| scope.test(&Expression::parse(source).unwrap()).map_err(|fault| fault.to_string());

@@ -31,15 +31,20 @@ impl Reader<'_> {
     }
 
     /// Reports a key that is missing from a map and not misspelt in it.
-    fn require(&mut self, map: &[Entry], key: &str, meant: &[&str], span: &Span, place: &str) {
+    pub(super) fn require(&mut self, map: &[Entry], key: &str, meant: &[&str], span: &Span, place: &str) {
         if !meant.contains(&key) && !map.iter().any(|entry| entry.key == key) {
             self.problems.add(Code::MissingKey, span, format!("the key `{key}` is missing{place}"));
         }
     }
 
     pub(super) fn env(&mut self, node: &Node, place: &str) -> Vec<EnvField> {
-        let Some(map) = self.map(node, "env", place) else { return Vec::new() };
-        let within = format!(" in `env`{place}");
+        self.templates(node, "env", place)
+    }
+
+    /// Returns a map of text, some of it to be settled later.
+    pub(super) fn templates(&mut self, node: &Node, of: &str, place: &str) -> Vec<EnvField> {
+        let Some(map) = self.map(node, of, place) else { return Vec::new() };
+        let within = format!(" in `{of}`{place}");
         let mut env = Vec::with_capacity(map.len());
         for Entry { key, key_span, value } in map {
             let name = At { value: key.clone(), span: key_span.clone() };
@@ -50,7 +55,8 @@ impl Reader<'_> {
                     _ => Some(Template::literal(scalar.text.clone())),
                 },
                 Err(Unusable::Type) => {
-                    self.wrong_type(value, key, "text (or null, which unsets it)", &within);
+                    let expected = if of == "env" { "text (or null, which unsets it)" } else { "text" };
+                    self.wrong_type(value, key, expected, &within);
                     continue;
                 }
                 Err(Unusable::Reported) => continue,

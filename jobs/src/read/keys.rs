@@ -1,12 +1,38 @@
 //! The keys that exist, in the order in which messages list them. The JSON schema is tested against these.
 
 /// Keys of a job file's top level besides those of its job; others that start with `x-` are passed over.
-pub const FILE_KEYS: &[&str] = &["version", "name", "params"];
+pub const FILE_KEYS: &[&str] = &["version", "name", "params", "jobs"];
+
+/// Keys of a job that may also stand at the top level beside `jobs`, as defaults of each.
+pub const DEFAULT_KEYS: &[&str] = &[
+    "image",
+    "env",
+    "limits",
+    "timeout",
+    "grace",
+    "user",
+    "shell",
+    "workdir",
+    "hostname",
+    "mounts",
+    "workspace",
+    "network",
+];
+
+/// Keys of a job that are settled before its matrix is multiplied out.
+pub(crate) const EARLY_KEYS: &[&str] = &["needs", "matrix", "fail-fast", "max-parallel"];
+
+/// Keys of a need given as a map.
+pub const NEED_KEYS: &[&str] = &["job", "if"];
 
 /// Keys of a job.
 pub const JOB_KEYS: &[&str] = &[
     "image",
+    "needs",
     "if",
+    "matrix",
+    "fail-fast",
+    "max-parallel",
     "env",
     "steps",
     "limits",
@@ -20,6 +46,8 @@ pub const JOB_KEYS: &[&str] = &[
     "workspace",
     "network",
     "artifacts",
+    "outputs",
+    "continue-on-error",
 ];
 
 /// Keys of a step.

@@ -50,6 +50,9 @@ pub(super) struct Exec {
     /// Give a param of the file its value
     #[arg(short = 'p', long = "param", value_name = "NAME=VALUE")]
     pub(super) param: Vec<String>,
+    /// Run at most N jobs at once; else as many as their CPUs and memory allow
+    #[arg(short = 'j', long, value_name = "N")]
+    pub(super) jobs: Option<std::num::NonZero<usize>>,
     #[command(flatten)]
     pub(super) overrides: Overrides,
     #[command(flatten)]

@@ -90,6 +90,8 @@ pub struct ExecSettings {
     pub file: PathBuf,
     /// What wins over the file.
     pub overrides: Overrides,
+    /// Most jobs at once.
+    pub jobs_max: Option<usize>,
     /// How images are come by.
     pub sources: ImageSources,
     /// Where artifacts are copied, besides the records.
@@ -300,6 +302,7 @@ fn exec(flags: flags::Exec, home: PathBuf, environment: &Environment) -> Result<
             pull: pull(&flags.sources),
             ..overrides(flags.overrides, environment)?
         },
+        jobs_max: flags.jobs.map(std::num::NonZero::get),
         sources: sources(flags.sources, environment)?,
         artifacts_dir: flags.artifacts_dir,
         run_id: flags.run_id,

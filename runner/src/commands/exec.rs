@@ -32,6 +32,7 @@ pub fn exec(zygote: Zygote, settings: ExecSettings) -> Result<u8, CommandError> 
         home: settings.home,
         run_id: settings.run_id,
         warnings: warnings.collect(),
+        jobs_max: settings.jobs_max,
         stdin: no_input()?,
         file: Some((settings.file.display().to_string(), text)),
         plan: planned.plan,

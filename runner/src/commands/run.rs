@@ -29,6 +29,7 @@ pub fn run(zygote: Zygote, settings: RunSettings) -> Result<u8, CommandError> {
         home: settings.home,
         run_id: None,
         warnings: Vec::new(),
+        jobs_max: None,
         stdin,
     };
     let finished = launch(zygote, execution, settings.report)?;

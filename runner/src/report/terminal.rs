@@ -104,7 +104,9 @@ impl Terminal {
     /// Returns the block of a running step: a head and its last lines, cut to the screen.
     fn block(&self, live: &Live, now: Instant) -> String {
         let columns = usize::from(self.screen.width()).saturating_sub(1);
-        let room = usize::from(self.screen.height().saturating_sub(ROWS_ABOVE)).clamp(1, LIVE_LINES_MAX);
+        // All running steps share the screen, each with a head of its own.
+        let rows = usize::from(self.screen.height().saturating_sub(ROWS_ABOVE)) / self.live.len().max(1);
+        let room = rows.saturating_sub(usize::from(self.live.len() > 1)).clamp(1, LIVE_LINES_MAX);
         let elapsed = format::elapsed(now.saturating_duration_since(live.started));
         let head = format!("▸ {} {elapsed} {}  {}", live.label, live.place, live.name);
         let mut block = self.paint.strong(&escape::fit(head.trim_end(), columns));

@@ -9,7 +9,6 @@ use super::artifacts::ArtifactError;
 use super::errands::ErrandError;
 use super::identity::IdentityError;
 use super::record::RecordError;
-use super::values::Unsettled;
 use super::workspace::WorkspaceError;
 use crate::cgroup::CgroupError;
 use crate::sandbox::spawn::SandboxError;
@@ -60,9 +59,6 @@ pub enum RunError {
     /// The store of images.
     #[error(transparent)]
     Store(#[from] images::StoreError),
-    /// The job's condition.
-    #[error(transparent)]
-    Unsettled(#[from] Unsettled),
     /// A file of ours.
     #[error("cannot {what} {}: {source}", path.display())]
     Io {
@@ -109,14 +105,8 @@ impl RunError {
 
     /// Whether the job file asks for what cannot be: exit code 2, nothing ran.
     pub fn is_usage(&self) -> bool {
-        matches!(
-            self,
-            Self::Unsettled(_)
-                | Self::User { .. }
-                | Self::Mount { .. }
-                | Self::Reference(_)
-                | Self::Digest(_)
-        ) || matches!(self, Self::Record(error) if error.is_usage())
+        matches!(self, Self::User { .. } | Self::Mount { .. } | Self::Reference(_) | Self::Digest(_))
+            || matches!(self, Self::Record(error) if error.is_usage())
     }
 
     /// What the user can do about it.
@@ -140,7 +130,7 @@ impl RunError {
             Self::Workspace(error) if error.is_full() => {
                 Some("the copy goes below RUNNER_HOME: free some space there, or set it to a directory on another file system".to_owned())
             }
-            Self::Unsettled(_) | Self::Workspace(_) | Self::Errand(_) | Self::Io { .. } | Self::Mount { .. } => {
+            Self::Workspace(_) | Self::Errand(_) | Self::Io { .. } | Self::Mount { .. } => {
                 None
             }
         }

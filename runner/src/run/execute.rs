@@ -7,29 +7,25 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use images::FetchSettings;
-use jobs::expression::Value;
 use jobs::{JobPlan, Plan};
 use sha2::{Digest as _, Sha256};
 use tokio::sync::watch;
 
+use super::conduct::{Conducted, Conductor, Opened};
 use super::error::RunError;
 use super::feed::{Feed, Show};
-use super::identity::{self, Lease};
-use super::image::Images;
-use super::job::{self, Job, JobEnd, Rest};
+use super::job::Rest;
 use super::record::{
     HostRecord, ImageRecord, JobRecord, RECORD_VERSION, RecordError, RunDirectory, RunRecord, RunState,
     WarningRecord, timestamp,
 };
-use super::room;
+use super::schedule::Space;
 use super::step::Cancel;
 use super::traces;
-use super::values::Values;
 use crate::cgroup::Hierarchy;
 use crate::event::What;
 use crate::host::Host;
-use crate::outcome::{Outcome, StepResult};
-use crate::sandbox::spawn::Stage;
+use crate::outcome::Outcome;
 use crate::sandbox::zygote::Zygote;
 
 /// What is to be run, and how.
@@ -48,6 +44,8 @@ pub struct Execution {
     pub run_id: Option<String>,
     /// What checking the job file had to say.
     pub warnings: Vec<WarningRecord>,
+    /// Most jobs at once; as many as there is room for if none.
+    pub jobs_max: Option<usize>,
     /// What the steps read.
     pub stdin: OwnedFd,
 }
@@ -75,43 +73,30 @@ pub struct Finished {
 /// When nothing could be recorded. Everything later is in [`Finished`].
 pub async fn execute(zygote: Arc<Zygote>, execution: Execution, show: Show) -> Result<Finished, RunError> {
     let clock = Instant::now();
-    let mut opened = execution.plan.jobs.first().map(|job| Opened::of(&zygote, &execution, job));
+    // Of a single job everything is begun at once; several wait for each other anyway.
+    let only = (execution.plan.jobs.len() == 1).then(|| execution.plan.jobs.first()).flatten();
+    let opened = only.map(|job| Opened::of(&zygote, &execution, job, None));
     let run = RunDirectory::create(&execution.home, execution.run_id.as_deref())?;
     let hierarchy = Hierarchy::discover()?;
-    let mut record = first_record(&execution, run.id(), &Host::quick(&hierarchy));
+    let host = Host::quick(&hierarchy);
+    let mut record = first_record(&execution, run.id(), &host);
     run.write_run(&record)?;
     run.write_resolved(&execution.plan)?;
     if let Some((_, text)) = &execution.file {
         run.write_job_file(text)?;
     }
-    let mut feed = Feed::new(run.id().to_owned(), Some(run.event_log()?), show);
+    let feed = Feed::new(run.id().to_owned(), Some(run.event_log()?), show);
     let directory = run.path().display().to_string();
     let file = execution.file.as_ref().map(|(name, _)| name.clone());
     let (name, jobs) = (execution.plan.name.clone(), execution.plan.jobs.len());
     feed.send(None, None, What::RunStart { file, name, jobs, directory: directory.clone() });
+    record.warnings = warnings(&execution, &feed);
     let (cancel, signal) = listen(execution.file.is_none());
-    let mut ended = None;
-    let mut error = None;
-    for job in &execution.plan.jobs {
-        let what = What::JobStart { image: job.image.reference.clone(), steps: job.steps.len() };
-        feed.send(Some(&job.id), None, what);
-        warnings(&execution, job, &mut feed, &mut record);
-        let cancel = cancel.clone();
-        let one =
-            One { zygote: &zygote, execution: &execution, hierarchy: &hierarchy, job, run: &run, cancel };
-        let begun = opened.take().unwrap_or_else(|| Opened::of(&zygote, &execution, job));
-        let run = async { one.run(begun?, &mut feed, &mut record).await };
-        match run.await {
-            Ok(end) => ended = Some(end),
-            Err(why) => error = Some(why),
-        }
-        let outcome = ended.as_ref().map_or(Outcome::Error, |end| end.outcome);
-        feed.send(Some(&job.id), None, What::JobEnd { outcome });
-    }
-    let (outcome, steps) = ended.as_mut().map_or((Outcome::Error, Vec::new()), |end| {
-        error = end.error.take();
-        (end.outcome, std::mem::take(&mut end.steps))
-    });
+    let space = Space { jobs: execution.jobs_max, cpus: host.cpus as f64, memory_bytes: host.memory_bytes };
+    let conductor = Conductor::new(&zygote, &execution, &hierarchy, &run, &feed, record);
+    let conducted = conductor.conduct(space, opened, cancel).await;
+    let Conducted { outcome, mut error, step_exit_code, rest, left } = conducted;
+    let mut record = conductor.record.into_inner();
     let usage = error.as_ref().is_some_and(RunError::is_usage);
     let exit_code = match outcome {
         Outcome::Cancelled => signal.borrow().unwrap_or(outcome.run_exit_code()),
@@ -120,16 +105,7 @@ pub async fn execute(zygote: Arc<Zygote>, execution: Execution, show: Show) -> R
     };
     let wall_s = clock.elapsed().as_secs_f64();
     finish(&mut record, outcome, exit_code, wall_s);
-    let step_exit_code = deciding(&steps).and_then(|step| step.exit_code);
-    if let Some(job) = record.jobs.first_mut() {
-        (job.steps, job.outcome, job.ended) = (steps, Some(outcome), Some(timestamp()));
-    }
-    let mut rest = None;
-    if let Some(end) = ended {
-        record.artifacts = end.artifacts;
-        rest = Some(end.rest);
-    }
-    let (recorded, left) = conclude(&zygote, &run, &record, rest, &execution.home).await;
+    let (recorded, left) = conclude(&zygote, &run, &record, rest, left, &execution.home).await;
     for text in left {
         feed.send(None, None, What::Warning { code: None, text, hint: None });
     }
@@ -148,122 +124,30 @@ async fn conclude(
     run: &RunDirectory,
     record: &RunRecord,
     rest: Option<Rest>,
+    mut left: Vec<String>,
     home: &Path,
 ) -> (Result<(), RecordError>, Vec<String>) {
     let writing = match run.conclusion(record) {
         Ok(conclusion) => tokio::task::spawn_blocking(move || conclusion.write()),
-        Err(error) => return (Err(error), Vec::new()),
+        Err(error) => return (Err(error), left),
     };
-    let left = match rest {
-        Some(rest) => rest.clear(home, zygote).await,
-        None => Vec::new(),
-    };
+    if let Some(rest) = rest {
+        left.append(&mut rest.clear(home, zygote).await);
+    }
+    if left.is_empty() {
+        traces::forget(home, run.id());
+    }
     zygote.dismiss();
     // Only a panic ends the thread without a word.
     (writing.await.unwrap_or(Ok(())), left)
 }
 
-/// What a job has from the start: its ids, and a stage that makes its namespaces while we look at everything else.
-struct Opened {
-    lease: Lease,
-    stage: Stage,
-}
-
-impl Opened {
-    fn of(zygote: &Zygote, execution: &Execution, job: &JobPlan) -> Result<Self, RunError> {
-        let lease = identity::establish(zygote, &execution.home)?;
-        let stage = room::open_stage(zygote, job, &execution.base, lease.identity)?;
-        Ok(Self { lease, stage })
-    }
-}
-
-/// One job of a run.
-struct One<'o> {
-    zygote: &'o Arc<Zygote>,
-    execution: &'o Execution,
-    hierarchy: &'o Hierarchy,
-    job: &'o JobPlan,
-    run: &'o RunDirectory,
-    cancel: watch::Receiver<Cancel>,
-}
-
-impl One<'_> {
-    /// What expressions see that does not change while the job runs.
-    fn contexts(&self) -> Vec<(&'static str, Value)> {
-        let mut contexts = self.execution.plan.contexts.clone();
-        contexts.push(("run", Value::map([("id", Value::text(self.run.id()))])));
-        contexts
-    }
-
-    async fn run(
-        self,
-        Opened { lease, stage }: Opened,
-        feed: &mut Feed,
-        record: &mut RunRecord,
-    ) -> Result<JobEnd, RunError> {
-        match Values::new(self.contexts(), self.job).holds(self.job.condition.as_ref()) {
-            Ok(true) => {}
-            Ok(false) => return Ok(without_steps(self.job, Outcome::Skipped)),
-            Err(unsettled) => return Err(RunError::Unsettled(unsettled)),
-        }
-        let home = &self.execution.home;
-        for id in traces::sweep(home, self.zygote, Some(lease.identity))?.runs {
-            let text = format!("cleaned up after run {id}, which was killed");
-            feed.send(Some(&self.job.id), None, What::Warning { code: None, text, hint: None });
-        }
-        let images = Images {
-            home,
-            base: &self.execution.base,
-            zygote: Arc::clone(self.zygote),
-            identity: lease.identity,
-            fetch: &self.execution.fetch,
-        };
-        let user = self.job.steps.first().and_then(|step| step.user.as_ref());
-        let mut cancel = self.cancel.clone();
-        let rootfs = tokio::select! {
-            rootfs = images.obtain(&self.job.image, user, feed) => rootfs?,
-            _ = cancel.wait_for(|wish| *wish != Cancel::No) => return Ok(without_steps(self.job, Outcome::Cancelled)),
-        };
-        if let Some(job) = record.jobs.first_mut() {
-            job.image.digest = rootfs.digest.as_ref().map(ToString::to_string);
-            job.image.platform = rootfs.platform.as_ref().map(ToString::to_string);
-            self.run.write_run(record)?;
-        }
-        let job = Job {
-            plan: self.job,
-            rootfs: &rootfs,
-            base: &self.execution.base,
-            home,
-            run: self.run,
-            zygote: self.zygote,
-            lease: &lease,
-            hierarchy: self.hierarchy,
-            stdin: &self.execution.stdin,
-            feed,
-            contexts: self.contexts(),
-            cancel: self.cancel,
-        };
-        job.run(stage).await
-    }
-}
-
-/// The end of a job of which nothing ran.
-fn without_steps(job: &JobPlan, outcome: Outcome) -> JobEnd {
-    JobEnd { steps: job.steps.iter().map(job::skipped).collect(), ..JobEnd::new(outcome) }
-}
-
-/// The step whose end decided the run: the last one that did not count as a success, else the last that ran.
-fn deciding(steps: &[StepResult]) -> Option<&StepResult> {
-    steps
-        .iter()
-        .find(|step| step.conclusion.is_failure())
-        .or_else(|| steps.iter().rfind(|step| step.exit_code.is_some()))
-}
-
 /// What the job file's check said, and what this version's defaults are.
-fn warnings(execution: &Execution, job: &JobPlan, feed: &mut Feed, record: &mut RunRecord) {
+fn warnings(execution: &Execution, feed: &Feed) -> Vec<WarningRecord> {
     let mut all = execution.warnings.clone();
-    if job.network_defaulted && first_time(&execution.home, "network-none") {
+    if execution.plan.jobs.iter().any(|job| job.network_defaulted)
+        && first_time(&execution.home, "network-none")
+    {
         all.push(WarningRecord {
             code: None,
             text: "steps have no network but loopback: this is the default (told once)".into(),
@@ -275,9 +159,9 @@ fn warnings(execution: &Execution, job: &JobPlan, feed: &mut Feed, record: &mut 
     }
     for warning in &all {
         let WarningRecord { code, text, hint } = warning.clone();
-        feed.send(Some(&job.id), None, What::Warning { code, text, hint });
+        feed.send(None, None, What::Warning { code, text, hint });
     }
-    record.warnings = all;
+    all
 }
 
 /// Whether a notice has not been given yet below this home.
@@ -290,9 +174,11 @@ fn first_time(home: &Path, notice: &str) -> bool {
 fn first_record(execution: &Execution, id: &str, host: &Host) -> RunRecord {
     let job = |job: &JobPlan| JobRecord {
         id: job.id.clone(),
+        matrix: serde_json::to_value(&job.matrix).unwrap_or_default(),
         image: ImageRecord { reference: job.image.reference.clone(), digest: None, platform: None },
         outcome: None,
-        started: Some(timestamp()),
+        conclusion: None,
+        started: None,
         ended: None,
         steps: Vec::new(),
     };

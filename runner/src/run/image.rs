@@ -113,7 +113,7 @@ impl Images<'_> {
         &self,
         spec: &ImageSpec,
         user: Option<&User>,
-        feed: &mut Feed,
+        feed: &Feed,
     ) -> Result<Rootfs, RunError> {
         let reference = Reference::parse(&spec.reference, self.base)?;
         let sha256 = spec.sha256.as_deref().map(|hex| hex.parse::<Digest>()).transpose()?;
@@ -142,7 +142,7 @@ impl Images<'_> {
         &self,
         wanted: &Wanted<'_>,
         user: (u32, u32),
-        feed: &mut Feed,
+        feed: &Feed,
     ) -> Result<Rootfs, RunError> {
         let Wanted { spec, reference, sha256, store, settings } = *wanted;
         let (sender, receiver) = mpsc::unbounded_channel();
@@ -158,7 +158,7 @@ impl Images<'_> {
         &self,
         source: ImportSource,
         name: &LocalName,
-        feed: &mut Feed,
+        feed: &Feed,
     ) -> Result<Rootfs, RunError> {
         let store = Store::open(&self.home.join("store"))?;
         let (sender, receiver) = mpsc::unbounded_channel();
@@ -177,7 +177,7 @@ async fn follow(
     pull: impl Future<Output = Result<Rootfs, images::ImageError>>,
     mut receiver: mpsc::UnboundedReceiver<PullEvent>,
     image: &str,
-    feed: &mut Feed,
+    feed: &Feed,
 ) -> Result<Rootfs, RunError> {
     tokio::pin!(pull);
     let mut moment = Moment::default();
@@ -239,7 +239,7 @@ fn asked(settings: &FetchSettings, pull: Option<Pull>) -> FetchSettings {
 }
 
 /// Says what a pull is doing.
-fn tell(feed: &mut Feed, image: &str, moment: &mut Moment, event: PullEvent) {
+fn tell(feed: &Feed, image: &str, moment: &mut Moment, event: PullEvent) {
     let mut layer = None;
     let note = match event {
         PullEvent::Started { total, .. } => {

@@ -18,7 +18,7 @@ use super::identity::Lease;
 use super::record::{ArtifactRecord, RunDirectory};
 use super::room::{self, Plans, Room};
 use super::step::Cancel;
-use super::traces::{self, Traces, Used, UsedTree};
+use super::traces::{self, Ledger, Traces, Used, UsedTree};
 use super::workspace::{self, Workspace};
 use crate::cgroup::Hierarchy;
 use crate::event::What;
@@ -45,6 +45,12 @@ pub struct Job<'j> {
     pub home: &'j Path,
     /// The run's records.
     pub run: &'j RunDirectory,
+    /// Where it is written down what the jobs leave.
+    pub ledger: &'j Ledger<'j>,
+    /// Names its cgroup and its private directory: unique on this machine.
+    pub unit: String,
+    /// Its number among the run's jobs, from 0.
+    pub number: usize,
     /// Who starts processes.
     pub zygote: &'j Zygote,
     /// Whose ids they have.
@@ -54,7 +60,7 @@ pub struct Job<'j> {
     /// What the steps read.
     pub stdin: &'j OwnedFd,
     /// Where events go.
-    pub feed: &'j mut Feed,
+    pub feed: &'j Feed,
     /// The user's wish.
     pub cancel: watch::Receiver<Cancel>,
     /// The contexts of the plan and the run.
@@ -68,18 +74,39 @@ pub struct JobEnd {
     pub outcome: Outcome,
     /// All steps, those that never ran as `skipped`.
     pub steps: Vec<StepResult>,
+    /// Its failure does not count.
+    pub forgiving: bool,
+    /// Values for the jobs that need this one.
+    pub outputs: Vec<(String, String)>,
     /// What was collected.
     pub artifacts: Vec<ArtifactRecord>,
     /// Why our own part failed, after which nothing more was started.
     pub error: Option<RunError>,
     /// What has to be taken apart.
     pub rest: Rest,
+    /// What could not be, in words.
+    pub left: Vec<String>,
 }
 
 impl JobEnd {
+    /// How it counts: forgiven is what the job did, not that somebody stopped it or that our part failed.
+    pub fn conclusion(&self) -> Outcome {
+        let ours = self.error.is_some() || self.outcome == Outcome::Cancelled;
+        if self.forgiving && self.outcome.is_failure() && !ours { Outcome::Success } else { self.outcome }
+    }
+
     /// A job of this outcome that has done nothing.
     pub fn new(outcome: Outcome) -> Self {
-        Self { outcome, steps: Vec::new(), artifacts: Vec::new(), error: None, rest: Rest::default() }
+        Self {
+            outcome,
+            forgiving: false,
+            steps: Vec::new(),
+            outputs: Vec::new(),
+            artifacts: Vec::new(),
+            error: None,
+            rest: Rest::default(),
+            left: Vec::new(),
+        }
     }
 }
 
@@ -94,7 +121,7 @@ pub struct Rest {
 /// A private directory to be removed, with whose rights.
 #[derive(Debug)]
 struct Scratch {
-    run_id: String,
+    unit: String,
     identity: Identity,
     user: (u32, u32),
 }
@@ -110,11 +137,9 @@ impl Rest {
         if let Some(Err(error)) = self.room.map(Room::close) {
             left.push(format!("cannot clean up: {error}"));
         }
-        if let Some(Scratch { run_id, identity, user }) = self.scratch {
-            match traces::remove_scratch(home, &Servants { zygote, identity, user }, &run_id) {
-                Ok(()) => traces::forget(home, &run_id),
-                Err(text) => left.push(format!("cannot clean up: {text}")),
-            }
+        if let Some(Scratch { unit, identity, user }) = self.scratch {
+            let removed = traces::remove_scratch(home, &Servants { zygote, identity, user }, &unit);
+            left.extend(removed.err().map(|text| format!("cannot clean up: {text}")));
         }
         left
     }
@@ -127,25 +152,25 @@ impl Job<'_> {
     /// When not even its traces could be written down. Later errors are in [`JobEnd::error`].
     pub async fn run(mut self, stage: Stage) -> Result<JobEnd, RunError> {
         let all = self.home.join("scratch");
-        let scratch = all.join(self.run.id());
+        let scratch = all.join(&self.unit);
         // Private: what lies below has set-uid files and other users' directories.
         DirBuilder::new().recursive(true).mode(0o700).create(&all).map_err(RunError::io("create", &all))?;
         room::make_directory(&scratch).map_err(RunError::io("create", &scratch))?;
         spread(&all);
         let mut traces = Traces {
-            cgroups: self.hierarchy.paths(self.run.id())?,
-            scratch: Some(self.run.id().to_owned()),
+            cgroups: self.hierarchy.paths(&self.unit)?,
+            scratch: Some(self.unit.clone()),
             used: None,
         };
-        traces::leave(self.home, self.run, &traces)?;
+        self.ledger.leave(&self.plan.id, traces.clone())?;
         let mut end = JobEnd::new(Outcome::Success);
         if let Err(error) = self.in_scratch(stage, &scratch, &mut traces, &mut end).await {
             end.outcome = Outcome::Error;
             end.error = Some(error);
         }
         let user = traces.used.as_ref().map_or((0, 0), |used| used.user);
-        let run_id = self.run.id().to_owned();
-        end.rest.scratch = Some(Scratch { run_id, identity: self.lease.identity, user });
+        let unit = self.unit.clone();
+        end.rest.scratch = Some(Scratch { unit, identity: self.lease.identity, user });
         Ok(end)
     }
 
@@ -166,19 +191,20 @@ impl Job<'_> {
             home: self.home,
             scratch,
             identity: self.lease.identity,
-            run_id: self.run.id(),
+            unit: &self.unit,
+            number: self.number,
             since,
         };
         let mut used =
             Used { identity: self.lease.identity, user: (0, 0), since, trees: self.trees(&workspace)? };
         // Before anything can change there, and again when the user is known.
         traces.used = Some(used.clone());
-        traces::leave(self.home, self.run, traces)?;
+        self.ledger.leave(&self.plan.id, traces.clone())?;
         let room = Room::open(self.zygote, stage, self.hierarchy, &plans)?;
         used.user = room.users.first().map_or((0, 0), |user| (user.uid, user.gid));
         if used.user != (0, 0) {
             traces.used = Some(used.clone());
-            traces::leave(self.home, self.run, traces)?;
+            self.ledger.leave(&self.plan.id, traces.clone())?;
         }
         for (text, hint) in room.warnings.clone() {
             self.warn(None, text, hint);

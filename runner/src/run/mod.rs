@@ -2,6 +2,7 @@
 
 pub mod artifacts;
 pub mod command;
+pub mod conduct;
 pub mod credentials;
 pub mod errands;
 pub mod error;
@@ -14,6 +15,7 @@ pub mod layer;
 pub mod logs;
 pub mod record;
 pub mod room;
+pub mod schedule;
 pub mod skeleton;
 pub mod step;
 pub mod step_files;

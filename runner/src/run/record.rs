@@ -311,6 +311,14 @@ impl RunDirectory {
         StepDirectory::create(&self.path, job, index, id)
     }
 
+    /// Keeps what a job hands to those that need it.
+    pub fn write_outputs(&self, job: &str, outputs: &[(String, String)]) -> Result<(), RecordError> {
+        let outputs: std::collections::BTreeMap<_, _> = outputs.iter().cloned().collect();
+        let directory = self.path.join("jobs").join(job);
+        make_directory(&directory)?;
+        self.write_json(&format!("jobs/{job}/outputs.json"), &outputs, Durability::Cheap)
+    }
+
     /// Returns the directories of all steps that were started, job by job, in order.
     pub fn steps(&self) -> Result<Vec<StepDirectory>, RecordError> {
         step::all(&self.path)

@@ -51,8 +51,10 @@ pub struct Plans<'p> {
     pub scratch: &'p Path,
     /// Where ids come from.
     pub identity: Identity,
-    /// Name of the run's cgroup.
-    pub run_id: &'p str,
+    /// Name of the job's cgroup.
+    pub unit: &'p str,
+    /// Its number among the run's jobs, from 0.
+    pub number: usize,
     /// When the job began.
     pub since: Since,
 }
@@ -131,7 +133,7 @@ impl Room {
             sys_masks: sys_masks(),
         })?;
         // Meanwhile the stage works.
-        let cgroup = hierarchy.open_run(plans.run_id)?;
+        let cgroup = hierarchy.open_run(plans.unit)?;
         let unmapped = stage.furnished()?;
         let workspace_was_given = unmapped.iter().any(|index| workspaces.contains(index));
         if workspace_was_given {
@@ -144,7 +146,7 @@ impl Room {
             stage,
             cgroup,
             _skeleton: skeleton,
-            affinity: affinity(limits.cpus),
+            affinity: affinity(limits.cpus, plans.number),
             limits,
             users,
             identity: plans.identity,
@@ -329,8 +331,9 @@ fn limits(job: &JobPlan, hierarchy: &Hierarchy) -> Result<(CgroupLimits, Vec<War
     Ok((limits, warnings))
 }
 
-/// As many CPUs as the cap needs, so that `nproc` tells the truth; which ones goes round with the process id.
-fn affinity(cpus: Option<f64>) -> Vec<u32> {
+/// As many CPUs as the cap needs, so that `nproc` tells the truth; which ones goes round with the process id and
+/// the job's number.
+fn affinity(cpus: Option<f64>, number: usize) -> Vec<u32> {
     let Some(cpus) = cpus else { return Vec::new() };
     let Ok(set) = rustix::thread::sched_getaffinity(None) else { return Vec::new() };
     let usable: Vec<u32> =
@@ -339,7 +342,8 @@ fn affinity(cpus: Option<f64>) -> Vec<u32> {
     if wanted >= usable.len() {
         return Vec::new();
     }
-    usable.iter().copied().cycle().skip(std::process::id() as usize % usable.len()).take(wanted).collect()
+    let first = (std::process::id() as usize + number * wanted) % usable.len();
+    usable.iter().copied().cycle().skip(first).take(wanted).collect()
 }
 
 /// Fixed masks of /sys, and one per CPU.

@@ -1,6 +1,8 @@
 //! What a run leaves on the machine while it lives, written down before it is made, and how the next call removes what
 //! a killed keeper left. No process ids: a run is dead when nobody holds its lock.
 
+use std::cell::RefCell;
+use std::collections::BTreeMap;
 use std::fs;
 use std::io;
 use std::os::unix::fs::{MetadataExt as _, symlink};
@@ -20,7 +22,7 @@ use crate::sandbox::zygote::Zygote;
 /// Name of the file in the run directory.
 const FILE: &str = "sweep.json";
 
-/// Everything of one run that outlives a killed keeper.
+/// Everything of one job that outlives a killed keeper.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Traces {
     /// Its cgroups' directories.
@@ -112,12 +114,39 @@ fn live(home: &Path) -> PathBuf {
     home.join("live")
 }
 
+/// What all jobs of a run leave, by the job's id.
+#[derive(Debug)]
+pub struct Ledger<'r> {
+    home: &'r Path,
+    run: &'r RunDirectory,
+    jobs: RefCell<BTreeMap<String, Traces>>,
+}
+
+impl<'r> Ledger<'r> {
+    /// An empty one.
+    pub fn new(home: &'r Path, run: &'r RunDirectory) -> Self {
+        Self { home, run, jobs: RefCell::default() }
+    }
+
+    /// Writes down what a job will leave, before it is made.
+    ///
+    /// # Errors
+    /// Those of the file system.
+    pub fn leave(&self, job: &str, traces: Traces) -> Result<(), RecordError> {
+        let mut jobs = self.jobs.borrow_mut();
+        jobs.insert(job.to_owned(), traces);
+        leave(self.home, self.run, &jobs)
+    }
+
+    /// Forgets what a job left: it is gone. The file is written with the next job's.
+    pub fn gone(&self, job: &str) {
+        self.jobs.borrow_mut().remove(job);
+    }
+}
+
 /// Makes the run known to the next call, and writes down what it will leave.
-///
-/// # Errors
-/// Those of the file system.
-pub fn leave(home: &Path, run: &RunDirectory, traces: &Traces) -> Result<(), RecordError> {
-    let bytes = serde_json::to_vec_pretty(traces)
+fn leave(home: &Path, run: &RunDirectory, jobs: &BTreeMap<String, Traces>) -> Result<(), RecordError> {
+    let bytes = serde_json::to_vec_pretty(jobs)
         .map_err(|error| RecordError::io("write", run.path().join(FILE), io::Error::other(error)))?;
     run.write_file_atomic(FILE, &bytes, Durability::Cheap)?;
     let directory = live(home);
@@ -173,11 +202,20 @@ fn clean(
     own: Option<Identity>,
     summary: &mut SweepSummary,
 ) {
-    let Some(traces) =
-        fs::read(run.path().join(FILE)).ok().and_then(|bytes| serde_json::from_slice::<Traces>(&bytes).ok())
-    else {
-        return;
-    };
+    let bytes = fs::read(run.path().join(FILE)).unwrap_or_default();
+    let Ok(jobs) = serde_json::from_slice::<BTreeMap<String, Traces>>(&bytes) else { return };
+    for traces in jobs.values() {
+        clean_job(home, traces, zygote, own, summary);
+    }
+}
+
+fn clean_job(
+    home: &Path,
+    traces: &Traces,
+    zygote: &Zygote,
+    own: Option<Identity>,
+    summary: &mut SweepSummary,
+) {
     let cgroups = Hierarchy::sweep(&traces.cgroups);
     summary.removed += cgroups.removed.len() as u64;
     summary.killed += cgroups.killed as u64;
@@ -198,7 +236,7 @@ fn clean(
     skeleton::collect(home, &servants);
 }
 
-/// Removes a run's private directory: upper directories, the job's layer, a copied workspace.
+/// Removes a job's private directory: upper directories, the job's layer, a copied workspace.
 ///
 /// # Errors
 /// What could not be removed, in words.

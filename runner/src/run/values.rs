@@ -43,7 +43,8 @@ pub type Env = Vec<(String, Option<String>)>;
 
 impl Values {
     /// Begins with what is known before the job. `fixed`: the contexts of the plan and the run.
-    pub fn new(fixed: Vec<(&'static str, Value)>, job: &JobPlan) -> Self {
+    pub fn new(mut fixed: Vec<(&'static str, Value)>, job: &JobPlan) -> Self {
+        fixed.push(("matrix", job.matrix.clone()));
         Self {
             fixed,
             job: job.id.clone(),
@@ -119,11 +120,24 @@ impl Values {
         env.iter().map(settle).collect()
     }
 
+    /// Settles what the job hands to others.
+    ///
+    /// # Errors
+    /// The first output that cannot be settled.
+    pub fn outputs(&self, job: &JobPlan) -> Result<Vec<(String, String)>, Unsettled> {
+        let contexts = self.contexts();
+        let settle = |(name, template): &(String, Template)| match template.text(&contexts) {
+            Ok(text) => Ok((name.clone(), text)),
+            Err(fault) => Err(unsettled(name, template.source(), fault)),
+        };
+        job.outputs.iter().map(settle).collect()
+    }
+
     /// Settles a switch.
     ///
     /// # Errors
     /// One that cannot be settled, or comes to neither true nor false.
-    fn switch(&self, switch: &Switch) -> Result<bool, Unsettled> {
+    pub fn switch(&self, switch: &Switch) -> Result<bool, Unsettled> {
         let template = match switch {
             Switch::Is(value) => return Ok(*value),
             Switch::When(template) => template,

@@ -88,6 +88,26 @@ impl Job<'_> {
         if let Some(Ok(prepared)) = ahead {
             throw_away(prepared, Upper::Removed, ending);
         }
+        if let Ok(values) = &values {
+            self.conclude(values, end);
+        }
+    }
+
+    /// Settles what the job comes to for others. What cannot be settled makes a failure of a success.
+    fn conclude(&mut self, values: &Values, end: &mut JobEnd) {
+        let settled = values.outputs(self.plan).and_then(|outputs| {
+            end.outputs = outputs;
+            values.switch(&self.plan.continue_on_error)
+        });
+        match settled {
+            Ok(forgiving) => end.forgiving = forgiving,
+            Err(unsettled) => {
+                self.warn(None, unsettled.to_string(), None);
+                if end.outcome == Outcome::Success {
+                    end.outcome = Outcome::Failure;
+                }
+            }
+        }
     }
 
     /// Settles whether a step runs, and with what.
