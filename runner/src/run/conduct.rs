@@ -126,6 +126,22 @@ impl Results {
     }
 }
 
+impl Conducted {
+    /// Nothing has ended.
+    fn new() -> Self {
+        let (outcome, left) = (Outcome::Skipped, Vec::new());
+        Self { outcome, timed_out: false, error: None, step_exit_code: None, rest: None, left }
+    }
+
+    /// What was cancelled because the time was over has taken too long; a failure before that stays one.
+    fn settled(mut self) -> Self {
+        if self.timed_out && matches!(self.outcome, Outcome::Success | Outcome::Cancelled) {
+            self.outcome = Outcome::Timeout;
+        }
+        self
+    }
+}
+
 impl<'r> Conductor<'r> {
     /// Nothing has begun.
     pub fn new(
@@ -154,14 +170,7 @@ impl<'r> Conductor<'r> {
         let mut wishes: HashMap<usize, watch::Sender<Cancel>> = HashMap::new();
         let mut running = FuturesUnordered::new();
         let mut deadline = self.execution.plan.timeout.map(|timeout| Instant::now() + timeout);
-        let mut conducted = Conducted {
-            outcome: Outcome::Skipped,
-            timed_out: false,
-            error: None,
-            step_exit_code: None,
-            rest: None,
-            left: Vec::new(),
-        };
+        let mut conducted = Conducted::new();
         loop {
             let actions = schedule.next(|at, status| self.holds(&jobs[at], status, &results));
             for action in actions {
@@ -183,10 +192,7 @@ impl<'r> Conductor<'r> {
                 }
             }
             if running.is_empty() {
-                if conducted.timed_out && matches!(conducted.outcome, Outcome::Success | Outcome::Cancelled) {
-                    conducted.outcome = Outcome::Timeout;
-                }
-                return conducted;
+                return conducted.settled();
             }
             tokio::select! {
                 Some((at, ended)) = running.next() => {
