@@ -9,7 +9,7 @@ use crate::file::{At, EnvField, JobFile, Required, ShellField};
 use crate::job::{Env, Job, Step};
 use crate::names;
 use crate::overrides::Overrides;
-use crate::plan::{Network, Workspace};
+use crate::plan::Workspace;
 use crate::render::quote;
 use crate::shell::{SHELL_NAMES, Shell};
 use crate::suggest::nearest;
@@ -19,6 +19,7 @@ mod artifact;
 mod image;
 mod limits;
 mod mounts;
+mod network;
 mod steps;
 
 /// The versions of the format that are read.
@@ -49,8 +50,7 @@ pub(crate) fn job(file: JobFile, problems: &mut Problems) -> Option<Job> {
     let mounts = file.mounts.map(|mounts| check.mounts(mounts.value)).unwrap_or_default();
     let workspaces = [(".", Workspace::InPlace), ("copy", Workspace::Copy), ("empty", Workspace::Empty)];
     let workspace = file.workspace.and_then(|word| check.choice(&word, "workspace", "", &workspaces));
-    let networks = [("none", Network::None), ("host", Network::Host)];
-    let network = file.network.and_then(|word| check.choice(&word, "network", "", &networks));
+    let network = file.network.and_then(|network| check.network(network));
     let steps = check.steps(file.steps, &file.span);
     let artifacts = file.artifacts.map(|list| check.artifacts(list.value, "")).unwrap_or_default();
     check.artifact_names(&steps, &artifacts);

@@ -15,6 +15,7 @@ pub mod glob;
 pub mod image;
 pub mod mount;
 pub mod names;
+pub mod network;
 pub mod plan;
 pub mod units;
 pub mod user;
@@ -37,6 +38,7 @@ use std::sync::Arc;
 pub use diagnostic::{Diagnostic, Diagnostics};
 pub use image::ImageSpec;
 pub use mount::Mount;
+pub use network::{AllowedHost, HostPattern, NetworkRules};
 pub use overrides::{LimitsOverride, Overrides};
 pub use plan::{ArtifactPlan, Command, JobPlan, Limits, Network, Plan, StepPlan, When, Workspace};
 pub use settle::{
@@ -49,7 +51,10 @@ pub use user::User;
 
 /// The keys that exist, by the map in which they stand.
 pub mod keys {
-    pub use crate::read::{ARTIFACT_KEYS, IMAGE_KEYS, JOB_KEYS, LIMITS_KEYS, MOUNT_KEYS, STEP_KEYS};
+    pub use crate::read::{
+        ARTIFACT_KEYS, IMAGE_KEYS, JOB_KEYS, LIMITS_KEYS, MOUNT_KEYS, NET_LIMITS_KEYS, NETWORK_KEYS,
+        STEP_KEYS,
+    };
 }
 
 /// The JSON schema of the format (draft 2020-12), for editors.

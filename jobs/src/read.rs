@@ -15,7 +15,9 @@ mod fields;
 mod keys;
 mod step;
 
-pub use keys::{ARTIFACT_KEYS, IMAGE_KEYS, JOB_KEYS, LIMITS_KEYS, MOUNT_KEYS, STEP_KEYS};
+pub use keys::{
+    ARTIFACT_KEYS, IMAGE_KEYS, JOB_KEYS, LIMITS_KEYS, MOUNT_KEYS, NET_LIMITS_KEYS, NETWORK_KEYS, STEP_KEYS,
+};
 
 /// Reads the whole file from its root.
 pub(crate) fn job_file(root: &Node, source: &Source, problems: &mut Problems) -> JobFile {
@@ -48,7 +50,7 @@ pub(crate) fn job_file(root: &Node, source: &Source, problems: &mut Problems) ->
             "workspace" => {
                 file.workspace = reader.text_as(value, "workspace", "`.`, `copy` or `empty`", place)
             }
-            "network" => file.network = reader.text_as(value, "network", "`none` or `host`", place),
+            "network" => file.network = reader.network(value),
             "artifacts" => file.artifacts = reader.artifacts(value, place),
             _ => {}
         }
