@@ -29,7 +29,7 @@ pub const ROOMS: &[(&str, &[&str])] = &[
     ("event", &["outcome"]),
     ("cgroup", &["sys", "outcome", "event"]),
     ("network", &["sys", "outcome", "event"]),
-    ("sandbox", &["sys", "outcome", "event"]),
+    ("sandbox", &["sys", "outcome", "event", "network::link", "network::Addresses"]),
     ("overlay", &["sys", "outcome", "event"]),
     ("host", &["sys", "cgroup", "outcome", "event"]),
     (

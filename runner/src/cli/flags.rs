@@ -77,7 +77,7 @@ pub(super) struct Overrides {
     /// Limit what the steps may use: cpus, memory, swap, pids, files, log
     #[arg(long, value_name = "KEY=VALUE,...")]
     pub(super) limits: Vec<String>,
-    /// What the steps can reach: `none` is loopback only, `host` is this machine's network
+    /// What the steps can reach: `full` is the world, `none` is loopback only, `host` is this machine's network
     #[arg(long, value_enum, value_name = "NETWORK")]
     pub(super) network: Option<Network>,
     /// Longest time of the whole run, such as 90s or 1h30m
@@ -250,6 +250,7 @@ pub(super) enum ExitCode {
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
 pub(super) enum Network {
+    Full,
     None,
     Host,
 }

@@ -380,6 +380,7 @@ fn overrides(flags: flags::Overrides, environment: &Environment) -> Result<Overr
         env,
         limits: limits(&flags.limits)?,
         network: flags.network.map(|network| match network {
+            flags::Network::Full => jobs::Network::Full,
             flags::Network::None => jobs::Network::None,
             flags::Network::Host => jobs::Network::Host,
         }),

@@ -6,6 +6,7 @@ use std::path::{Path, PathBuf};
 use thiserror::Error;
 
 use super::artifacts::ArtifactError;
+use super::egress::EgressError;
 use super::errands::ErrandError;
 use super::identity::IdentityError;
 use super::record::RecordError;
@@ -33,6 +34,9 @@ pub enum RunError {
     /// The cgroups.
     #[error(transparent)]
     Cgroup(#[from] CgroupError),
+    /// The job's network.
+    #[error(transparent)]
+    Egress(#[from] EgressError),
     /// The ids.
     #[error(transparent)]
     Identity(#[from] IdentityError),
@@ -118,6 +122,7 @@ impl RunError {
         match self {
             Self::Step { error, .. } | Self::Stage(error) => error.hint().map(str::to_owned),
             Self::Cgroup(error) => error.hint(),
+            Self::Egress(error) => error.hint().map(str::to_owned),
             Self::Identity(error) => Some(error.hint().to_owned()),
             Self::Record(error) => error.hint(),
             Self::Image(error) => error.hint(),

@@ -17,7 +17,7 @@ use super::errands::Servants;
 use super::error::RunError;
 use super::feed::Feed;
 use super::identity::Lease;
-use super::record::{ArtifactRecord, RunDirectory, StepDirectory, timestamp};
+use super::record::{ArtifactRecord, NetworkRecord, RunDirectory, StepDirectory, timestamp};
 use super::room::{Plans, Prepared, Room};
 use super::step::{self, Cancel, Ended, Running};
 use super::traces::{self, Traces, UsedWorkspace};
@@ -29,6 +29,9 @@ use crate::outcome::{Caps, LogSummary, Oom, Outcome, StepResult, Usage};
 use crate::sandbox::ids::Identity;
 use crate::sandbox::spawn::SandboxError;
 use crate::sandbox::zygote::Zygote;
+
+/// Blocked destinations named in a step's log; its record has all.
+const BLOCKED_SHOWN_MAX: usize = 20;
 
 /// What a job needs from the one who runs it.
 pub struct Job<'j> {
@@ -137,7 +140,7 @@ impl Job<'_> {
         // Meanwhile the kernel takes the last sandbox apart.
         self.finish(&workspace, &used, &room, &mut end);
         while ending.join_next().await.is_some() {}
-        if let Err(error) = room.close() {
+        if let Err(error) = room.close().await {
             self.warn(None, format!("cannot clean up: {error}"), None);
         }
         Ok(end)
@@ -244,6 +247,7 @@ impl Job<'_> {
             cancel: self.cancel.clone(),
             cgroup: Some(&prepared.cgroup),
             kmsg,
+            egress: one.room.egress.as_ref(),
         };
         let ran = step::run(&mut prepared.sandbox, &go, self.stdin, running).await;
         let argv = command::argv(step);
@@ -254,13 +258,43 @@ impl Job<'_> {
             }
             Err(error) => return Err(in_step(error)),
         };
+        let lost = ended.lost_egress;
         let mut result = self.result(one, &prepared, ended, exec, &argv, started)?;
         throw_away(prepared, ending);
+        self.network(one, &directory, lost, &mut result).await?;
         let artifacts = self.step_artifacts(one, &mut result)?;
         directory.write_result(&result)?;
         let what = What::StepEnd { result: Box::new(result.clone()) };
         self.feed.send(Some(&self.plan.id), Some(&step.id), what);
         self.feed.failure().map_or(Ok((result, artifacts)), |error| Err(error.into()))
+    }
+
+    /// Asks where the step went, keeps it, and names what it was not let to.
+    async fn network(
+        &mut self,
+        one: &OneStep<'_>,
+        directory: &StepDirectory,
+        lost: bool,
+        result: &mut StepResult,
+    ) -> Result<(), RunError> {
+        let Some(egress) = &one.room.egress else { return Ok(()) };
+        if lost {
+            return Err(egress.why().into());
+        }
+        let record = NetworkRecord::of(egress.report().await?, egress.record);
+        (result.usage.net_r, result.usage.net_w) = (Some(record.received), Some(record.sent));
+        for line in record.blocked.iter().take(BLOCKED_SHOWN_MAX) {
+            let reason = line.reason.as_deref().unwrap_or("not allowed");
+            let text = format!("network: blocked {} (step {}): {reason}", line.target(), one.step.id);
+            let hint = reason
+                .contains("network.allow")
+                .then(|| "add it to `network.allow` if the step needs it".into());
+            self.feed.send(Some(&self.plan.id), Some(&one.step.id), What::Warning { code: None, text, hint });
+        }
+        if !record.is_empty() {
+            directory.write_network(&record)?;
+        }
+        Ok(())
     }
 
     /// Gathers the facts and has them judged.
@@ -300,6 +334,8 @@ impl Job<'_> {
             mem_peak: used.mem_peak,
             io_r: used.io_r,
             io_w: used.io_w,
+            net_r: None,
+            net_w: None,
             pids_peak: used.pids_peak,
             throttled_s: used.throttled_s,
         };

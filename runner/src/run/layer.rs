@@ -35,8 +35,8 @@ pub struct Layer<'l> {
     pub mount_points: Vec<(String, bool)>,
     /// File name and text.
     pub scripts: Vec<(String, &'l str)>,
-    /// Show the host's resolver.
-    pub host_network: bool,
+    /// What resolv.conf says; nothing without a network.
+    pub resolv_conf: String,
     /// The skeleton of `image: host`.
     pub host: bool,
 }
@@ -63,8 +63,7 @@ pub fn make(directory: &Path, layer: &Layer<'_>) -> io::Result<Vec<PathBuf>> {
     let hosts = format!("127.0.0.1 localhost {name}\n::1 localhost ip6-localhost ip6-loopback\n");
     write(directory, "etc/hosts", &hosts, 0o644)?;
     write(directory, "etc/hostname", &format!("{name}\n"), 0o644)?;
-    let resolver = if layer.host_network { fs::read_to_string("/etc/resolv.conf").ok() } else { None };
-    write(directory, "etc/resolv.conf", &resolver.unwrap_or_default(), 0o644)?;
+    write(directory, "etc/resolv.conf", &layer.resolv_conf, 0o644)?;
     for (script, text) in &layer.scripts {
         write(directory, &format!("run/runner/{script}"), text, 0o755)?;
     }

@@ -2,6 +2,7 @@
 
 pub mod artifacts;
 pub mod command;
+pub mod egress;
 pub mod errands;
 pub mod error;
 pub mod execute;

@@ -9,6 +9,7 @@ use std::path::{Path, PathBuf};
 use images::{Rootfs, RootfsKind};
 use jobs::{JobPlan, Network as PlanNetwork, User};
 
+use super::egress::{self, Egress, Outlook};
 use super::errands::Servants;
 use super::error::RunError;
 use super::identity;
@@ -19,7 +20,7 @@ use crate::cgroup::{Cgroup, CgroupLimits, Hierarchy, Limit, RunCgroup};
 use crate::sandbox::ids::{Identity, layer_map, step_map, workspace_map};
 use crate::sandbox::ops::{self, SYS_MASKS};
 use crate::sandbox::seccomp;
-use crate::sandbox::spawn::{Sandbox, Stage};
+use crate::sandbox::spawn::{Opened, Sandbox, Stage};
 use crate::sandbox::spec::{Bind, Idmap, Kind, Network, SandboxSpec, Source, StageSpec, Upper};
 use crate::sandbox::sweep::{self, Rule};
 use crate::sandbox::zygote::Zygote;
@@ -57,6 +58,8 @@ pub struct Room {
     stage: Stage,
     cgroup: RunCgroup,
     limits: CgroupLimits,
+    /// The way to the world, if the job has one.
+    pub egress: Option<Egress>,
     /// Whoever each step runs as.
     pub users: Vec<StepUser>,
     identity: Identity,
@@ -89,6 +92,7 @@ impl Room {
     /// Any of [`RunError`]; what was made is undone by drop or by the traces.
     pub fn open(zygote: &Zygote, hierarchy: &Hierarchy, plans: &Plans<'_>) -> Result<Self, RunError> {
         let users = users(plans)?;
+        let outlook = Outlook::of(plans.job)?;
         let (limits, mut warnings) = limits(plans.job, hierarchy)?;
         let host = plans.rootfs.kind == RootfsKind::Host;
         let mut mounts = Mounts { sources: Vec::new(), binds: Vec::new(), points: Vec::new() };
@@ -97,7 +101,6 @@ impl Room {
         for directory in [&root, &upper] {
             make_directory(directory).map_err(RunError::io("create", directory))?;
         }
-        let network = plans.job.network;
         let scripts = super::command::scripts(plans.job);
         let parts = layer::make(
             &root,
@@ -105,7 +108,7 @@ impl Room {
                 hostname: &plans.job.hostname,
                 mount_points: std::mem::take(&mut mounts.points),
                 scripts,
-                host_network: network == PlanNetwork::Host,
+                resolv_conf: resolv_conf(&plans.job.network, outlook.as_ref()),
                 host,
             },
         )
@@ -115,15 +118,16 @@ impl Room {
         let workspaces = mounts.of_the_workspace(plans, &users)?;
         let spec = StageSpec {
             identity: plans.identity,
-            network: match network {
-                PlanNetwork::None => Network::Private,
-                PlanNetwork::Host => Network::Host,
+            network: match (&plans.job.network, &outlook) {
+                (_, Some(outlook)) => Network::Gated(outlook.addresses),
+                (PlanNetwork::Host, None) => Network::Host,
+                (PlanNetwork::None | PlanNetwork::Full | PlanNetwork::Rules(_), None) => Network::Private,
             },
             sources: mounts.sources,
             filters: seccomp::filters()?,
             sys_masks: sys_masks(),
         };
-        let (stage, unmapped) = Stage::open(zygote, spec)?;
+        let Opened { stage, unmapped, gate } = Stage::open(zygote, spec)?;
         let workspace_was_given = unmapped.iter().any(|index| workspaces.contains(index));
         if workspace_was_given {
             give_workspace(plans, &users);
@@ -131,9 +135,18 @@ impl Room {
             let hint = "its files change owner while steps run; `workspace: copy` avoids that".to_owned();
             warnings.push((text, Some(hint)));
         }
+        let cgroup = hierarchy.open_run(plans.run_id)?;
+        let egress = match &outlook {
+            Some(outlook) => {
+                let own = egress::cgroup(&cgroup, hierarchy, limits.cpus)?;
+                Some(Egress::start(zygote, plans.job, outlook, plans.identity, gate, own)?)
+            }
+            None => None,
+        };
         Ok(Self {
             stage,
-            cgroup: hierarchy.open_run(plans.run_id)?,
+            cgroup,
+            egress,
             affinity: affinity(limits.cpus),
             limits,
             users,
@@ -183,12 +196,15 @@ impl Room {
         &self.limits
     }
 
-    /// Ends the stage and removes the run's cgroup.
+    /// Ends the stage and the network, and removes the run's cgroup.
     ///
     /// # Errors
     /// When something still lives in it.
-    pub fn close(self) -> Result<(), RunError> {
+    pub async fn close(self) -> Result<(), RunError> {
         drop(self.stage);
+        if let Some(egress) = self.egress {
+            egress.close().await?;
+        }
         self.cgroup.remove().map_err(RunError::from)
     }
 }
@@ -202,6 +218,15 @@ fn own_layer(zygote: &Zygote, plans: &Plans<'_>, users: &[StepUser], root: &Path
         Servants { zygote, identity: plans.identity, user }.hand_over(handle.as_fd(), (0, 0))?;
     }
     Ok(())
+}
+
+/// What a job with this network finds in resolv.conf.
+fn resolv_conf(network: &PlanNetwork, outlook: Option<&Outlook>) -> String {
+    match (outlook, network) {
+        (Some(outlook), _) => outlook.resolv_conf.clone(),
+        (None, PlanNetwork::Host) => fs::read_to_string("/etc/resolv.conf").unwrap_or_default(),
+        (None, PlanNetwork::None | PlanNetwork::Full | PlanNetwork::Rules(_)) => String::new(),
+    }
 }
 
 /// One name per user that steps run as: each sees the workspace's owner as itself.

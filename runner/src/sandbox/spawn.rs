@@ -31,6 +31,14 @@ pub enum SandboxError {
         /// Why.
         errno: Errno,
     },
+    /// This machine has no tun device for the job's interface.
+    #[error("error[E522]: cannot {what}: {errno}; `network: full` and `allow` need a tun device")]
+    NoTun {
+        /// Fits after "cannot".
+        what: String,
+        /// Why.
+        errno: Errno,
+    },
     /// Init could not do an operation of its script.
     #[error("cannot {what}: {errno} (op {number} of {of})")]
     Op {
@@ -73,6 +81,7 @@ impl SandboxError {
         let (what, errno) = match self {
             Self::Stage { what, errno } | Self::Op { what, errno, .. } => (what.as_str(), *errno),
             Self::Zygote(errno) => ("", *errno),
+            Self::NoTun { errno, .. } => return Some(tun_hint(*errno)),
             Self::Payload { .. } | Self::Exec { .. } | Self::Lost | Self::Watch(_) => return None,
         };
         match errno {
@@ -95,6 +104,19 @@ impl SandboxError {
     }
 }
 
+/// What to do about a tun device that cannot be used.
+fn tun_hint(errno: Errno) -> &'static str {
+    match errno {
+        Errno::NOENT | Errno::NODEV | Errno::NXIO => {
+            "`modprobe tun`; in a container, start it with `--device /dev/net/tun`; or do without: `network: none` or `host`"
+        }
+        Errno::ACCESS | Errno::PERM => {
+            "`sudo chmod 666 /dev/net/tun`, as most distributions have it; or do without: `network: none` or `host`"
+        }
+        _ => "`runner doctor net` tries it; or do without: `network: none` or `host`",
+    }
+}
+
 /// A job's stage. Dropping it ends the stage; sandboxes that it made live on.
 #[derive(Debug)]
 pub struct Stage {
@@ -102,19 +124,34 @@ pub struct Stage {
     pidfd: OwnedFd,
 }
 
+/// A stage that is ready.
+#[derive(Debug)]
+pub struct Opened {
+    /// The stage.
+    pub stage: Stage,
+    /// Indices of the sources whose filesystem takes no id map.
+    pub unmapped: Vec<usize>,
+    /// The job's interface, the gate's, the listeners; empty without a gate.
+    pub gate: Vec<OwnedFd>,
+}
+
 impl Stage {
-    /// Starts a stage. Also returns the indices of the sources whose filesystem takes no id map.
+    /// Starts a stage. Also returns the indices of the sources whose filesystem takes no id map, and the gate's
+    /// descriptors where the spec has one.
     ///
     /// # Errors
     /// [`SandboxError::Stage`] names what could not be prepared.
-    pub fn open(zygote: &Zygote, spec: StageSpec) -> Result<(Self, Vec<usize>), SandboxError> {
+    pub fn open(zygote: &Zygote, spec: StageSpec) -> Result<Opened, SandboxError> {
         let (ours, theirs) = wire::pair().map_err(SandboxError::Zygote)?;
         let request = Request::Stage(Box::new(spec));
         let asked = zygote.ask(&request, &[theirs.as_fd()]).map_err(SandboxError::Zygote)?;
         drop(theirs);
         let stage = Self { socket: Some(ours), pidfd: asked.ok_or(SandboxError::Lost)? };
         match stage.hear()? {
-            (Answer::Ready { unmapped }, _) => Ok((stage, unmapped)),
+            (Answer::Ready { unmapped }, gate) => Ok(Opened { stage, unmapped, gate }),
+            (Answer::NoTun { what, errno }, _) => {
+                Err(SandboxError::NoTun { what, errno: Errno::from_raw_os_error(errno) })
+            }
             (Answer::Failed { what, errno }, _) => {
                 Err(SandboxError::Stage { what, errno: Errno::from_raw_os_error(errno) })
             }
@@ -141,7 +178,8 @@ impl Stage {
         fds.extend(tasks.iter().map(AsFd::as_fd));
         let build = Build { script, cgroup: cgroup.is_some() };
         wire::send_value(socket.as_fd(), &build, &fds).map_err(|_| SandboxError::Lost)?;
-        let (answer, pidfd) = self.hear()?;
+        let (answer, mut fds) = self.hear()?;
+        let pidfd = fds.pop();
         match answer {
             Answer::Cloned => Sandbox::new(build.script.ops, control, go, pidfd.ok_or(SandboxError::Lost)?),
             Answer::Failed { what, errno } => {
@@ -150,14 +188,14 @@ impl Stage {
                 }
                 Err(SandboxError::Stage { what, errno: Errno::from_raw_os_error(errno) })
             }
-            Answer::Ready { .. } => Err(SandboxError::Lost),
+            Answer::Ready { .. } | Answer::NoTun { .. } => Err(SandboxError::Lost),
         }
     }
 
-    fn hear(&self) -> Result<(Answer, Option<OwnedFd>), SandboxError> {
+    fn hear(&self) -> Result<(Answer, Vec<OwnedFd>), SandboxError> {
         let socket = self.socket.as_ref().ok_or(SandboxError::Lost)?;
         match wire::receive_value::<Answer>(socket.as_fd()) {
-            Ok(Some((answer, mut fds))) => Ok((answer, fds.pop())),
+            Ok(Some((answer, fds))) => Ok((answer, fds)),
             Ok(None) | Err(_) => Err(SandboxError::Lost),
         }
     }

@@ -18,6 +18,7 @@ use serde::{Deserialize, Serialize};
 use super::ops::Script;
 use super::spec::{Idmap, Kind, Network, Source, StageSpec};
 use super::{child, servant, wire};
+use crate::network::link::{self, LinkTrouble};
 use crate::sys::clone::{self, Side};
 use crate::sys::{mount, process, socket};
 
@@ -34,12 +35,21 @@ pub struct Build {
 #[derive(Debug, Serialize, Deserialize)]
 pub enum Answer {
     /// The job's mounts and network are there; these sources take no id map.
+    ///
+    /// With a gate, its descriptors come along: the job's interface, the gate's, the listeners.
     Ready {
         /// Indices into [`StageSpec::sources`].
         unmapped: Vec<usize>,
     },
     /// An init has been cloned; its pidfd comes along.
     Cloned,
+    /// This machine has no tun device for the job's interface.
+    NoTun {
+        /// Fits after "cannot".
+        what: String,
+        /// Why.
+        errno: i32,
+    },
     /// It could not be done; a pidfd that comes along is to be reaped.
     Failed {
         /// Fits after "cannot".
@@ -62,34 +72,62 @@ pub fn run(spec: &StageSpec, socket: &OwnedFd) {
     let _cosmetic = set_name(c"runner-stage");
     // Inits, which are other users, walk the directories made here, whatever the caller's umask is.
     umask(Mode::from_raw_mode(0o022));
+    let gate = match enter_network(spec.network) {
+        Ok(gate) => gate,
+        Err(trouble) => {
+            let (what, errno) = (trouble.what.to_owned(), trouble.errno.raw_os_error());
+            let answer =
+                if trouble.no_tun { Answer::NoTun { what, errno } } else { Answer::Failed { what, errno } };
+            return reply(socket, &answer, &[]);
+        }
+    };
     match prepare(spec) {
-        Ok(unmapped) => reply(socket, &Answer::Ready { unmapped }, None),
+        Ok(unmapped) => reply(socket, &Answer::Ready { unmapped }, &gate),
         Err((what, errno)) => {
-            return reply(socket, &Answer::Failed { what, errno: errno.raw_os_error() }, None);
+            return reply(socket, &Answer::Failed { what, errno: errno.raw_os_error() }, &[]);
         }
     }
+    // Whoever got them holds them now; a copy here would keep a dead worker's interfaces alive.
+    drop(gate);
     while let Ok(Some((build, fds))) = wire::receive_value::<Build>(socket.as_fd()) {
         match clone_init(spec, &build, &fds) {
-            (Some(pidfd), Ok(())) => reply(socket, &Answer::Cloned, Some(&pidfd)),
+            (Some(pidfd), Ok(())) => reply(socket, &Answer::Cloned, &[pidfd]),
             (pidfd, Err((what, errno))) => {
-                reply(socket, &Answer::Failed { what, errno: errno.raw_os_error() }, pidfd.as_ref());
+                let pidfd: Vec<OwnedFd> = pidfd.into_iter().collect();
+                reply(socket, &Answer::Failed { what, errno: errno.raw_os_error() }, &pidfd);
             }
             (None, Ok(())) => {}
         }
     }
 }
 
-fn reply(socket: &OwnedFd, answer: &Answer, pidfd: Option<&OwnedFd>) {
-    let fds: Vec<BorrowedFd<'_>> = pidfd.into_iter().map(AsFd::as_fd).collect();
+fn reply(socket: &OwnedFd, answer: &Answer, fds: &[OwnedFd]) {
+    let fds: Vec<BorrowedFd<'_>> = fds.iter().map(AsFd::as_fd).collect();
     let _gone = wire::send_value(socket.as_fd(), answer, &fds);
 }
 
-/// Makes the job's namespaces and its tree of mounts, and moves into it. Returns the sources without an id map.
+/// Makes the job's network namespace and moves into it; before it the gate's, which then lives by its descriptors.
+fn enter_network(network: Network) -> Result<Vec<OwnedFd>, LinkTrouble> {
+    let enter = |what| {
+        clone::unshare(UnshareFlags::NEWNET).map_err(|errno| LinkTrouble { what, errno, no_tun: false })
+    };
+    match network {
+        Network::Host => Ok(Vec::new()),
+        Network::Private => enter("create the job's network namespace").map(|()| Vec::new()),
+        Network::Gated(addresses) => {
+            enter("create the gate's network namespace")?;
+            let mut fds = link::make_gate(&addresses)?;
+            enter("create the job's network namespace")?;
+            fds.insert(0, link::make_way_out(&addresses)?);
+            Ok(fds)
+        }
+    }
+}
+
+/// Makes the job's mount namespace and its tree of mounts, and moves into it. Returns the sources without an id map.
 fn prepare(spec: &StageSpec) -> Result<Vec<usize>, Trouble> {
-    let private = spec.network == Network::Private;
-    let mut namespaces = UnshareFlags::NEWNS;
-    namespaces.set(UnshareFlags::NEWNET, private);
-    tried("create the job's mount and network namespaces", clone::unshare(namespaces))?;
+    let private = spec.network != Network::Host;
+    tried("create the job's mount namespace", clone::unshare(UnshareFlags::NEWNS))?;
     let quiet = MountPropagationFlags::PRIVATE | MountPropagationFlags::REC;
     tried("make the job's mount namespace private", mount_change("/", quiet))?;
     if private {
