@@ -6,6 +6,8 @@ use libseccomp::error::SeccompError;
 use libseccomp::{ScmpAction, ScmpArgCompare, ScmpCompareOp, ScmpFilterContext, ScmpSyscall};
 use thiserror::Error;
 
+use crate::sys::tun;
+
 /// Calls that the worker makes, each with its reason. Names that an architecture lacks are skipped.
 const CALLS: &[(&str, &str)] = &[
     ("read", "packets"),
@@ -90,6 +92,8 @@ pub fn filter() -> Result<Vec<u8>, WorkerFilterError> {
         let is_family = ScmpArgCompare::new(0, ScmpCompareOp::Equal, family as u64);
         filter.add_rule_conditional(ScmpAction::Allow, socket, &[is_family])?;
     }
+    let is_persist = ScmpArgCompare::new(1, ScmpCompareOp::Equal, tun::PERSIST_REQUEST);
+    filter.add_rule_conditional(ScmpAction::Allow, ScmpSyscall::from_name("ioctl")?, &[is_persist])?;
     let file = rustix::fs::memfd_create(c"runner-filter", rustix::fs::MemfdFlags::CLOEXEC)
         .map_err(std::io::Error::from)?;
     filter.export_bpf(&file)?;

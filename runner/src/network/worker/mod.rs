@@ -31,6 +31,7 @@ use super::ledger::{Destination, Ledger, Protocol, Verdict};
 use super::netlink::{Netlink, Route};
 use super::packet::{self, FRAME_BYTES_MAX, Packet};
 use super::policy::{self, Names};
+use crate::sys::tun;
 
 /// Events taken at once.
 const EVENTS: usize = 256;
@@ -194,6 +195,9 @@ impl Worker {
                 self.sweep();
             }
             if self.draining.is_some_and(|until| self.now >= until || self.has_drained()) {
+                // The steps are over: nobody is left who could be misled by an interface without a worker.
+                tun::leave_to_namespace(&self.job);
+                tun::leave_to_namespace(&self.gate);
                 return;
             }
         }
