@@ -61,6 +61,9 @@ pub(super) struct Exec {
     /// The run's id, instead of a fresh one
     #[arg(long, value_name = "ID")]
     pub(super) run_id: Option<String>,
+    /// Print the `network.allow` list that the run needed
+    #[arg(long)]
+    pub(super) suggest_network: bool,
     /// Whose exit code to use: the run's, or that of the step that failed
     #[arg(long, value_enum, value_name = "WHOSE", default_value_t = ExitCode::Run)]
     pub(super) exit_code: ExitCode,

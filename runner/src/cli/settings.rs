@@ -72,6 +72,8 @@ pub struct ExecSettings {
     pub artifacts_dir: Option<PathBuf>,
     /// The run's id, if not a fresh one.
     pub run_id: Option<String>,
+    /// Print the list of hosts that the run needed.
+    pub suggest_network: bool,
     /// Whose exit code to end with.
     pub exit_code: ExitCodeOf,
     /// How the run is shown.
@@ -293,6 +295,7 @@ fn exec(flags: flags::Exec, home: PathBuf, environment: &Environment) -> Result<
         overrides: overrides(flags.overrides, environment)?,
         artifacts_dir: flags.artifacts_dir,
         run_id: flags.run_id,
+        suggest_network: flags.suggest_network,
         exit_code: match flags.exit_code {
             flags::ExitCode::Run => ExitCodeOf::Run,
             flags::ExitCode::Step => ExitCodeOf::Step,

@@ -2,15 +2,16 @@
 
 use std::path::Path;
 
-use jobs::Planned;
+use jobs::{Network, Planned};
 
 use super::check::read_job_file;
 use super::launch::{launch, no_input};
 use super::{Class, CommandError, RUN_ERROR_EXIT_CODE};
 use crate::cli::{ExecSettings, ExitCodeOf};
+use crate::report::{self, Sink};
 use crate::run::artifacts;
 use crate::run::execute::{Execution, Finished};
-use crate::run::record::WarningRecord;
+use crate::run::record::{RunDirectory, Selector, WarningRecord, suggestion};
 use crate::sandbox::zygote::Zygote;
 
 /// Runs the file and returns what to exit with.
@@ -19,6 +20,9 @@ use crate::sandbox::zygote::Zygote;
 /// A file that cannot be read or is wrong; a machine that cannot do its part.
 pub fn exec(zygote: Zygote, settings: ExecSettings) -> Result<u8, CommandError> {
     let (text, planned) = load(&settings)?;
+    if settings.suggest_network {
+        must_be_recorded(&planned.plan)?;
+    }
     let warnings = planned.warnings.iter().map(|warning| WarningRecord {
         code: Some(warning.code.id().to_owned()),
         text: warning.text.clone(),
@@ -26,18 +30,48 @@ pub fn exec(zygote: Zygote, settings: ExecSettings) -> Result<u8, CommandError> 
     });
     let execution = Execution {
         base: base_of(&settings.file)?,
-        home: settings.home,
+        home: settings.home.clone(),
         run_id: settings.run_id,
         warnings: warnings.collect(),
         stdin: no_input()?,
         file: Some((settings.file.display().to_string(), text)),
         plan: planned.plan,
     };
+    let json = settings.report.json;
     let finished = launch(zygote, execution, settings.report)?;
+    if settings.suggest_network {
+        suggest(&settings.home, &finished.id, json)?;
+    }
     if let Some(directory) = &settings.artifacts_dir {
         artifacts::extract(&finished.directory.join("artifacts"), &[], directory, true)?;
     }
     Ok(exit_code(&finished, settings.exit_code))
+}
+
+/// Only what is recorded can be suggested from.
+fn must_be_recorded(plan: &jobs::Plan) -> Result<(), CommandError> {
+    let recorded = plan.jobs.iter().all(|job| match &job.network {
+        Network::Full => true,
+        Network::Rules(rules) => rules.record,
+        Network::None | Network::Host => false,
+    });
+    if recorded {
+        return Ok(());
+    }
+    let text = "cannot suggest a network: this job's is not recorded";
+    Err(CommandError::new(Class::Usage, text).with_hint("use `network: full`, or rules without `record: false`"))
+}
+
+/// Prints what the run's steps reached, behind everything else.
+fn suggest(home: &Path, id: &str, json: bool) -> Result<(), CommandError> {
+    let run = RunDirectory::open(home, &Selector::Prefix(id.to_owned()))?;
+    let mut records = Vec::new();
+    for step in run.steps()? {
+        records.extend(step.read_network()?);
+    }
+    let mut sink = if json { Sink::words() } else { Sink::results() };
+    report::network::suggestion(&mut sink, &suggestion(records.iter()));
+    Ok(())
 }
 
 fn exit_code(finished: &Finished, whose: ExitCodeOf) -> u8 {

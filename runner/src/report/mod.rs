@@ -13,6 +13,7 @@ pub mod format;
 pub mod image;
 mod lines;
 pub mod logs;
+pub mod network;
 mod passthrough;
 mod plain;
 mod pull;
