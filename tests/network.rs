@@ -211,7 +211,12 @@ fn a_list_holds_whatever_is_tried() {
 
     let (seen, _) = place.reach(
         network,
-        &["dns:one.deb.example.test", "tcp:203.0.113.1:8000", "dns6:a.example.test", "tcp:[2001:db8:1::1]:80"],
+        &[
+            "dns:one.deb.example.test",
+            "tcp:203.0.113.1:8000",
+            "dns6:a.example.test",
+            "tcp:[2001:db8:1::1]:80",
+        ],
     );
     assert_eq!(seen["tcp:203.0.113.1:8000"], "hello", "{seen:#}");
     assert_eq!(seen["tcp:[2001:db8:1::1]:80"], "hello", "{seen:#}");
@@ -354,7 +359,11 @@ fn a_killed_worker_ends_the_job() {
             "  - /opt/probe fetch 203.0.113.1:80 10; touch started; sleep 600\n  - echo never\n",
         );
         let mut running = place.command(&["exec", "job.yml"]);
-        let child = running.stdout(std::process::Stdio::piped()).stderr(std::process::Stdio::piped()).spawn().unwrap();
+        let child = running
+            .stdout(std::process::Stdio::piped())
+            .stderr(std::process::Stdio::piped())
+            .spawn()
+            .unwrap();
         assert!(wait_for(|| place.lab.context.work().join("started").exists()));
         let worker = worker_of(child.id());
         rustix::process::kill_process(worker, rustix::process::Signal::KILL).unwrap();
@@ -374,7 +383,8 @@ fn a_killed_keeper_takes_the_worker_along() {
     {
         let place = Place::new(User::Current, true);
         place.write("network: full", "  - touch started; sleep 600\n");
-        let mut child = place.command(&["exec", "job.yml"]).stderr(std::process::Stdio::null()).spawn().unwrap();
+        let mut child =
+            place.command(&["exec", "job.yml"]).stderr(std::process::Stdio::null()).spawn().unwrap();
         assert!(wait_for(|| place.lab.context.work().join("started").exists()));
         let worker = worker_of(child.id());
         child.kill().unwrap();
@@ -406,7 +416,10 @@ fn the_worker_has_given_up_its_rights() {
         line.split_once(':').map_or("", |(_, value)| value.trim()).to_owned()
     };
     assert!(field("Uid").split_whitespace().all(|uid| uid.parse::<u32>().unwrap() > 65_536), "{status}");
-    assert_eq!((field("Groups"), field("NoNewPrivs"), field("Seccomp")), (String::new(), "1".into(), "2".into()));
+    assert_eq!(
+        (field("Groups"), field("NoNewPrivs"), field("Seccomp")),
+        (String::new(), "1".into(), "2".into())
+    );
     for set in ["CapEff", "CapPrm", "CapInh", "CapAmb"] {
         assert_eq!(field(set), "0000000000000000", "{set}");
     }
@@ -426,7 +439,8 @@ fn worker_of(keeper: u32) -> rustix::process::Pid {
         let pids = entries.filter_map(|entry| entry.file_name().to_str()?.parse::<i32>().ok());
         found = pids.into_iter().find(|pid| {
             let stat = fs::read_to_string(format!("/proc/{pid}/stat")).unwrap_or_default();
-            let parent = stat.rsplit_once(')').and_then(|(_, rest)| rest.split_whitespace().nth(1)?.parse().ok());
+            let parent =
+                stat.rsplit_once(')').and_then(|(_, rest)| rest.split_whitespace().nth(1)?.parse().ok());
             stat.contains("(runner-network)") && parent == Some(keeper)
         });
         found.is_some()
@@ -459,7 +473,11 @@ fn a_list_is_suggested_and_suffices() {
     let place = Place::new(User::Current, true);
     let steps = "  - run: [/opt/probe, reach, \"dns:a.example.test\", \"tcp:203.0.113.1:80\", \"tcp:203.0.113.9:443\"]\n";
     place.write("network: full", steps);
-    let ran = place.lab.context.finish(&mut place.command(&["exec", "--suggest-network", "job.yml"])).expect_code(0);
+    let ran = place
+        .lab
+        .context
+        .finish(&mut place.command(&["exec", "--suggest-network", "job.yml"]))
+        .expect_code(0);
     let text = ran.stdout_text();
     let text = &text[text.find("network:\n").unwrap()..];
     assert_eq!(text, "network:\n  allow:\n    - \"203.0.113.9:443\"\n    - \"a.example.test:80\"\n");
@@ -478,7 +496,10 @@ fn a_record_can_be_declined() {
     assert_eq!(place.record(&run), None);
     let (_, run) = place.reach("network: {record: false}", &["tcp:203.0.113.1:80", "tcp:203.0.113.2:80"]);
     let record = place.record(&run).unwrap();
-    assert_eq!((targets(&record["connections"]), targets(&record["blocked"])), (vec![], vec!["203.0.113.2:80".into()]));
+    assert_eq!(
+        (targets(&record["connections"]), targets(&record["blocked"])),
+        (vec![], vec!["203.0.113.2:80".into()])
+    );
     let ran = place
         .lab
         .context

@@ -52,14 +52,13 @@ impl World {
         let directory = tempfile::tempdir().unwrap();
         let resolv = directory.path().join("resolv.conf");
         fs::write(&resolv, format!("search example.test\nnameserver {FAR}\n")).unwrap();
-        let bind = format!("mount --bind {} /etc/resolv.conf && echo ready && exec sleep 3600", resolv.display());
+        let bind =
+            format!("mount --bind {} /etc/resolv.conf && echo ready && exec sleep 3600", resolv.display());
         let near = holder(&["--net", "--mount", "--propagation", "private", "sh", "-c", &bind]);
         let far = holder(&["--net", "sh", "-c", "echo ready; exec sleep 3600"]);
         let (n, f) = (near.id(), far.id());
         inside(n, &format!("ip link add veth0 type veth peer name veth1 netns {f}"));
-        for (pid, link, addresses) in
-            [(n, "veth0", &[NEAR][..]), (f, "veth1", &[FAR, OTHER])]
-        {
+        for (pid, link, addresses) in [(n, "veth0", &[NEAR][..]), (f, "veth1", &[FAR, OTHER])] {
             inside(pid, "ip link set lo up");
             for address in addresses {
                 inside(pid, &format!("ip addr add {address}/24 dev {link}"));

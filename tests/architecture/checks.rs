@@ -31,7 +31,7 @@ pub const ROOMS: &[(&str, &[&str])] = &[
     ("network", &["sys", "outcome", "event"]),
     ("sandbox", &["sys", "outcome", "event", "network::link", "network::Addresses"]),
     ("overlay", &["sys", "outcome", "event"]),
-    ("host", &["sys", "cgroup", "outcome", "event"]),
+    ("host", &["sys", "cgroup", "network::Addresses", "network::resolvers", "outcome", "event"]),
     (
         "report",
         &[

@@ -233,9 +233,17 @@ pub(super) enum ImageVerb {
 
 #[derive(Debug, Args)]
 pub(super) struct Doctor {
+    /// Look at this only: `net` is what a job's network needs
+    #[arg(value_enum)]
+    pub(super) topic: Option<Topic>,
     /// Print the checks as JSON
     #[arg(long)]
     pub(super) json: bool,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub(super) enum Topic {
+    Net,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]

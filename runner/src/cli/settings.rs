@@ -220,6 +220,8 @@ pub struct UnpackSettings {
 pub struct DoctorSettings {
     /// Where records and the store are.
     pub home: PathBuf,
+    /// Look at what a job's network needs only.
+    pub network_only: bool,
     /// Whether the checks are printed as JSON.
     pub json: bool,
     /// Whether text on standard output has colours.
@@ -276,8 +278,9 @@ pub(super) fn command(verb: Verb, environment: &Environment) -> Result<Command, 
             Command::Artifacts(ArtifactsSettings { home: home()?, run, verb, stderr_color })
         }
         Verb::Image(flags::Image { verb }) => Command::ImageUnpack(unpack(verb, home()?, environment)?),
-        Verb::Doctor(flags::Doctor { json }) => {
-            Command::Doctor(DoctorSettings { home: home()?, json, stdout_color, stderr_color })
+        Verb::Doctor(flags::Doctor { topic, json }) => {
+            let network_only = topic == Some(flags::Topic::Net);
+            Command::Doctor(DoctorSettings { home: home()?, network_only, json, stdout_color, stderr_color })
         }
     })
 }

@@ -59,7 +59,8 @@ fn must_be_recorded(plan: &jobs::Plan) -> Result<(), CommandError> {
         return Ok(());
     }
     let text = "cannot suggest a network: this job's is not recorded";
-    Err(CommandError::new(Class::Usage, text).with_hint("use `network: full`, or rules without `record: false`"))
+    Err(CommandError::new(Class::Usage, text)
+        .with_hint("use `network: full`, or rules without `record: false`"))
 }
 
 /// Prints what the run's steps reached, behind everything else.

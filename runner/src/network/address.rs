@@ -20,6 +20,8 @@ const CANDIDATES_V6: [Ipv6Addr; 3] = [
     Ipv6Addr::new(0xfd72, 0x756e, 0x6e65, 0x7200, 0, 0, 0, 0),
     Ipv6Addr::new(0xfd72, 0x756e, 0x6e65, 0x7201, 0, 0, 0, 0),
 ];
+/// Resolvers that are asked, as in the C library (resolv.conf(5)).
+const RESOLVERS_MAX: usize = 3;
 /// Length of the IPv4 networks in bits.
 pub const PREFIX_V4: u8 = 24;
 /// Length of the IPv6 networks in bits.
@@ -116,6 +118,14 @@ fn host_v6(network: Ipv6Addr, last: u8) -> Ipv6Addr {
     Ipv6Addr::from_bits(network.to_bits() | spelled)
 }
 
+/// The resolvers that a resolv.conf names; this machine itself when it names none (resolv.conf(5)).
+pub fn resolvers(text: &str) -> Vec<IpAddr> {
+    let lines = text.lines().filter_map(|line| line.trim().strip_prefix("nameserver"));
+    let found: Vec<IpAddr> =
+        lines.filter_map(|rest| rest.split_whitespace().next()?.parse().ok()).take(RESOLVERS_MAX).collect();
+    if found.is_empty() { vec![IpAddr::from([127, 0, 0, 1])] } else { found }
+}
+
 /// Whether two networks share an address.
 fn overlap_v4(one: (Ipv4Addr, u8), other: (Ipv4Addr, u8)) -> bool {
     let length = one.1.min(other.1);
@@ -196,6 +206,15 @@ mod tests {
     fn a_resolver_stays_reachable() {
         let chosen = Addresses::choose(ROUTES, "", &["10.0.2.3".parse().unwrap()]).unwrap();
         assert_eq!(chosen.v4, Ipv4Addr::new(10, 213, 87, 0));
+    }
+
+    #[test]
+    fn resolvers_are_read() {
+        let text = "# comment\nsearch example.org\nnameserver 127.0.0.53\n nameserver  ::1 \nnameserver fe80::1%eth0\n\
+            nameserver 192.0.2.1\nnameserver 192.0.2.2\noptions ndots:2\n";
+        let found: Vec<String> = resolvers(text).iter().map(ToString::to_string).collect();
+        assert_eq!(found, ["127.0.0.53", "::1", "192.0.2.1"]);
+        assert_eq!(resolvers("").len(), 1);
     }
 
     #[test]

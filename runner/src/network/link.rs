@@ -116,11 +116,3 @@ fn listener(address: SocketAddr) -> Result<OwnedFd, Errno> {
     listen(&socket, BACKLOG)?;
     Ok(socket)
 }
-
-/// Tries whether the caller, who owns its network namespace, gets a tun device there.
-///
-/// # Errors
-/// As [`make_way_out`].
-pub fn try_interface() -> Result<(), LinkTrouble> {
-    interface().map(drop)
-}

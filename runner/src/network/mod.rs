@@ -20,7 +20,7 @@ pub mod policy;
 mod sniff;
 pub mod worker;
 
-pub use address::Addresses;
+pub use address::{Addresses, resolvers};
 pub use control::Settings;
 pub use filter::{WorkerFilterError, filter};
 pub use policy::{Policy, Rule, Target};

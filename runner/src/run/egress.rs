@@ -18,7 +18,7 @@ use super::errands;
 use crate::cgroup::{Cgroup, CgroupError, CgroupLimits, Hierarchy, Limit, RunCgroup};
 use crate::network::control::{self, Order, Told};
 use crate::network::ledger::Sheet;
-use crate::network::{Addresses, Policy, Rule, Settings, Target, WorkerFilterError};
+use crate::network::{Addresses, Policy, Rule, Settings, Target, WorkerFilterError, resolvers};
 use crate::sandbox::ids::Identity;
 use crate::sandbox::wire;
 use crate::sandbox::zygote::Zygote;
@@ -33,8 +33,6 @@ const REPORT_PATIENCE: Duration = Duration::from_secs(2);
 const END_PATIENCE: Duration = Duration::from_secs(4);
 /// Nobody's id within a range of 65,536: whom the worker becomes.
 const NOBODY: u32 = 65_534;
-/// Resolvers that are asked, as in the C library (resolv.conf(5)).
-const RESOLVERS_MAX: usize = 3;
 
 /// The job's network cannot be had, or is gone.
 #[derive(Debug, Error)]
@@ -108,14 +106,6 @@ impl Outlook {
         let resolv_conf = resolv_conf(&host, &addresses);
         Ok(Some(Self { addresses, resolvers, resolv_conf }))
     }
-}
-
-/// The resolvers that a resolv.conf names; this machine itself when it names none (resolv.conf(5)).
-fn resolvers(text: &str) -> Vec<IpAddr> {
-    let lines = text.lines().filter_map(|line| line.trim().strip_prefix("nameserver"));
-    let found: Vec<IpAddr> =
-        lines.filter_map(|rest| rest.split_whitespace().next()?.parse().ok()).take(RESOLVERS_MAX).collect();
-    if found.is_empty() { vec![IpAddr::from([127, 0, 0, 1])] } else { found }
 }
 
 /// One resolver, ours; where to look for short names stays as it is here.
@@ -290,15 +280,6 @@ pub fn cgroup(run: &RunCgroup, hierarchy: &Hierarchy, cpus: Option<f64>) -> Resu
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn resolvers_are_read() {
-        let text = "# comment\nsearch example.org\nnameserver 127.0.0.53\n nameserver  ::1 \nnameserver fe80::1%eth0\n\
-            nameserver 192.0.2.1\nnameserver 192.0.2.2\noptions ndots:2\n";
-        let found: Vec<String> = resolvers(text).iter().map(ToString::to_string).collect();
-        assert_eq!(found, ["127.0.0.53", "::1", "192.0.2.1"]);
-        assert_eq!(resolvers("").len(), 1);
-    }
 
     #[test]
     fn inside_there_is_one_resolver() {
