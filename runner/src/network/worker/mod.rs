@@ -393,6 +393,9 @@ fn unreachable_for(errno: Errno) -> Option<Unreachable> {
 }
 
 #[cfg(test)]
+mod fuzz;
+
+#[cfg(test)]
 mod tests {
     use super::*;
 
