@@ -318,6 +318,21 @@ fn a_cap_slows_the_job_down() {
     }
 }
 
+/// A cap that cannot be kept is an error, not a wish.
+#[test]
+fn a_cap_on_the_hosts_network_is_refused() {
+    require!(Root, Busybox);
+    let lab = Lab::new(User::Current);
+    lab.write("network: host\nlimits: {net: {rx: 1M}}\nsteps: [touch ran]\n");
+    let ran = lab.context.run(&["exec", "job.yml"]).expect_code(2);
+    assert!(
+        ran.stderr_text().contains("cannot keep `limits.net` with `network: host`"),
+        "{}",
+        ran.stderr_text()
+    );
+    assert!(!lab.context.work().join("ran").exists());
+}
+
 #[test]
 fn many_connections_at_once_do_not_stop_the_others() {
     require!(Root, Busybox, Program("ip"), Program("nsenter"));

@@ -40,6 +40,11 @@ pub enum EgressError {
     /// Every network that a job could have is in use here.
     #[error("cannot choose addresses for the job's network: this machine's routes cover all private ones")]
     Addresses,
+    /// Nobody counts what passes by the machine's own network.
+    #[error(
+        "cannot keep `limits.net` with `network: host`: nobody stands between the steps and the machine's network"
+    )]
+    NoCap,
     /// The filter.
     #[error(transparent)]
     Filter(#[from] WorkerFilterError),
@@ -69,6 +74,7 @@ impl EgressError {
     /// What the user can do about it.
     pub fn hint(&self) -> Option<&'static str> {
         match self {
+            Self::NoCap => Some("use `network: full`, or leave the limit out"),
             Self::Addresses => Some("`network: host` or `none` needs no addresses"),
             Self::Lost { .. } => Some("was it killed from outside, or for memory? `dmesg` may tell"),
             Self::Filter(_) | Self::Start(_) | Self::Watch(_) | Self::Failed { .. } => None,
@@ -91,9 +97,11 @@ impl Outlook {
     /// Looks at this machine. `None`: the plan wants no network of its own.
     ///
     /// # Errors
-    /// [`EgressError::Addresses`].
+    /// [`EgressError::Addresses`], [`EgressError::NoCap`].
     pub fn of(plan: &JobPlan) -> Result<Option<Self>, EgressError> {
+        let is_capped = plan.limits.net_receive_bytes.or(plan.limits.net_send_bytes).is_some();
         match plan.network {
+            Network::Host if is_capped => return Err(EgressError::NoCap),
             Network::None | Network::Host => return Ok(None),
             Network::Full | Network::Rules(_) => {}
         }

@@ -114,6 +114,7 @@ impl RunError {
     /// Whether the job file asks for what cannot be: exit code 2, nothing ran.
     pub fn is_usage(&self) -> bool {
         matches!(self, Self::User { .. } | Self::Mount { .. } | Self::Reference(_) | Self::Digest(_))
+            || matches!(self, Self::Egress(EgressError::NoCap))
             || matches!(self, Self::Record(error) if error.is_usage())
     }
 

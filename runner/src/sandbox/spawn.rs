@@ -32,11 +32,12 @@ pub enum SandboxError {
         errno: Errno,
     },
     /// This machine has no tun device for the job's interface.
-    #[error("error[E522]: cannot {what}: {errno}; `network: full` and `allow` need a tun device")]
+    #[error("error[E522]: cannot {what}, which `network: full` and `allow` need")]
     NoTun {
         /// Fits after "cannot".
         what: String,
         /// Why.
+        #[source]
         errno: Errno,
     },
     /// Init could not do an operation of its script.

@@ -5,7 +5,6 @@
 use std::net::SocketAddr;
 
 use rustix::net::{AddressFamily, SendFlags, SocketFlags, SocketType, send, socketpair};
-use rustix::rand::{GetRandomFlags, getrandom};
 
 use super::flow::{Flow, Relay, State};
 use super::lock::Parts;
@@ -17,7 +16,10 @@ use crate::network::{Addresses, Policy, answer};
 /// Packets of one run of the test: some six seconds of an unoptimised build. A million have been through it.
 const PACKETS: u32 = 200_000;
 
-/// Marsaglia's xorshift; the seed is printed when the test fails.
+/// The same packets every time: what fails can be looked at. Other seeds are for longer runs by hand.
+const SEED: u64 = 0x9e37_79b9_7f4a_7c15;
+
+/// Marsaglia's xorshift.
 struct Dice(u64);
 
 impl Dice {
@@ -64,11 +66,15 @@ fn worker() -> (Worker, OwnedFd, OwnedFd, OwnedFd) {
 
 /// Ends that the fuzz is about: those of known connections, the resolver, the world.
 fn ends(dice: &mut Dice) -> Ends {
-    let pick = |dice: &mut Dice, texts: &[&str]| -> SocketAddr { texts[dice.below(texts.len())].parse().unwrap() };
+    let pick =
+        |dice: &mut Dice, texts: &[&str]| -> SocketAddr { texts[dice.below(texts.len())].parse().unwrap() };
     let mut ends = if dice.below(4) > 0 {
         Ends {
             from: pick(dice, &["10.0.2.15:40000", "10.0.2.15:40001", "10.0.2.15:40002", "10.0.2.99:1"]),
-            to: pick(dice, &["192.0.2.1:80", "10.0.2.3:53", "127.0.0.1:22", "169.254.169.254:80", "10.0.2.2:9"]),
+            to: pick(
+                dice,
+                &["192.0.2.1:80", "10.0.2.3:53", "127.0.0.1:22", "169.254.169.254:80", "10.0.2.2:9"],
+            ),
         }
     } else {
         Ends {
@@ -155,11 +161,7 @@ fn drain(device: &OwnedFd) -> u64 {
 
 #[test]
 fn packets_of_every_kind_do_no_harm() {
-    let mut seed = [0; 8];
-    getrandom(&mut seed, GetRandomFlags::empty()).unwrap();
-    let seed = u64::from_ne_bytes(seed) | 1;
-    eprintln!("seed {seed}");
-    let mut dice = Dice(seed);
+    let mut dice = Dice(SEED);
     let (mut worker, job, gate, _control) = worker();
     let mut kept = Vec::new();
     let (mut answers, mut passed) = (0, 0);
@@ -172,7 +174,7 @@ fn packets_of_every_kind_do_no_harm() {
         let device = if from_job { &job } else { &gate };
         send(device, &frame, SendFlags::DONTWAIT).unwrap();
         let alive = if from_job { worker.read_job(9) } else { worker.read_gate(9) };
-        assert!(alive, "seed {seed}, packet {number}");
+        assert!(alive, "packet {number}");
         if number % 16 == 0 {
             answers += drain(&job);
             passed += drain(&gate);
@@ -186,6 +188,7 @@ fn packets_of_every_kind_do_no_harm() {
         }
         assert!(worker.flows.live <= limits::FLOWS_MAX && worker.flows.connecting <= limits::CONNECTING_MAX);
     }
-    assert!(answers > 10_000 && passed > 10_000, "the fuzz went past everything: {answers}, {passed}");
+    let few = u64::from(PACKETS) / 200;
+    assert!(answers > few && passed > few, "the fuzz went past everything: {answers}, {passed}");
     assert!(worker.associations.is_empty() && worker.queries.is_empty(), "the list let something out");
 }

@@ -44,6 +44,8 @@ pub const SPLICED_MAX: usize = 64;
 pub const TURN_BYTES: u64 = 1 << 20;
 /// Packets read from an interface before the connections have their turn.
 pub const TURN_PACKETS: usize = 64;
+/// Packets read at the end of a step: all that wait, since nobody makes new ones.
+pub const SETTLE_PACKETS: usize = 1 << 16;
 /// Datagrams read from a conversation at once.
 pub const TURN_DATAGRAMS: usize = 32;
 /// With a bandwidth cap: no fewer bytes at a time than this, or all that may be saved up.

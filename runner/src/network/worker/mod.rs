@@ -21,7 +21,7 @@ use rustix::event::{Timespec, epoll};
 use rustix::io::Errno;
 
 use self::flow::Flows;
-use self::limits::{DRAIN_PATIENCE, SWEEP, TURN_PACKETS};
+use self::limits::{DRAIN_PATIENCE, SETTLE_PACKETS, SWEEP, TURN_PACKETS};
 use self::resolver::Queries;
 use self::udp::Associations;
 use super::answer::{self, Unreachable};
@@ -248,8 +248,8 @@ impl Worker {
 
     /// Does what can be done at once, so that nothing of a step that has ended is counted for the next.
     fn settle(&mut self) {
-        self.read_job(usize::MAX);
-        self.read_gate(usize::MAX);
+        self.read_job(SETTLE_PACKETS);
+        self.read_gate(SETTLE_PACKETS);
         self.take_turns();
     }
 
