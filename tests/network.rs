@@ -135,26 +135,26 @@ fn full(user: User) {
 
 #[test]
 fn as_root_the_world_is_reached_and_the_host_is_not() {
-    require!(Root, Busybox, Program("ip"), Program("nsenter"));
+    require!(Root, Tun, Busybox, Program("ip"), Program("nsenter"));
     full(User::Current);
 }
 
 #[test]
 fn with_subids_the_world_is_reached_and_the_host_is_not() {
-    require!(Root, UserNamespaces, Newuidmap, Busybox, Program("ip"), Program("nsenter"));
+    require!(Root, Tun, UserNamespaces, Newuidmap, Busybox, Program("ip"), Program("nsenter"));
     full(User::WithSubids);
 }
 
 #[test]
 fn with_one_id_the_world_is_reached_and_the_host_is_not() {
-    require!(Root, UserNamespaces, Busybox, Program("ip"), Program("nsenter"));
+    require!(Root, Tun, UserNamespaces, Busybox, Program("ip"), Program("nsenter"));
     full(User::OneId);
 }
 
 /// The pair of `full`: the same targets with nothing but a loopback.
 #[test]
 fn without_a_network_nothing_is_reached() {
-    require!(Root, Busybox, Program("ip"), Program("nsenter"));
+    require!(Root, Tun, Busybox, Program("ip"), Program("nsenter"));
     let place = Place::new(User::Current, true);
     let targets = ["tcp:203.0.113.1:80", "udp:203.0.113.1:7", "tcp:[2001:db8:1::1]:80"];
     let (seen, _) = place.reach("network: none", &targets);
@@ -165,7 +165,7 @@ fn without_a_network_nothing_is_reached() {
 
 #[test]
 fn a_list_holds_whatever_is_tried() {
-    require!(Root, Busybox, Program("ip"), Program("nsenter"));
+    require!(Root, Tun, Busybox, Program("ip"), Program("nsenter"));
     let place = Place::new(User::Current, true);
     let network = "network: {allow: [a.example.test:80, \"*.deb.example.test:8000\", \"203.0.113.9:443\"]}";
     let expected = [
@@ -225,7 +225,7 @@ fn a_list_holds_whatever_is_tried() {
 /// An empty list is a network with nobody in it.
 #[test]
 fn an_empty_list_lets_nothing_out() {
-    require!(Root, Busybox, Program("ip"), Program("nsenter"));
+    require!(Root, Tun, Busybox, Program("ip"), Program("nsenter"));
     let place = Place::new(User::Current, false);
     let (seen, _) = place.reach("network: {allow: []}", &["dns:a.example.test", "tcp:203.0.113.1:80"]);
     assert_eq!(seen, json!({"dns:a.example.test": "NXDOMAIN", "tcp:203.0.113.1:80": "EHOSTUNREACH"}));
@@ -233,7 +233,7 @@ fn an_empty_list_lets_nothing_out() {
 
 #[test]
 fn without_ipv6_none_is_offered() {
-    require!(Root, Busybox, Program("ip"), Program("nsenter"));
+    require!(Root, Tun, Busybox, Program("ip"), Program("nsenter"));
     let place = Place::new(User::Current, false);
     let (seen, _) = place.reach(
         "network: full",
@@ -248,7 +248,7 @@ fn without_ipv6_none_is_offered() {
 /// A resolver on this machine's loopback, as systemd's, is asked by the worker and closed to the job.
 #[test]
 fn a_resolver_that_is_gone_is_passed_over() {
-    require!(Root, Busybox, Program("ip"), Program("nsenter"));
+    require!(Root, Tun, Busybox, Program("ip"), Program("nsenter"));
     let place = Place::new(User::Current, true);
     place.world.resolv_conf("nameserver 127.0.0.53\nnameserver 203.0.113.1\n");
     let (seen, run) = place.reach("network: full", &["dns:a.example.test"]);
@@ -262,7 +262,7 @@ fn a_resolver_that_is_gone_is_passed_over() {
 /// The job's own network gives way where the host has one of that number.
 #[test]
 fn addresses_that_the_host_uses_are_left_to_it() {
-    require!(Root, Busybox, Program("ip"), Program("nsenter"));
+    require!(Root, Tun, Busybox, Program("ip"), Program("nsenter"));
     let place = Place::new(User::Current, true);
     place.world.near("ip link add lan type veth peer name lan-end");
     place.world.near("ip addr add 10.0.2.1/24 dev lan");
@@ -275,7 +275,7 @@ fn addresses_that_the_host_uses_are_left_to_it() {
 /// Bytes arrive whole in both directions, past every buffer and by splice, and are counted.
 #[test]
 fn bytes_arrive_and_are_counted() {
-    require!(Root, Busybox, Program("ip"), Program("nsenter"));
+    require!(Root, Tun, Busybox, Program("ip"), Program("nsenter"));
     let place = Place::new(User::Current, true);
     let bytes = 50_000_001;
     let run = place.exec(
@@ -303,7 +303,7 @@ fn bytes_arrive_and_are_counted() {
 /// `limits.net` holds: what is asked for under a cap takes as long as it must, and without one it does not.
 #[test]
 fn a_cap_slows_the_job_down() {
-    require!(Root, Busybox, Program("ip"), Program("nsenter"));
+    require!(Root, Tun, Busybox, Program("ip"), Program("nsenter"));
     let place = Place::new(User::Current, true);
     let steps = "  - run: [/opt/probe, fetch, \"203.0.113.1:80\", \"2000000\"]\n\
         \x20 - run: [/opt/probe, send, \"203.0.113.1:80\", \"2000000\"]\n";
@@ -335,7 +335,7 @@ fn a_cap_on_the_hosts_network_is_refused() {
 
 #[test]
 fn many_connections_at_once_do_not_stop_the_others() {
-    require!(Root, Busybox, Program("ip"), Program("nsenter"));
+    require!(Root, Tun, Busybox, Program("ip"), Program("nsenter"));
     let place = Place::new(User::Current, true);
     let steps = "  - |\n    /opt/probe stall 203.0.113.1:80 200 > stalled &\n    \
         until grep -q ready stalled; do sleep 0.05; done\n    \
@@ -348,7 +348,7 @@ fn many_connections_at_once_do_not_stop_the_others() {
 /// Raw sockets, a look at the tun device, other ways out: all shut, with root inside and without.
 #[test]
 fn the_interface_cannot_be_changed_from_inside() {
-    require!(Root, Busybox, Program("ip"), Program("nsenter"));
+    require!(Root, Tun, Busybox, Program("ip"), Program("nsenter"));
     let place = Place::new(User::Current, true);
     let tries = "  - |\n    ! ip link set tun0 down 2>/dev/null\n    ! ip addr add 203.0.113.50/24 dev tun0 2>/dev/null\n    \
         ! ip route add 203.0.113.0/24 via 10.0.2.9 2>/dev/null\n    ! ip link add dummy0 type dummy 2>/dev/null\n    \
@@ -365,7 +365,7 @@ fn the_interface_cannot_be_changed_from_inside() {
 /// SIGKILL of the worker: the job's way out is shut at once, and the job ends with a clear error.
 #[test]
 fn a_killed_worker_ends_the_job() {
-    require!(Root, Busybox, Program("ip"), Program("nsenter"));
+    require!(Root, Tun, Busybox, Program("ip"), Program("nsenter"));
     let before = Leftovers::now();
     {
         let place = Place::new(User::Current, true);
@@ -393,7 +393,7 @@ fn a_killed_worker_ends_the_job() {
 /// SIGKILL of the keeper: nothing of the network stays.
 #[test]
 fn a_killed_keeper_takes_the_worker_along() {
-    require!(Root, Busybox, Program("ip"), Program("nsenter"));
+    require!(Root, Tun, Busybox, Program("ip"), Program("nsenter"));
     let before = Leftovers::now();
     {
         let place = Place::new(User::Current, true);
@@ -419,7 +419,7 @@ fn a_killed_keeper_takes_the_worker_along() {
 /// The worker holds nothing that it does not need.
 #[test]
 fn the_worker_has_given_up_its_rights() {
-    require!(Root, Busybox, Program("ip"), Program("nsenter"));
+    require!(Root, Tun, Busybox, Program("ip"), Program("nsenter"));
     let place = Place::new(User::Current, true);
     place.write("network: full", "  - touch started; until test -e over; do sleep 0.05; done\n");
     let child = place.command(&["exec", "job.yml"]).stderr(std::process::Stdio::null()).spawn().unwrap();
@@ -466,7 +466,7 @@ fn worker_of(keeper: u32) -> rustix::process::Pid {
 /// Without a tun device the run is refused before anything has run, and the fix is named; `none` needs none.
 #[test]
 fn without_a_tun_device_the_job_is_refused() {
-    require!(Root, UserNamespaces, Busybox, Program("ip"), Program("nsenter"));
+    require!(Root, Tun, UserNamespaces, Busybox, Program("ip"), Program("nsenter"));
     let place = Place::new(User::Current, true);
     let missing = place.lab.context.path("missing");
     fs::write(&missing, "").unwrap();
@@ -484,7 +484,7 @@ fn without_a_tun_device_the_job_is_refused() {
 /// `runner exec --suggest-network` prints the list that a run needed, and the list is enough.
 #[test]
 fn a_list_is_suggested_and_suffices() {
-    require!(Root, Busybox, Program("ip"), Program("nsenter"));
+    require!(Root, Tun, Busybox, Program("ip"), Program("nsenter"));
     let place = Place::new(User::Current, true);
     let steps = "  - run: [/opt/probe, reach, \"dns:a.example.test\", \"tcp:203.0.113.1:80\", \"tcp:203.0.113.9:443\"]\n";
     place.write("network: full", steps);
@@ -505,7 +505,7 @@ fn a_list_is_suggested_and_suffices() {
 /// A record is not kept when it is not wanted; what is blocked is told all the same.
 #[test]
 fn a_record_can_be_declined() {
-    require!(Root, Busybox, Program("ip"), Program("nsenter"));
+    require!(Root, Tun, Busybox, Program("ip"), Program("nsenter"));
     let place = Place::new(User::Current, true);
     let (_, run) = place.reach("network: {record: false}", &["tcp:203.0.113.1:80"]);
     assert_eq!(place.record(&run), None);
