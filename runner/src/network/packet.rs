@@ -261,7 +261,9 @@ pub(super) mod tests {
     #[test]
     fn what_is_not_whole_is_dropped() {
         let good = segment(&ends("10.0.2.15:4000", "192.0.2.7:443"), flag::SYN, 1, b"");
-        let broken: &[(&str, fn(&mut Vec<u8>))] = &[
+        /// What is harmed, and how.
+        type Harm = (&'static str, fn(&mut Vec<u8>));
+        let broken: &[Harm] = &[
             ("cut", |frame| frame.truncate(40)),
             ("longer than it says", |frame| frame.push(0)),
             ("a fragment", |frame| frame[VNET + 6] = 0x20),
