@@ -180,6 +180,14 @@ fn misuse_is_told_and_nothing_runs() {
         ("artifacts get", 2, "--extract"),
         ("image unpack x.tar", 2, "<DIRECTORY>"),
         ("image unpack x.tar d --max-bytes lots", 2, "for --max-bytes"),
+        ("image pull", 2, "<IMAGE>"),
+        ("image pull Alpine", 2, "must be lower-case"),
+        ("image import x.tar UPPER", 2, "for NAME"),
+        ("image prune", 2, "--older"),
+        ("image prune --older soon", 2, "for --older"),
+        ("image prune --max-size lots", 2, "for --max-size"),
+        ("exec --offline --refresh", 2, "cannot be used with"),
+        ("exec --config /no/such/config.yml", 2, "cannot read /no/such/config.yml"),
     ];
     for (words, exit_code, expected) in table {
         let stop = parse(&words.split_whitespace().collect::<Vec<_>>()).unwrap_err();
@@ -247,7 +255,7 @@ fn record_a_run(home: &Path) {
         directory.write_result(step).unwrap();
     }
     collect_an_artifact(home, &run);
-    run.finish(&a_record(run.id(), steps)).unwrap();
+    run.conclusion(&a_record(run.id(), steps)).unwrap().write().unwrap();
 }
 
 fn collect_an_artifact(home: &Path, run: &RunDirectory) {
@@ -296,6 +304,8 @@ fn a_record(id: &str, steps: Vec<StepResult>) -> RunRecord {
         jobs: vec![JobRecord {
             id: "job".to_owned(),
             image: ImageRecord { reference: "host".to_owned(), digest: None, platform: None },
+            matrix: serde_json::Value::Null,
+            conclusion: None,
             outcome: Some(Outcome::Oom),
             started: None,
             ended: None,
@@ -331,7 +341,11 @@ fn read(home: &Path, terminal: bool, words: &str) -> Result<(u8, String), Comman
         Command::Logs(settings) => logs::logs(settings, &mut sink),
         Command::Artifacts(settings) => artifacts::artifacts(settings, &mut sink),
         Command::Check(settings) => check::check(settings, &mut sink),
-        Command::Exec(_) | Command::Run(_) | Command::ImageUnpack(_) | Command::Doctor(_) => {
+        Command::Exec(_)
+        | Command::Run(_)
+        | Command::ImageUnpack(_)
+        | Command::Image(_)
+        | Command::Doctor(_) => {
             unreachable!("{words}")
         }
     }?;

@@ -5,7 +5,7 @@ mod lab;
 mod waiting;
 
 use std::fs;
-use std::io::Write as _;
+use std::io::{Read as _, Write as _};
 use std::os::unix::fs::MetadataExt as _;
 use std::path::Path;
 use std::process::{Child, Command, Stdio};
@@ -403,6 +403,10 @@ fn the_environment_is_made_and_not_inherited() {
         "BOTH=flag",
         "CI=true",
         "FROM_FILE=file",
+        "GITHUB_ENV=/run/runner/handed/env",
+        "GITHUB_OUTPUT=/run/runner/handed/output",
+        "GITHUB_PATH=/run/runner/handed/path",
+        "GITHUB_STEP_SUMMARY=/run/runner/handed/summary",
         "HOME=/root",
         "JOB=job",
         "LANG=C.UTF-8",
@@ -412,9 +416,13 @@ fn the_environment_is_made_and_not_inherited() {
         "RUNNER=1",
         "RUNNER_ATTEMPT=1",
         &cpus,
+        "RUNNER_ENV=/run/runner/handed/env",
         "RUNNER_JOB=job",
+        "RUNNER_OUTPUT=/run/runner/handed/output",
+        "RUNNER_PATH=/run/runner/handed/path",
         &format!("RUNNER_RUN_ID={id}"),
         "RUNNER_STEP=show",
+        "RUNNER_SUMMARY=/run/runner/handed/summary",
         "RUNNER_WORKSPACE=/workspace",
         "USER=root",
     ];
@@ -535,4 +543,19 @@ fn a_second_signal_ends_a_run_at_once() {
     let step = run.step(0);
     assert_eq!([&step["outcome"], &step["signal"]], [&json!("cancelled"), &json!(9)], "{step:#}");
     before.assert_nothing_new();
+}
+
+/// As the command would end outside.
+#[test]
+fn a_single_command_ends_when_nobody_reads_it() {
+    require!(Root, Cgroups, Busybox);
+    let lab = Lab::new(User::Current);
+    let words = ["run", "./rootfs.tar", "--workspace", "empty", "--", "sh", "-c", "while echo y; do :; done"];
+    let mut child = lab.context.command(&words).stdout(Stdio::piped()).spawn().unwrap();
+    let mut output = child.stdout.take().unwrap();
+    let mut byte = [0; 1];
+    output.read_exact(&mut byte).unwrap();
+    drop(output);
+    let ended = child.wait().unwrap();
+    assert_eq!((byte, ended.code()), (*b"y", Some(143)));
 }

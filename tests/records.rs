@@ -39,6 +39,8 @@ fn record(id: &str, state: RunState, outcome: Option<Outcome>) -> RunRecord {
             outcome,
             started: None,
             ended: None,
+            matrix: serde_json::Value::Null,
+            conclusion: None,
             steps: Vec::new(),
         }],
         artifacts: Vec::new(),
@@ -132,7 +134,7 @@ fn the_last_failure_keeps_its_link() {
     let home = tempfile::tempdir().unwrap();
     for (id, outcome) in [("a", Outcome::Failure), ("b", Outcome::Oom), ("c", Outcome::Success)] {
         let run = RunDirectory::create(home.path(), Some(id)).unwrap();
-        run.finish(&record(id, RunState::Finished, Some(outcome))).unwrap();
+        run.conclusion(&record(id, RunState::Finished, Some(outcome))).unwrap().write().unwrap();
     }
     assert_eq!(RunDirectory::open(home.path(), &Selector::LatestFailed).unwrap().id(), "b");
     assert_eq!(RunDirectory::open(home.path(), &Selector::Latest).unwrap().id(), "c");

@@ -49,7 +49,10 @@ mod fake {
 
     pub fn pull(state: &'static str, bytes: u64, total: Option<u64>, note: Option<&str>) -> Event {
         let note = note.map(str::to_owned);
-        event(None, What::ImagePull { image: "debian.tar.zst".to_owned(), state, bytes, total, note })
+        event(
+            None,
+            What::ImagePull { image: "debian.tar.zst".to_owned(), state, bytes, total, layer: None, note },
+        )
     }
 
     pub fn result(id: &str, outcome: Outcome) -> StepResult {

@@ -34,6 +34,10 @@ impl Digest {
         text.parse()
     }
 
+    pub(crate) fn bytes(&self) -> &[u8; 32] {
+        &self.0
+    }
+
     /// Returns the 64 hexadecimal digits, without the algorithm.
     pub fn hex(&self) -> String {
         use fmt::Write as _;

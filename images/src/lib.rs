@@ -11,8 +11,12 @@
 
 pub mod decode;
 mod digest;
+mod export;
 mod fetch;
+mod layout;
+mod manifest;
 mod obtain;
+mod pack;
 mod progress;
 mod random;
 mod reference;
@@ -20,17 +24,25 @@ mod remove;
 mod rootfs;
 mod store;
 mod stream;
+mod tree;
 pub mod unpack;
 
 pub use digest::{Digest, DigestError, Hasher};
-pub use fetch::{FetchError, FetchSettings};
-pub use obtain::{ImageError, ImageErrorKind, obtain, unpack_to_directory};
+pub use export::{ExportError, ExportForm, export};
+pub use fetch::{Anonymous, Credential, Credentials, FetchError, FetchSettings, Refresh, RegistrySettings};
+pub use layout::LayoutError;
+pub use manifest::{ManifestError, Platform};
+pub use obtain::{ImageError, ImageErrorKind, ImportSource, import, obtain, unpack_to_directory};
+pub use pack::pack_tree;
 pub use progress::{Progress, PullEvent, Silent};
-pub use reference::{ImageUrl, Reference, ReferenceError};
+pub use reference::{
+    DEFAULT_REGISTRY, ImageUrl, LocalName, NameError, Reference, ReferenceError, RegistryName,
+};
 pub use remove::{RemoveError, remove_children, remove_tree};
-pub use rootfs::{ImageConfig, Rootfs, RootfsKind};
-pub use store::{Lease, Store, StoreError, Swept};
+pub use rootfs::{Healthcheck, ImageConfig, Rootfs, RootfsKind};
+pub use store::{Lease, LifeError, PruneLimits, Pruned, Store, StoreError, StoredImage, Swept, Verified};
+pub use tree::{TreeError, record_tree};
 pub use unpack::{
     InProcess, NOTES_MAX, Ownership, UnpackError, UnpackFault, UnpackLimits, UnpackOptions, UnpackSummary,
-    Unpacker, unpack,
+    Unpacker, unpack, unpack_recorded,
 };

@@ -23,6 +23,19 @@ pub enum PullEvent {
         /// Compressed bytes.
         done: u64,
     },
+    /// How far one layer of several is.
+    Layer {
+        /// Its number, from 1.
+        number: usize,
+        /// How many layers the image has.
+        layers: usize,
+        /// Compressed bytes so far.
+        done: u64,
+        /// Compressed bytes in all, if known.
+        total: Option<u64>,
+        /// Whether it is unpacked and in the store.
+        finished: bool,
+    },
     /// Another run is pulling the same; we wait for it.
     Waiting {
         /// The source, safe to print.

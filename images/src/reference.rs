@@ -1,7 +1,15 @@
 //! What the user wrote after `image:`, told apart by its form alone. No file and no network is asked.
+//!
+//! The job language has the same grammar in the crate `jobs`; a table that both test keeps the two equal.
+
+mod name;
+mod url;
 
 use std::fmt;
 use std::path::{Path, PathBuf};
+
+pub use name::{DEFAULT_REGISTRY, NameError, RegistryName};
+pub use url::ImageUrl;
 
 /// Where a root filesystem comes from.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -14,11 +22,24 @@ pub enum Reference {
     Tarball(PathBuf),
     /// A tarball behind `http://` or `https://`.
     Url(ImageUrl),
+    /// An image in a registry.
+    Registry(RegistryName),
+    /// `oci:PATH[:TAG]`: an image in an OCI layout, a directory or a tar of one.
+    Layout {
+        /// The directory or the tar.
+        path: PathBuf,
+        /// Its name in the layout's index; needed only where there are several.
+        tag: Option<String>,
+    },
+    /// `archive:PATH`: what `docker save` writes.
+    Archive(PathBuf),
+    /// `local:NAME`: an image that was imported under this name.
+    Local(LocalName),
 }
 
-/// A URL that never shows its password or its query when printed.
-#[derive(Clone, PartialEq, Eq)]
-pub struct ImageUrl(url::Url);
+/// The name of an imported image, with its tag. It cannot be built malformed.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+pub struct LocalName(String);
 
 /// A text that names no root filesystem.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -35,10 +56,18 @@ pub enum ReferenceError {
         /// The parser's words; the URL itself may hold a password.
         what: String,
     },
+    /// It can only be the name of an image, and is malformed.
+    #[error("{text:?} is no name of an image: {source}")]
+    Name {
+        /// The text as given.
+        text: String,
+        /// What is wrong.
+        source: NameError,
+    },
 }
 
-const FORMS: &str =
-    "\"host\", \"dir:PATH\", the path of a tarball (./rootfs.tar.zst) or its http or https URL";
+const FORMS: &str = "the name of an image (alpine:3.20), the path of a tarball (./rootfs.tar.zst) or its http or https URL, \
+    \"dir:PATH\", \"oci:PATH[:TAG]\", \"archive:PATH\", \"local:NAME\" or \"host\"";
 
 /// Endings that make a bare word the path of a tarball.
 const TAR_ENDINGS: [&str; 7] = [".tar", ".tar.gz", ".tgz", ".tar.zst", ".tzst", ".tar.xz", ".txz"];
@@ -46,21 +75,35 @@ const TAR_ENDINGS: [&str; 7] = [".tar", ".tar.gz", ".tgz", ".tar.zst", ".tzst", 
 impl Reference {
     /// Reads a reference; relative paths are taken from `base_dir`.
     pub fn parse(text: &str, base_dir: &Path) -> Result<Reference, ReferenceError> {
+        let unknown = || ReferenceError::Unknown { text: text.to_owned() };
+        if text.trim() != text || text.chars().any(char::is_control) {
+            return Err(unknown());
+        }
         if text == "host" {
             return Ok(Reference::Host);
-        }
-        if let Some(path) = text.strip_prefix("dir:").filter(|path| !path.is_empty()) {
-            return Ok(Reference::Directory(base_dir.join(path)));
         }
         if is_url(text) {
             return ImageUrl::parse(text).map(Reference::Url);
         }
-        let is_path = ["/", "./", "../"].iter().any(|start| text.starts_with(start));
-        let is_tarball = !text.contains(':') && TAR_ENDINGS.iter().any(|ending| text.ends_with(ending));
-        if is_path || is_tarball {
+        if ["/", "./", "../"].iter().any(|start| text.starts_with(start)) {
             return Ok(Reference::Tarball(base_dir.join(text)));
         }
-        Err(ReferenceError::Unknown { text: text.to_owned() })
+        if let Some((scheme, rest)) = text.split_once(':')
+            && let Some(reference) = with_scheme(scheme, rest, base_dir)
+        {
+            return reference.ok_or_else(unknown);
+        }
+        if text.starts_with('~') {
+            return Err(unknown());
+        }
+        if !text.contains(':') && TAR_ENDINGS.iter().any(|ending| text.ends_with(ending)) {
+            return Ok(Reference::Tarball(base_dir.join(text)));
+        }
+        if text.is_empty() || text.contains("://") || text.contains(' ') {
+            return Err(unknown());
+        }
+        let named = RegistryName::parse(text).map(Reference::Registry);
+        named.map_err(|source| ReferenceError::Name { text: text.to_owned(), source })
     }
 
     /// Reads what can only be a tarball: a URL, else a path of whatever name.
@@ -73,8 +116,52 @@ impl Reference {
     }
 }
 
+/// Reads the forms that begin with a word and a colon; the outer `None` means that the word is none of ours.
+fn with_scheme(scheme: &str, rest: &str, base_dir: &Path) -> Option<Option<Reference>> {
+    let path = |text: &str| (!text.is_empty()).then(|| base_dir.join(text));
+    match scheme {
+        "dir" => Some(path(rest).map(Reference::Directory)),
+        "archive" => Some(path(rest).map(Reference::Archive)),
+        "oci" => Some(layout(rest, base_dir)),
+        "local" => Some(LocalName::parse(rest).map(Reference::Local)),
+        // Other tools' spellings, not names with a tag.
+        "docker-archive" | "oci-archive" | "containers-storage" | "docker-daemon" | "file" => Some(None),
+        _ => None,
+    }
+}
+
+/// Reads `PATH[:TAG]`; what follows the last colon is a tag if it can be one.
+fn layout(text: &str, base_dir: &Path) -> Option<Reference> {
+    let (path, tag) = match text.rsplit_once(':') {
+        Some((path, tag)) if !tag.contains('/') => (path, Some(tag)),
+        _ => (text, None),
+    };
+    if path.is_empty() || tag.is_some_and(|tag| name::check_tag(tag).is_err()) {
+        return None;
+    }
+    Some(Reference::Layout { path: base_dir.join(path), tag: tag.map(str::to_owned) })
+}
+
+impl LocalName {
+    /// Reads `NAME[:TAG]`: lower-case parts as in a registry, without a host.
+    pub fn parse(text: &str) -> Option<LocalName> {
+        let (name, tag) = match text.split_once(':') {
+            Some((name, tag)) => (name, tag),
+            None => (text, "latest"),
+        };
+        let fits = name::check_repository(name).is_ok() && name::check_tag(tag).is_ok();
+        fits.then(|| LocalName(format!("{name}:{tag}")))
+    }
+
+    /// Returns name and tag.
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+}
+
 fn is_url(text: &str) -> bool {
-    text.starts_with("http://") || text.starts_with("https://")
+    let scheme = text.split_once("://").map(|(scheme, _)| scheme);
+    scheme.is_some_and(|scheme| ["http", "https"].iter().any(|ours| scheme.eq_ignore_ascii_case(ours)))
 }
 
 impl fmt::Display for Reference {
@@ -84,100 +171,73 @@ impl fmt::Display for Reference {
             Reference::Directory(path) => write!(f, "dir:{}", path.display()),
             Reference::Tarball(path) => write!(f, "{}", path.display()),
             Reference::Url(url) => url.fmt(f),
+            Reference::Registry(name) => name.fmt(f),
+            Reference::Layout { path, tag: None } => write!(f, "oci:{}", path.display()),
+            Reference::Layout { path, tag: Some(tag) } => write!(f, "oci:{}:{tag}", path.display()),
+            Reference::Archive(path) => write!(f, "archive:{}", path.display()),
+            Reference::Local(name) => write!(f, "local:{}", name.as_str()),
         }
     }
-}
-
-impl ImageUrl {
-    /// Reads an absolute http or https URL.
-    pub fn parse(text: &str) -> Result<ImageUrl, ReferenceError> {
-        let mut url =
-            url::Url::parse(text).map_err(|error| ReferenceError::Url { what: error.to_string() })?;
-        if !matches!(url.scheme(), "http" | "https") || !url.has_host() {
-            return Err(ReferenceError::Url { what: "expected http or https and a host".to_owned() });
-        }
-        url.set_fragment(None);
-        Ok(ImageUrl(url))
-    }
-
-    pub(crate) fn url(&self) -> &url::Url {
-        &self.0
-    }
-
-    /// Returns the URL without credentials, but with its query: what tells two downloads apart.
-    pub(crate) fn identity(&self) -> String {
-        let mut url = self.0.clone();
-        // Both fail only for URLs without a host, and this one has one.
-        let _ = url.set_username("");
-        let _ = url.set_password(None);
-        url.into()
-    }
-}
-
-impl fmt::Display for ImageUrl {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        show_url(&self.0, f)
-    }
-}
-
-impl fmt::Debug for ImageUrl {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        show_url(&self.0, f)
-    }
-}
-
-/// Writes scheme, host, port and path; a query often carries a signature and is only hinted at.
-fn show_url(url: &url::Url, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-    write!(f, "{}://{}", url.scheme(), url.host_str().unwrap_or_default())?;
-    if let Some(port) = url.port() {
-        write!(f, ":{port}")?;
-    }
-    f.write_str(url.path())?;
-    if url.query().is_some() { f.write_str("?...") } else { Ok(()) }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
 
-    fn parse(text: &str) -> Result<Reference, ReferenceError> {
-        Reference::parse(text, Path::new("/base"))
+    /// The form that a line of the table names.
+    fn form(reference: &Result<Reference, ReferenceError>) -> &'static str {
+        match reference {
+            Ok(Reference::Host) => "host",
+            Ok(Reference::Directory(_)) => "directory",
+            Ok(Reference::Tarball(_)) => "tarball",
+            Ok(Reference::Url(_)) => "url",
+            Ok(Reference::Registry(_)) => "registry",
+            Ok(Reference::Layout { .. }) => "layout",
+            Ok(Reference::Archive(_)) => "archive",
+            Ok(Reference::Local(_)) => "local",
+            Err(_) => "refused",
+        }
     }
 
     #[test]
-    fn forms() {
-        let tarball = |path: &str| Ok(Reference::Tarball(path.into()));
-        assert_eq!(parse("host"), Ok(Reference::Host));
-        assert_eq!(parse("dir:rootfs"), Ok(Reference::Directory("/base/rootfs".into())));
-        assert_eq!(parse("dir:/srv/rootfs"), Ok(Reference::Directory("/srv/rootfs".into())));
-        assert_eq!(parse("./a"), tarball("/base/./a"));
-        assert_eq!(parse("/a/b:c"), tarball("/a/b:c"));
-        assert_eq!(parse("rootfs.tar.zst"), tarball("/base/rootfs.tar.zst"));
-        assert_eq!(parse("sub/rootfs.tgz"), tarball("/base/sub/rootfs.tgz"));
-        for text in [
-            "",
-            "dir:",
-            "alpine:3.20",
-            "alpine",
-            "oci:./x",
-            "local:x.tar",
-            "ftp://h/x.tar",
-            "registry.example/a.tar:1",
-        ] {
-            let error = parse(text).unwrap_err();
-            assert!(error.to_string().contains("http or https URL"), "{text}: {error}");
+    fn forms_are_those_of_the_table() {
+        let table = include_str!("../../fixtures/references.txt");
+        let mut lines = 0;
+        for line in table.lines().filter(|line| !line.starts_with('#') && !line.is_empty()) {
+            let (expected, text) = line.split_once('|').unwrap();
+            let parsed = Reference::parse(text, Path::new("/base"));
+            assert_eq!(form(&parsed), expected, "{text}: {parsed:?}");
+            lines += 1;
         }
-        assert!(parse("http://").is_err());
-        assert_eq!(Reference::parse_tarball("host", Path::new("/base")), tarball("/base/host"));
+        assert!(lines > 60, "{lines}");
+    }
+
+    #[test]
+    fn paths_start_at_the_base() {
+        let parse = |text: &str| Reference::parse(text, Path::new("/base")).unwrap();
+        assert_eq!(parse("dir:rootfs"), Reference::Directory("/base/rootfs".into()));
+        assert_eq!(parse("sub/rootfs.tgz"), Reference::Tarball("/base/sub/rootfs.tgz".into()));
+        assert_eq!(parse("/a/b:c"), Reference::Tarball("/a/b:c".into()));
+        let layout = |path: &str, tag: Option<&str>| Reference::Layout {
+            path: path.into(),
+            tag: tag.map(str::to_owned),
+        };
+        assert_eq!(parse("oci:a/b:c"), layout("/base/a/b", Some("c")));
+        assert_eq!(parse("oci:/a:b/c"), layout("/a:b/c", None));
+        assert_eq!(parse("archive:a.tar"), Reference::Archive("/base/a.tar".into()));
+        assert_eq!(parse("local:a/b").to_string(), "local:a/b:latest");
+        assert_eq!(
+            Reference::parse_tarball("host", Path::new("/base")),
+            Ok(Reference::Tarball("/base/host".into()))
+        );
         assert!(matches!(Reference::parse_tarball("http://h/x", Path::new("/")), Ok(Reference::Url(_))));
     }
 
     #[test]
     fn secrets_are_not_shown() {
-        let Ok(Reference::Url(url)) = parse("https://user:secret@host.example:8443/a/b.tar?sig=secret#part")
-        else {
-            unreachable!("it is a URL");
-        };
+        let parsed =
+            Reference::parse("https://user:secret@host.example:8443/a/b.tar?sig=secret#part", Path::new("/"));
+        let Ok(Reference::Url(url)) = parsed else { unreachable!("it is a URL") };
         assert_eq!(url.to_string(), "https://host.example:8443/a/b.tar?...");
         assert_eq!(format!("{url:?}"), url.to_string());
         assert_eq!(url.identity(), "https://host.example:8443/a/b.tar?sig=secret");

@@ -26,6 +26,7 @@ pub struct RemoveError {
     pub errno: Errno,
 }
 
+/// What was tried and the kernel's answer.
 type Step<T> = Result<T, (&'static str, Errno)>;
 
 /// Removes `name` below `parent` with everything in it. That nothing is there is no error.
@@ -141,7 +142,7 @@ fn try_rmdir(parent: BorrowedFd<'_>, name: &[u8]) -> Step<bool> {
 }
 
 /// Opens a directory for reading, after giving its owner all rights to it.
-fn open(parent: BorrowedFd<'_>, name: impl rustix::path::Arg + Copy) -> Step<OwnedFd> {
+pub(crate) fn open(parent: BorrowedFd<'_>, name: impl rustix::path::Arg + Copy) -> Step<OwnedFd> {
     let nofollow = OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
     let handle = openat(parent, name, OFlags::PATH | nofollow, Mode::empty())
         .map_err(|errno| ("open a directory", errno))?;

@@ -3,7 +3,9 @@
 //! ```text
 //! layers/sha256/<diff id>.<flavour>/rootfs/   an unpacked layer, never written again
 //! layers/sha256/<diff id>.<flavour>/layer.json  what came out of it; written before the layer appears
-//! images/<digest>.json                        what a tarball consists of: its layers
+//! layers/sha256/<diff id>.<flavour>/tree.zst  the list of what is in it, by which it is verified
+//! blobs/sha256/<digest>                       manifests and configurations, as they came
+//! images/<digest>.json                        what an image consists of: its layers
 //! refs/<key>.json                             what a path or a URL was last time
 //! locks/<name>.lock                           flocks, never removed
 //! tmp/<random>/, tmp/<random>.lock            work in progress; garbage once its lock is free
@@ -11,9 +13,11 @@
 //!
 //! Readers need no lock but the lease on what they use. Everything appears by a rename after `syncfs`.
 
+mod life;
 mod lock;
 mod record;
 mod sweep;
+mod verify;
 mod work;
 
 use std::io;
@@ -21,26 +25,40 @@ use std::os::fd::{AsFd, OwnedFd};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use rustix::fs::{CWD, IFlags, Mode, OFlags, ioctl_getflags, ioctl_setflags, mkdirat, openat};
+use rustix::fs::{
+    AtFlags, CWD, IFlags, Mode, OFlags, Timespec, Timestamps, UTIME_NOW, ioctl_getflags, ioctl_setflags,
+    mkdirat, openat, utimensat,
+};
 use rustix::io::Errno;
 
+pub use life::{LifeError, PruneLimits, Pruned, StoredImage};
 pub use lock::Lease;
 pub use sweep::Swept;
+pub use verify::Verified;
+
+pub(crate) use life::COLLECT_LOCK;
 
 pub(crate) use lock::Locking;
-pub(crate) use record::{FileIdentity, ImageRecord, LayerRecord, RefRecord, Seen};
+pub(crate) use record::{FileIdentity, Form, ImageRecord, LayerRecord, RefRecord, Seen};
 pub(crate) use work::Work;
 
 use crate::digest::Digest;
+
+const NOW: Timespec = Timespec { tv_sec: 0, tv_nsec: UTIME_NOW };
 
 const LAYERS: &str = "layers/sha256";
 const IMAGES: &str = "images";
 const REFS: &str = "refs";
 const LOCKS: &str = "locks";
 const TMP: &str = "tmp";
+const BLOBS: &str = "blobs/sha256";
 
 /// Name of the tree inside a layer's directory: the directory itself stays ours and private.
 pub(crate) const ROOTFS: &str = "rootfs";
+/// Name of the record of how a layer came to be, beside its tree.
+pub(crate) const LAYER_RECORD: &str = "layer.json";
+/// Name of the list of what a layer consists of, beside its tree.
+pub(crate) const TREE_RECORD: &str = "tree.zst";
 
 /// A store could not be read or written.
 #[derive(Debug, thiserror::Error)]
@@ -84,7 +102,7 @@ impl Store {
             open_directory(CWD, &root).map_err(|errno| StoreError::new("open", &root, errno))?;
         rustix::fs::fchmod(&root_handle, Mode::RWXU)
             .map_err(|errno| StoreError::new("make private", &root, errno))?;
-        for name in ["layers", LAYERS, IMAGES, REFS, LOCKS, TMP] {
+        for name in ["layers", LAYERS, "blobs", BLOBS, IMAGES, REFS, LOCKS, TMP] {
             match mkdirat(&root_handle, name, Mode::RWXU) {
                 Ok(()) | Err(Errno::EXIST) => {}
                 Err(errno) => return Err(StoreError::new("create", root.join(name), errno)),
@@ -122,13 +140,8 @@ impl Store {
     }
 
     /// Returns the tree of a layer and a lease on it, if the layer is there.
-    pub(crate) fn layer(
-        &self,
-        diff_id: Digest,
-        flavour: &str,
-    ) -> Result<Option<(PathBuf, Lease)>, StoreError> {
-        let name = layer_name(diff_id, flavour);
-        let container = self.root.join(LAYERS).join(&name);
+    pub(crate) fn layer(&self, name: &str) -> Result<Option<(PathBuf, Lease)>, StoreError> {
+        let container = self.root.join(LAYERS).join(name);
         // A missing layer, the common case of a first pull, shall not make a lock file.
         if !container.join(ROOTFS).is_dir() {
             return Ok(None);
@@ -139,14 +152,38 @@ impl Store {
         Ok(path.is_dir().then_some((path, lease)))
     }
 
+    /// Whether a layer is there, without a lease on it.
+    pub(crate) fn has_layer(&self, name: &str) -> bool {
+        self.layer_file(name, ROOTFS).is_dir()
+    }
+
+    /// Returns the path of a file beside a layer's tree.
+    pub(crate) fn layer_file(&self, name: &str, file: &str) -> PathBuf {
+        self.root.join(LAYERS).join(name).join(file)
+    }
+
+    /// Returns what was recorded when the tree at this path was made.
+    pub(crate) fn layer_record(&self, tree: &Path) -> Option<LayerRecord> {
+        let bytes = std::fs::read(tree.with_file_name(LAYER_RECORD)).ok()?;
+        serde_json::from_slice(&bytes).ok()
+    }
+
+    /// Notes that an image was used now.
+    pub(crate) fn touch(&self, digest: Digest) {
+        let path = self.root.join(IMAGES).join(format!("{}.json", digest.hex()));
+        let now = Timestamps { last_access: NOW, last_modification: NOW };
+        // The time only decides what is pruned first.
+        let _ = utimensat(CWD, path, &now, AtFlags::empty());
+    }
+
     fn lock_path(&self, name: &str) -> PathBuf {
         self.root.join(LOCKS).join(format!("{name}.lock"))
     }
 }
 
 /// The name of a layer's directory: one per content and ownership.
-fn layer_name(diff_id: Digest, flavour: &str) -> String {
-    format!("{}.{flavour}", diff_id.hex())
+pub(crate) fn layer_name(id: Digest, flavour: &str) -> String {
+    format!("{}.{flavour}", id.hex())
 }
 
 fn open_directory(parent: impl AsFd, name: impl rustix::path::Arg) -> Result<OwnedFd, Errno> {

@@ -17,31 +17,56 @@ mod options;
 mod owner;
 mod pax;
 mod place;
+mod pool;
+mod spare;
 mod sparse;
+mod stack;
 mod whiteout;
 
+use std::fs::File;
 use std::io::Read;
 use std::os::fd::{AsFd as _, BorrowedFd, OwnedFd};
 
+pub(crate) use error::shown as shown_name;
 pub use error::{UnpackError, UnpackFault};
+pub(crate) use pax::Moment;
+pub(crate) use stack::OPAQUE_XATTR;
+
 pub use options::{NOTES_MAX, Ownership, UnpackLimits, UnpackOptions, UnpackSummary};
 
 use archive::{Archive, Entry};
-use create::Tree;
+use create::{Finished, Tree};
+use error::system;
 use feed::Feed;
 use name::CleanName;
 
+use crate::digest::Digest;
+use crate::pack::pack_tree;
 use crate::remove::{RemoveError, remove_tree};
+use crate::tree::{TreeError, record_known, record_tree};
 
 /// Who runs [`unpack`]: this process, or one inside a user namespace.
 pub trait Unpacker: Send + Sync {
     /// Unpacks `source` into the directory `target`; blocks until all of `source` was read or an error is found.
+    ///
+    /// `record` is a file for the list of what the directory then consists of.
     fn unpack(
         &self,
         source: Box<dyn Read + Send>,
         target: OwnedFd,
+        record: Option<File>,
         options: &UnpackOptions,
     ) -> Result<UnpackSummary, UnpackError>;
+
+    /// Writes the list of what a tree that this unpacker made consists of now; returns its digest.
+    fn record(&self, tree: OwnedFd, out: File) -> Result<Digest, TreeError> {
+        record_tree(tree.as_fd(), out)
+    }
+
+    /// Writes a tree that this unpacker made as a layer.
+    fn pack(&self, tree: OwnedFd, out: File) -> std::io::Result<()> {
+        pack_tree(tree.as_fd(), out)
+    }
 
     /// Part of a layer's directory name in the store, so that layers of different ownership never mix:
     /// lower-case letters, digits and hyphens.
@@ -79,9 +104,10 @@ impl Unpacker for InProcess {
         &self,
         source: Box<dyn Read + Send>,
         target: OwnedFd,
+        record: Option<File>,
         options: &UnpackOptions,
     ) -> Result<UnpackSummary, UnpackError> {
-        unpack(source, target.as_fd(), options)
+        unpack_recorded(source, target.as_fd(), record, options)
     }
 
     fn flavour(&self) -> &str {
@@ -106,10 +132,20 @@ pub fn unpack(
     target: BorrowedFd<'_>,
     options: &UnpackOptions,
 ) -> Result<UnpackSummary, UnpackError> {
+    unpack_recorded(source, target, None, options)
+}
+
+/// The same; `record` gets the list of what `target` then consists of.
+pub fn unpack_recorded(
+    source: impl Read + Send,
+    target: BorrowedFd<'_>,
+    record: Option<File>,
+    options: &UnpackOptions,
+) -> Result<UnpackSummary, UnpackError> {
     std::thread::scope(|scope| {
         let feed = Feed::start(scope, source, &options.limits)?;
         let mut archive = Archive::new(feed, options.limits.clone());
-        let mut tree = Tree::new(target, options);
+        let mut tree = Tree::new(target, options, record.is_some());
         let mut entry = Entry::default();
         let mut name = CleanName::default();
         while archive.next(&mut entry)? {
@@ -117,13 +153,18 @@ pub fn unpack(
                 .map_err(|error| error.at(&entry.name))?;
         }
         let totals = archive.finish()?;
-        let notes = tree.finish()?;
+        let Finished { notes, known, foreign_links } = tree.finish()?;
+        let tree_sha256 = record.map(|file| record_known(target, &known, file)).transpose();
+        let tree_sha256 = tree_sha256.map_err(|error| system("list what was unpacked")(error.errno))?;
         Ok(UnpackSummary {
             tar_sha256: totals.tar_sha256,
             entries: totals.entries,
             bytes: totals.bytes,
             notes: notes.list,
             notes_dropped: notes.dropped,
+            tree_sha256,
+            implied: known.implied(),
+            foreign_links,
         })
     })
 }

@@ -10,6 +10,16 @@ pub const NODES_MAX: usize = 200_000;
 pub const EXPANDED_BYTES_MAX: usize = 8 * 1024 * 1024;
 /// Most steps of a job.
 pub const STEPS_MAX: usize = 1_000;
+/// Most jobs of a run, cells counted. Each has a directory and a line on the screen.
+pub const JOBS_MAX: usize = 2_000;
+/// Most cells of one matrix: GitHub's number.
+pub const CELLS_MAX: usize = 256;
+/// Longest name of a cell; with its job's id before it, still a short directory name.
+pub const CELL_BYTES_MAX: usize = 63;
+/// Most nodes of all jobs and cells together, once expressions are settled: each is read and checked on its own.
+pub const PLANNED_NODES_MAX: usize = 2_000_000;
+/// Most params of a file.
+pub const PARAMS_MAX: usize = 200;
 /// Most mounts of a job.
 pub const MOUNTS_MAX: usize = 100;
 /// Most artifacts of a job, and most of one step.
@@ -52,5 +62,13 @@ pub const PIDS_MAX: u64 = 4_194_304;
 pub const FILES_MAX: u64 = 1_073_741_816;
 /// Most bytes of memory, swap or log: what a signed 64-bit file size holds.
 pub const BYTES_MAX: u64 = i64::MAX as u64;
+/// Problems after which no further job is looked at: a hundred are shown.
+pub const PROBLEMS_MAX: usize = 10_000;
 /// Most diagnostics that are kept; the rest is counted.
 pub const DIAGNOSTICS_MAX: usize = 100;
+/// Longest expression in bytes: GitHub takes 21,000 characters.
+pub const EXPRESSION_BYTES_MAX: usize = 21_000;
+/// Deepest nesting of an expression: its tree is walked by recursion.
+pub const EXPRESSION_DEPTH_MAX: usize = 100;
+/// Most bytes of what an expression comes to: as much as a job file may have.
+pub const EXPRESSION_RESULT_BYTES_MAX: usize = 1024 * 1024;

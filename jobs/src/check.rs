@@ -1,26 +1,34 @@
 //! A job file to a valid job, or everything that is wrong with it. Overrides pass the same tests.
 
+use std::rc::Rc;
 use std::time::Duration;
 
 use crate::bounds::{ARGUMENT_BYTES_MAX, ENV_BYTES_MAX, PATH_BYTES_MAX, SHELL_BYTES_MAX};
 use crate::codes::Code;
 use crate::diagnostic::{Origin, Problems};
-use crate::file::{At, EnvField, JobFile, Required, ShellField};
+use crate::expression::{Expression, Template};
+use crate::file::{At, EnvField, JobFile, JobSource, Required, ShellField, SwitchField};
 use crate::job::{Env, Job, Step};
 use crate::names;
 use crate::overrides::Overrides;
-use crate::plan::Workspace;
+use crate::plan::{Switch, Workspace};
 use crate::render::quote;
 use crate::shell::{SHELL_NAMES, Shell};
 use crate::suggest::nearest;
 use crate::user::User;
 
 mod artifact;
+mod graph;
 mod image;
 mod limits;
+mod matrix;
 mod mounts;
 mod network;
+mod params;
 mod steps;
+
+pub(crate) use graph::early;
+pub(crate) use params::{Params, params};
 
 /// The versions of the format that are read.
 const VERSIONS: &[&str] = &["1"];
@@ -31,35 +39,46 @@ pub(crate) struct ValidOverrides {
     pub user: Option<User>,
 }
 
-/// Checks the whole file. `None`: there are errors among the problems.
-pub(crate) fn job(file: JobFile, problems: &mut Problems) -> Option<Job> {
+/// Checks the version of the format and the run's label, and returns the label.
+pub(crate) fn head(
+    version: Option<&At<String>>,
+    name: Option<At<String>>,
+    problems: &mut Problems,
+) -> Option<String> {
     let mut check = Checker { problems };
-    if let Some(version) = &file.version {
+    if let Some(version) = version {
         check.version(version);
     }
-    let image = check.image(&file.image, &file.span);
-    let name = file.name.and_then(|name| check.label(name, "name", ""));
-    let env = check.env(file.env, "");
+    check.label(name?, "name", "")
+}
+
+/// Checks a job. `None`: there are errors among the problems.
+pub(crate) fn job(file: JobFile, source: &JobSource, problems: &mut Problems) -> Option<Job> {
+    let mut check = Checker { problems };
+    let JobSource { label, place, .. } = source;
+    let image = check.image(&file.image, &file.span, label);
+    let env = check.env(file.env, place);
     let limits = check.limits(&file.limits);
-    let timeout = file.timeout.and_then(|timeout| check.time(&timeout, "timeout", "", false));
-    let grace = file.grace.and_then(|grace| check.time(&grace, "grace", "", true));
-    let user = file.user.and_then(|user| check.user(&user.value, &user.span, ""));
-    let shell = file.shell.and_then(|shell| check.shell(shell, ""));
-    let workdir = file.workdir.and_then(|workdir| check.workdir(&workdir.value, &workdir.span, ""));
+    let timeout = file.timeout.and_then(|timeout| check.time(&timeout, "timeout", place, false));
+    let grace = file.grace.and_then(|grace| check.time(&grace, "grace", place, true));
+    let user = file.user.and_then(|user| check.user(&user.value, &user.span, place));
+    let shell = file.shell.and_then(|shell| check.shell(shell, place));
+    let workdir = file.workdir.and_then(|workdir| check.workdir(&workdir.value, &workdir.span, place));
     let hostname = file.hostname.and_then(|hostname| check.hostname(&hostname.value, &hostname.span));
     let mounts = file.mounts.map(|mounts| check.mounts(mounts.value)).unwrap_or_default();
     let workspaces = [(".", Workspace::InPlace), ("copy", Workspace::Copy), ("empty", Workspace::Empty)];
-    let workspace = file.workspace.and_then(|word| check.choice(&word, "workspace", "", &workspaces));
-    let network = file.network.and_then(|network| check.network(network));
-    let steps = check.steps(file.steps, &file.span);
-    let artifacts = file.artifacts.map(|list| check.artifacts(list.value, "")).unwrap_or_default();
+    let workspace = file.workspace.and_then(|word| check.choice(&word, "workspace", place, &workspaces));
+    let network = file.network.and_then(|network| check.network(network, place));
+    let steps = check.steps(file.steps, &file.span, label);
+    let artifacts = file.artifacts.map(|list| check.artifacts(list.value, place)).unwrap_or_default();
     check.artifact_names(&steps, &artifacts);
     check.env_bytes(&env, &steps);
+    let outputs = check.outputs(file.outputs, place);
     if check.problems.has_errors() {
         return None;
     }
     Some(Job {
-        name,
+        condition: condition(file.condition),
         image: image?,
         env,
         steps,
@@ -74,6 +93,8 @@ pub(crate) fn job(file: JobFile, problems: &mut Problems) -> Option<Job> {
         workspace,
         network,
         artifacts,
+        outputs,
+        continue_on_error: switch(file.continue_on_error),
     })
 }
 
@@ -150,12 +171,28 @@ impl Checker<'_> {
     fn env(&mut self, fields: Vec<EnvField>, place: &str) -> Env {
         let mut env = Vec::with_capacity(fields.len());
         for EnvField { name, value } in fields {
-            let good = self.variable(&name.value, value.value.as_deref(), &name.span, &value.span, place);
+            // One that is settled while the job runs is measured then.
+            let text = value.value.as_ref().and_then(|template| template.as_literal());
+            let good = self.variable(&name.value, text, &name.span, &value.span, place);
             if good {
                 env.push((name.value, value.value));
             }
         }
         env
+    }
+
+    fn outputs(&mut self, fields: Vec<EnvField>, place: &str) -> Vec<(String, Template)> {
+        let mut outputs = Vec::with_capacity(fields.len());
+        for EnvField { name, value } in fields {
+            if !names::is_param_name(&name.value) {
+                let text = format!("{}{place} cannot be the name of an output", quote(&name.value));
+                let hint = "letters, digits, `_` and `-`, a letter or `_` first, at most 63";
+                self.problems.add(Code::BadName, &name.span, text).hint(hint);
+            } else {
+                outputs.push((name.value, value.value.unwrap_or_else(|| Template::literal(String::new()))));
+            }
+        }
+        outputs
     }
 
     fn variable<O>(&mut self, name: &str, value: Option<&str>, at_name: O, at_value: O, place: &str) -> bool
@@ -184,8 +221,9 @@ impl Checker<'_> {
 
     /// Tests what the variables of all steps come to; every step has the job's too.
     fn env_bytes(&mut self, of_job: &Env, steps: &[Step]) {
-        let entry =
-            |(name, value): &(String, Option<String>)| name.len() + value.as_ref().map_or(0, String::len) + 2;
+        let entry = |(name, value): &(String, Option<Template>)| {
+            name.len() + value.as_ref().map_or(0, |template| template.source().len()) + 2
+        };
         let of_steps: usize = steps.iter().flat_map(|step| &step.env).map(entry).sum();
         let bytes = of_job.iter().map(entry).sum::<usize>() * steps.len() + of_steps;
         if bytes > ENV_BYTES_MAX {
@@ -275,6 +313,20 @@ impl Checker<'_> {
     fn time(&mut self, time: &At<String>, key: &str, place: &str, zero: bool) -> Option<Duration> {
         let duration = self.duration(time, key, place)?;
         self.time_in_bounds(duration, key, place, zero, &time.span)
+    }
+}
+
+/// Returns a condition's meaning.
+fn condition(field: Option<At<Rc<Expression>>>) -> Option<Expression> {
+    field.map(|condition| Expression::clone(&condition.value))
+}
+
+/// Returns a switch's meaning; it is off where nothing is said.
+fn switch(field: Option<SwitchField>) -> Switch {
+    match field {
+        None => Switch::Is(false),
+        Some(SwitchField::Is(value)) => Switch::Is(value),
+        Some(SwitchField::When(template)) => Switch::When(Template::clone(&template)),
     }
 }
 

@@ -51,7 +51,7 @@ impl Diagnostics {
             problems.0.into_iter().map(|problem| problem.locate(&source)).collect();
         let order = |d: &Diagnostic| (d.span.as_ref().map(|span| span.start), d.severity(), d.code);
         list.sort_by(|a, b| order(a).cmp(&order(b)).then_with(|| a.text.cmp(&b.text)));
-        list.dedup();
+        list.dedup_by(same_but_for_the_job);
         let errors = list.iter().filter(|d| d.severity() == Severity::Error).count();
         let warnings = list.len() - errors;
         if list.len() > DIAGNOSTICS_MAX {
@@ -113,6 +113,28 @@ impl Diagnostics {
             "file": self.source.name, "errors": self.errors, "warnings": self.warnings, "diagnostics": list,
         })
     }
+}
+
+/// Whether two are one mistake in what several jobs share; the one that stays then names no job.
+fn same_but_for_the_job(later: &mut Diagnostic, first: &mut Diagnostic) -> bool {
+    if (later.code, &later.span, &later.hint) != (first.code, &first.span, &first.hint) {
+        return false;
+    }
+    let same = later.text == first.text;
+    let shared = without_job(&first.text);
+    if !same && shared == without_job(&later.text) {
+        first.text = shared;
+        return true;
+    }
+    same
+}
+
+/// Returns a sentence without " in job `test`".
+fn without_job(text: &str) -> String {
+    const IN_JOB: &str = " in job `";
+    let Some(at) = text.find(IN_JOB) else { return text.to_owned() };
+    let end = text[at + IN_JOB.len()..].find('`').map_or(text.len(), |end| at + IN_JOB.len() + end + 1);
+    format!("{}{}", &text[..at], &text[end..])
 }
 
 impl fmt::Display for Diagnostics {
@@ -193,6 +215,16 @@ impl Problems {
     pub fn has_errors_of_file(&self) -> bool {
         let of_file = |problem: &&Problem| !matches!(problem.origin, Origin::CommandLine);
         self.0.iter().filter(of_file).any(|problem| problem.code.severity() == Severity::Error)
+    }
+
+    /// Takes over what another list has.
+    pub fn append(&mut self, other: &mut Problems) {
+        self.0.append(&mut other.0);
+    }
+
+    /// Returns how many there are, repetitions counted.
+    pub fn len(&self) -> usize {
+        self.0.len()
     }
 
     /// Returns whether any of them is an error.

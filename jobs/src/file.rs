@@ -1,6 +1,10 @@
 //! What the user wrote, field for field, with positions. No defaults and no meaning: `check` gives those.
 
+use std::rc::Rc;
+
+use crate::expression::{Expression, Template, Value};
 use crate::source::Span;
+use crate::yaml::{Entry, Node};
 
 /// A value and the place where it stands.
 #[derive(Debug, Clone, PartialEq)]
@@ -30,13 +34,79 @@ impl<T> Required<T> {
     }
 }
 
-/// A whole job file.
+/// A whole job file, its job still a tree: expressions in it are settled before its fields are read.
+#[derive(Debug)]
+pub(crate) struct Document {
+    pub version: Option<At<String>>,
+    pub name: Option<Rc<Node>>,
+    pub params: Vec<ParamField>,
+    pub jobs: Vec<JobSource>,
+}
+
+/// The keys of one job, the file's defaults among them.
+#[derive(Debug)]
+pub(crate) struct JobSource {
+    pub id: At<String>,
+    /// How messages call it: "the job", or "the job `test`".
+    pub label: String,
+    /// Ends a sentence about it: "", or " in job `test`".
+    pub place: String,
+    /// The whole map, to point at when something is missing.
+    pub span: Span,
+    pub entries: Vec<Entry>,
+    /// Keys that misspelt ones probably mean.
+    pub meant: Vec<&'static str>,
+}
+
+/// One entry of `params`; `NAME: TEXT` is `NAME: {default: TEXT}`.
+#[derive(Debug)]
+pub(crate) struct ParamField {
+    pub name: At<String>,
+    pub kind: Option<At<String>>,
+    /// With its kind: a default may be text, a number or a boolean.
+    pub default: Option<At<String>>,
+    pub options: Option<At<Vec<At<String>>>>,
+    pub required: Option<At<bool>>,
+}
+
+/// What of a job is settled before its matrix is multiplied out.
+#[derive(Debug, Default)]
+pub(crate) struct EarlyFields {
+    pub needs: Vec<NeedField>,
+    pub matrix: Option<MatrixField>,
+    pub fail_fast: Option<bool>,
+    pub max_parallel: Option<At<i64>>,
+    /// Names of the outputs; their values come late.
+    pub outputs: Vec<String>,
+    /// Something in it could not be read: how many cells there are is not known.
+    pub unreadable: bool,
+}
+
+/// One entry of `needs`; `- JOB` is `- {job: JOB}`.
+#[derive(Debug)]
+pub(crate) struct NeedField {
+    pub job: At<String>,
+    pub on: Option<At<String>>,
+}
+
+/// `matrix`.
+#[derive(Debug)]
+pub(crate) struct MatrixField {
+    pub span: Span,
+    pub axes: Vec<(At<String>, At<Vec<Value>>)>,
+    pub include: Vec<At<Members>>,
+    pub exclude: Vec<At<Members>>,
+}
+
+/// Members of a map, as expressions see them.
+pub(crate) type Members = Vec<(String, Value)>;
+
+/// One job, field for field.
 #[derive(Debug, Default)]
 pub(crate) struct JobFile {
-    /// The whole document, to point at when something is missing.
+    /// The whole map, to point at when something is missing.
     pub span: Span,
-    pub version: Option<At<String>>,
-    pub name: Option<At<String>>,
+    pub condition: Option<At<Rc<Expression>>>,
     pub image: Required<ImageField>,
     pub env: Vec<EnvField>,
     pub steps: Required<Vec<StepField>>,
@@ -51,20 +121,23 @@ pub(crate) struct JobFile {
     pub workspace: Option<At<String>>,
     pub network: Option<At<NetworkField>>,
     pub artifacts: Option<At<Vec<ArtifactField>>>,
+    pub outputs: Vec<EnvField>,
+    pub continue_on_error: Option<SwitchField>,
 }
 
-/// `image: REF` or `image: {ref, sha256}`.
+/// `image: REF` or `image: {ref, sha256, pull}`.
 #[derive(Debug, PartialEq)]
 pub(crate) struct ImageField {
     pub reference: At<String>,
     pub sha256: Option<At<String>>,
+    pub pull: Option<At<String>>,
 }
 
 /// One entry of `env`; a null value unsets the variable.
 #[derive(Debug)]
 pub(crate) struct EnvField {
     pub name: At<String>,
-    pub value: At<Option<String>>,
+    pub value: At<Option<Template>>,
 }
 
 /// `limits`.
@@ -102,9 +175,17 @@ pub(crate) struct StepField {
     pub workdir: Option<At<String>>,
     pub user: Option<At<String>>,
     pub timeout: Option<At<String>>,
-    pub continue_on_error: Option<At<bool>>,
+    pub condition: Option<At<Rc<Expression>>>,
+    pub continue_on_error: Option<SwitchField>,
     pub expect_exit: Option<At<Vec<At<i64>>>>,
     pub artifacts: Option<At<Vec<ArtifactField>>>,
+}
+
+/// `continue-on-error`: known, or to be settled while the job runs.
+#[derive(Debug)]
+pub(crate) enum SwitchField {
+    Is(bool),
+    When(Rc<Template>),
 }
 
 /// `run`: a script, or a program with its arguments.

@@ -1,21 +1,40 @@
 //! Where a root filesystem comes from: the forms that this version accepts. Nothing is looked up.
+//!
+//! The crate `images` has the same grammar; a table that both test keeps the two equal.
+
+mod name;
 
 use serde::Serialize;
 
-/// Endings of rootfs tarballs.
-pub const TARBALL_ENDINGS: &[&str] = &[".tar", ".tar.gz", ".tgz", ".tar.zst", ".tar.xz"];
+/// Endings that make a bare word the path of a tarball.
+pub const TARBALL_ENDINGS: &[&str] = &[".tar", ".tar.gz", ".tgz", ".tar.zst", ".tzst", ".tar.xz", ".txz"];
 
 /// The accepted forms, for hints.
-pub(crate) const FORMS: &str = "accepted are `host`, `dir:PATH`, the path of a tarball (./rootfs.tar.zst) \
-    and an http(s) URL of one";
+pub(crate) const FORMS: &str = "accepted are the name of an image (alpine:3.20), the path of a tarball \
+    (./rootfs.tar.zst), an http(s) URL of one, `dir:PATH`, `oci:PATH[:TAG]`, `archive:PATH`, `local:NAME` and `host`";
 
-/// An image as the job names it. Built by `parse` and `with_sha256`, or from a checked file.
+/// An image as the job names it. Built by `parse` and its companions, or from a checked file.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct ImageSpec {
-    /// `host`, `dir:PATH`, a tarball's path or an http(s) URL, as written.
+    /// One of the accepted forms, as written.
     pub reference: String,
-    /// SHA-256 of the tarball's bytes: 64 lower-case hexadecimal digits.
+    /// SHA-256 of the tarball's bytes, or of the image's manifest: 64 lower-case hexadecimal digits.
     pub sha256: Option<String>,
+    /// When the source is asked; `None` leaves it to the form's default.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub pull: Option<Pull>,
+}
+
+/// When the source of an image is asked although the store may have it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Pull {
+    /// Only when the store does not have it.
+    Missing,
+    /// Each time: a tag may have moved.
+    Always,
+    /// Never: the store has it, or the job fails.
+    Never,
 }
 
 /// What a reference is.
@@ -29,6 +48,14 @@ pub enum ImageForm {
     Tarball,
     /// A tarball to download.
     Url,
+    /// An image in a registry.
+    Registry,
+    /// An OCI layout, after `oci:`.
+    Layout,
+    /// What `docker save` writes, after `archive:`.
+    Archive,
+    /// An imported image, after `local:`.
+    Local,
 }
 
 /// Why a reference is not accepted.
@@ -37,15 +64,21 @@ pub enum ImageError {
     /// Empty, or with spaces or control characters.
     #[error("the image's name is empty or has spaces in it")]
     Malformed,
-    /// `alpine:3.20`, `docker://...`.
-    #[error("registry images are not supported by this version")]
-    Registry,
-    /// `oci:`, `file://`, `~/x.tar` and the like.
+    /// It can only be the name of an image, and is malformed.
+    #[error("{0}")]
+    Name(&'static str),
+    /// `file://`, `~/x.tar` and the like.
     #[error("the image has none of the accepted forms")]
     Form,
-    /// `dir:` without a path.
-    #[error("`dir:` is not followed by a path")]
-    NoDirectory,
+    /// `docker://...`.
+    #[error("the name of an image stands alone, without `docker://`")]
+    Scheme,
+    /// `dir:` and the like without a path.
+    #[error("`{0}:` is not followed by a path")]
+    NoPath(&'static str),
+    /// `local:` without a name.
+    #[error("`local:` is followed by a lower-case name, with or without a tag")]
+    LocalName,
     /// An URL without a host.
     #[error("the URL has no host")]
     NoHost,
@@ -55,27 +88,40 @@ pub enum ImageError {
     /// Not a digest.
     #[error("`sha256` must be 64 hexadecimal digits")]
     Checksum,
-    /// A digest of something that is not one file.
-    #[error("`sha256` is of a tarball, and the image is not one")]
+    /// A digest of something that has none.
+    #[error("`sha256` is of a tarball or of an image's manifest, and this has neither")]
     ChecksumUnused,
+    /// Another digest than the one in the reference.
+    #[error("`sha256` is not the digest that the image's name ends with")]
+    ChecksumOther,
 }
 
 impl ImageSpec {
     /// Reads a reference. Errors name what is wrong, not where.
     pub fn parse(reference: &str) -> Result<ImageSpec, ImageError> {
-        form(reference).map(|_| ImageSpec { reference: reference.to_owned(), sha256: None })
+        form(reference).map(|_| ImageSpec { reference: reference.to_owned(), sha256: None, pull: None })
     }
 
-    /// Adds the digest that the tarball must have; upper case and a leading `sha256:` are accepted.
+    /// Adds the digest that the tarball or the manifest must have; upper case and a leading `sha256:` are accepted.
     pub fn with_sha256(mut self, digest: &str) -> Result<ImageSpec, ImageError> {
-        if matches!(self.form(), ImageForm::Host | ImageForm::Directory) {
-            return Err(ImageError::ChecksumUnused);
+        match self.form() {
+            ImageForm::Tarball | ImageForm::Url | ImageForm::Registry | ImageForm::Layout => {}
+            ImageForm::Host | ImageForm::Directory | ImageForm::Archive | ImageForm::Local => {
+                return Err(ImageError::ChecksumUnused);
+            }
         }
         let digits = digest.strip_prefix("sha256:").unwrap_or(digest);
         if digits.len() != 64 || !digits.bytes().all(|byte| byte.is_ascii_hexdigit()) {
             return Err(ImageError::Checksum);
         }
-        self.sha256 = Some(digits.to_ascii_lowercase());
+        let digits = digits.to_ascii_lowercase();
+        if self.form() == ImageForm::Registry
+            && let Some((_, named)) = self.reference.split_once("@sha256:")
+            && named != digits
+        {
+            return Err(ImageError::ChecksumOther);
+        }
+        self.sha256 = Some(digits);
         Ok(self)
     }
 
@@ -93,32 +139,64 @@ fn form(reference: &str) -> Result<ImageForm, ImageError> {
     if reference == "host" {
         return Ok(ImageForm::Host);
     }
-    if let Some(path) = reference.strip_prefix("dir:") {
-        return if path.is_empty() { Err(ImageError::NoDirectory) } else { Ok(ImageForm::Directory) };
-    }
     if let Some((scheme, rest)) = reference.split_once("://") {
         return url(&scheme.to_ascii_lowercase(), rest);
     }
-    let is_path = ["./", "../", "/"].iter().any(|start| reference.starts_with(start));
+    if ["./", "../", "/"].iter().any(|start| reference.starts_with(start)) {
+        return Ok(ImageForm::Tarball);
+    }
+    if let Some((scheme, rest)) = reference.split_once(':')
+        && let Some(form) = with_scheme(scheme, rest)
+    {
+        return form;
+    }
+    if reference.starts_with('~') {
+        return Err(ImageError::Form);
+    }
     // With a colon it may as well be a registry's port; `./a:b.tar` is plain.
-    let is_tarball = !reference.contains(':') && TARBALL_ENDINGS.iter().any(|end| reference.ends_with(end));
-    let other_form =
-        ["oci:", "archive:", "docker-archive:", "local:", "~"].iter().any(|s| reference.starts_with(s));
-    let registry = |c: char| c.is_ascii_alphanumeric() || "._-/:@".contains(c);
-    match () {
-        () if is_path => Ok(ImageForm::Tarball),
-        () if other_form => Err(ImageError::Form),
-        () if is_tarball => Ok(ImageForm::Tarball),
-        () if reference.contains(' ') => Err(ImageError::Malformed),
-        () if reference.chars().all(registry) => Err(ImageError::Registry),
-        () => Err(ImageError::Form),
+    if !reference.contains(':') && TARBALL_ENDINGS.iter().any(|end| reference.ends_with(end)) {
+        return Ok(ImageForm::Tarball);
+    }
+    if reference.contains(' ') {
+        return Err(ImageError::Malformed);
+    }
+    name::check(reference).map(|()| ImageForm::Registry).map_err(ImageError::Name)
+}
+
+/// Reads the forms that begin with a word and a colon; `None` means that the word is none of ours.
+fn with_scheme(scheme: &str, rest: &str) -> Option<Result<ImageForm, ImageError>> {
+    let path = |form, word| if rest.is_empty() { Err(ImageError::NoPath(word)) } else { Ok(form) };
+    Some(match scheme {
+        "dir" => path(ImageForm::Directory, "dir"),
+        "archive" => path(ImageForm::Archive, "archive"),
+        "oci" => layout(rest),
+        "local" if name::is_local(rest) => Ok(ImageForm::Local),
+        "local" => Err(ImageError::LocalName),
+        // Other tools' spellings, not names with a tag.
+        "docker-archive" | "oci-archive" | "containers-storage" | "docker-daemon" | "file" => {
+            Err(ImageError::Form)
+        }
+        _ => return None,
+    })
+}
+
+/// Reads `PATH[:TAG]`; what follows the last colon is a tag if it can be one.
+fn layout(text: &str) -> Result<ImageForm, ImageError> {
+    let (path, tag) = match text.rsplit_once(':') {
+        Some((path, tag)) if !tag.contains('/') => (path, Some(tag)),
+        _ => (text, None),
+    };
+    match tag {
+        _ if path.is_empty() => Err(ImageError::NoPath("oci")),
+        Some(tag) if !name::is_tag(tag) => Err(ImageError::Name(name::TAG)),
+        _ => Ok(ImageForm::Layout),
     }
 }
 
 fn url(scheme: &str, rest: &str) -> Result<ImageForm, ImageError> {
     match scheme {
         "http" | "https" => {}
-        "docker" | "oci" => return Err(ImageError::Registry),
+        "docker" => return Err(ImageError::Scheme),
         _ => return Err(ImageError::Form),
     }
     let authority = rest.split(['/', '?', '#']).next().unwrap_or_default();
@@ -138,38 +216,49 @@ fn url(scheme: &str, rest: &str) -> Result<ImageForm, ImageError> {
 mod tests {
     use super::*;
 
+    /// The form that a line of the table names.
+    fn word(form: &Result<ImageForm, ImageError>) -> &'static str {
+        match form {
+            Ok(ImageForm::Host) => "host",
+            Ok(ImageForm::Directory) => "directory",
+            Ok(ImageForm::Tarball) => "tarball",
+            Ok(ImageForm::Url) => "url",
+            Ok(ImageForm::Registry) => "registry",
+            Ok(ImageForm::Layout) => "layout",
+            Ok(ImageForm::Archive) => "archive",
+            Ok(ImageForm::Local) => "local",
+            Err(_) => "refused",
+        }
+    }
+
     #[test]
-    fn forms() {
-        let table = [
-            ("host", Ok(ImageForm::Host)),
-            ("dir:/srv/rootfs", Ok(ImageForm::Directory)),
-            ("dir:", Err(ImageError::NoDirectory)),
-            ("./rootfs", Ok(ImageForm::Tarball)),
-            ("../a b", Ok(ImageForm::Tarball)),
-            ("/x", Ok(ImageForm::Tarball)),
-            ("rootfs.tar.zst", Ok(ImageForm::Tarball)),
-            ("images/root.tgz", Ok(ImageForm::Tarball)),
-            ("./a:b.tar", Ok(ImageForm::Tarball)),
-            ("host.example:5000/a.tar", Err(ImageError::Registry)),
-            ("https://h/x.tar", Ok(ImageForm::Url)),
-            ("HTTP://h:8080", Ok(ImageForm::Url)),
-            ("https:///x", Err(ImageError::NoHost)),
-            ("https://u:p@h/x", Err(ImageError::Password)),
-            ("https://h/a@b", Ok(ImageForm::Url)),
-            ("https://h/a b", Err(ImageError::Malformed)),
-            ("ftp://h/x.tar", Err(ImageError::Form)),
-            ("docker://alpine", Err(ImageError::Registry)),
-            ("alpine:3.20", Err(ImageError::Registry)),
-            ("ghcr.io/o/i@sha256:00", Err(ImageError::Registry)),
-            ("debian", Err(ImageError::Registry)),
-            ("oci:./d", Err(ImageError::Form)),
-            ("~/x.tar", Err(ImageError::Form)),
-            ("", Err(ImageError::Malformed)),
-            (" host", Err(ImageError::Malformed)),
-            ("a b", Err(ImageError::Malformed)),
-        ];
-        for (reference, expected) in table {
-            assert_eq!(form(reference), expected, "{reference}");
+    fn forms_are_those_of_the_table() {
+        let table = include_str!("../../fixtures/references.txt");
+        let mut lines = 0;
+        for line in table.lines().filter(|line| !line.starts_with('#') && !line.is_empty()) {
+            let (expected, text) = line.split_once('|').unwrap();
+            let found = form(text);
+            assert_eq!(word(&found), expected, "{text}: {found:?}");
+            lines += 1;
+        }
+        assert!(lines > 60, "{lines}");
+    }
+
+    #[test]
+    fn refusals_say_why() {
+        for (reference, expected) in [
+            ("dir:", ImageError::NoPath("dir")),
+            ("oci:", ImageError::NoPath("oci")),
+            ("https:///x", ImageError::NoHost),
+            ("https://u:p@h/x", ImageError::Password),
+            ("https://h/a b", ImageError::Malformed),
+            ("docker://alpine", ImageError::Scheme),
+            ("ftp://h/x.tar", ImageError::Form),
+            ("alpine ", ImageError::Malformed),
+            ("Alpine", ImageError::Name(name::UPPER_CASE)),
+            ("local:A", ImageError::LocalName),
+        ] {
+            assert_eq!(form(reference), Err(expected), "{reference}");
         }
     }
 
@@ -181,7 +270,12 @@ mod tests {
         assert_eq!(with.sha256, Some("ab".repeat(32)));
         assert_eq!(tarball.clone().with_sha256("abc"), Err(ImageError::Checksum));
         assert_eq!(tarball.with_sha256(&"g".repeat(64)), Err(ImageError::Checksum));
-        let host = ImageSpec::parse("host").unwrap();
-        assert_eq!(host.with_sha256(&digest), Err(ImageError::ChecksumUnused));
+        for reference in ["host", "dir:/x", "archive:x.tar", "local:x"] {
+            let spec = ImageSpec::parse(reference).unwrap();
+            assert_eq!(spec.with_sha256(&digest), Err(ImageError::ChecksumUnused), "{reference}");
+        }
+        let pinned = ImageSpec::parse(&format!("alpine@sha256:{}", "ab".repeat(32))).unwrap();
+        assert!(pinned.clone().with_sha256(&digest).is_ok());
+        assert_eq!(pinned.with_sha256(&"0".repeat(64)), Err(ImageError::ChecksumOther));
     }
 }

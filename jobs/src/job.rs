@@ -3,20 +3,21 @@
 
 use std::time::Duration;
 
+use crate::expression::{Expression, Template, Value};
 use crate::file::At;
 use crate::image::ImageSpec;
 use crate::mount::Mount;
-use crate::plan::{Network, When, Workspace};
+use crate::plan::{Need, Network, Switch, When, Workspace};
 use crate::shell::Shell;
 use crate::user::User;
 
 /// Variables in the order of the file; `None` unsets one.
-pub(crate) type Env = Vec<(String, Option<String>)>;
+pub(crate) type Env = Vec<(String, Option<Template>)>;
 
 /// A valid job.
 #[derive(Debug)]
 pub(crate) struct Job {
-    pub name: Option<String>,
+    pub condition: Option<Expression>,
     pub image: ImageSpec,
     pub env: Env,
     /// At least one.
@@ -32,6 +33,29 @@ pub(crate) struct Job {
     pub workspace: Option<Workspace>,
     pub network: Option<Network>,
     pub artifacts: Vec<Artifact>,
+    pub outputs: Vec<(String, Template)>,
+    pub continue_on_error: Switch,
+}
+
+/// What of a valid job is settled before its matrix is multiplied out.
+#[derive(Debug)]
+pub(crate) struct Early {
+    pub needs: Vec<Need>,
+    /// One without a name where there is no matrix; none where it is not known how many there are.
+    pub cells: Vec<Cell>,
+    pub fail_fast: bool,
+    pub max_parallel: Option<usize>,
+    /// Names of the outputs.
+    pub outputs: Vec<String>,
+}
+
+/// One cell of a matrix.
+#[derive(Debug, Clone, PartialEq)]
+pub(crate) struct Cell {
+    /// Tells it from the others of its job; `None` where there is no matrix.
+    pub name: Option<String>,
+    /// The context `matrix`.
+    pub matrix: Value,
 }
 
 /// Limits that are given; each within its bounds.
@@ -60,7 +84,8 @@ pub(crate) struct Step {
     pub workdir: Option<String>,
     pub user: Option<User>,
     pub timeout: Option<Duration>,
-    pub continue_on_error: bool,
+    pub condition: Option<Expression>,
+    pub continue_on_error: Switch,
     /// Not empty when given.
     pub expect_exit: Option<Vec<u8>>,
     pub artifacts: Vec<Artifact>,

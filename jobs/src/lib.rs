@@ -1,8 +1,9 @@
 //! The job file: text in, values out. No files, network, clock or environment.
 //!
 //! ```text
-//! bytes -> Source -> Node tree -> JobFile -> Job -> Plan
-//!          source    yaml         read,file  check  settle,plan
+//! bytes -> Source -> Node tree -> Node tree  -> JobFile -> Job -> Plan
+//!          source    yaml         expand        read,file  check  settle,plan
+//!                                 (expression)
 //! ```
 //!
 //! Every room adds what it finds wrong to one list and goes on, so that a user sees all of it at once, sorted
@@ -22,6 +23,8 @@ pub mod user;
 
 mod check;
 mod diagnostic;
+mod expand;
+pub mod expression;
 mod file;
 mod job;
 mod overrides;
@@ -35,12 +38,17 @@ mod yaml;
 
 use std::sync::Arc;
 
+use bounds::{JOBS_MAX, PLANNED_NODES_MAX, PROBLEMS_MAX};
+use expression::{Shape, Value};
+
 pub use diagnostic::{Diagnostic, Diagnostics};
-pub use image::ImageSpec;
+pub use image::{ImageSpec, Pull};
 pub use mount::Mount;
 pub use network::{AllowedHost, HostPattern, NetworkRules};
-pub use overrides::{LimitsOverride, Overrides};
-pub use plan::{ArtifactPlan, Command, JobPlan, Limits, Network, Plan, StepPlan, When, Workspace};
+pub use overrides::{Facts, LimitsOverride, Overrides};
+pub use plan::{
+    ArtifactPlan, Command, JobPlan, Limits, Need, Network, Plan, StepPlan, Switch, When, Workspace,
+};
 pub use settle::{
     DEFAULT_GRACE, DEFAULT_HOSTNAME, DEFAULT_LOG_BYTES, DEFAULT_NETWORK, DEFAULT_PIDS, DEFAULT_SWAP_BYTES,
     DEFAULT_TIMEOUT, JOB_ID, VERSION,
@@ -52,8 +60,8 @@ pub use user::User;
 /// The keys that exist, by the map in which they stand.
 pub mod keys {
     pub use crate::read::{
-        ARTIFACT_KEYS, IMAGE_KEYS, JOB_KEYS, LIMITS_KEYS, MOUNT_KEYS, NET_LIMITS_KEYS, NETWORK_KEYS,
-        STEP_KEYS,
+        ARTIFACT_KEYS, DEFAULT_KEYS, FILE_KEYS, IMAGE_KEYS, JOB_KEYS, LIMITS_KEYS, MOUNT_KEYS, NEED_KEYS,
+        NET_LIMITS_KEYS, NETWORK_KEYS, PARAM_KEYS, STEP_KEYS,
     };
 }
 
@@ -83,15 +91,122 @@ pub fn plan(
     let valid = check::overrides(overrides, &mut problems);
     let text_is_good = !problems.has_errors_of_file();
     let root = if text_is_good { yaml::parse(&source.text, &mut problems) } else { None };
-    let job = root.and_then(|root| {
-        let file = read::job_file(&root, &source, &mut problems);
-        check::job(file, &mut problems)
-    });
-    match job {
-        Some(job) if !problems.has_errors() => {
-            let plan = settle::plan(job, overrides, valid, default_name, &source);
+    let asker = Asker { given: Some(overrides.params.as_slice()), overrides, valid: &valid };
+    let found = root.and_then(|root| jobs(&root, &source, &asker, &mut problems));
+    match found {
+        Some((head, jobs)) if !problems.has_errors() => {
+            let plan = settle::plan(head, jobs, overrides, default_name);
             Ok(Planned { plan, warnings: Diagnostics::new(source, problems) })
         }
         Some(_) | None => Err(Diagnostics::new(source, problems)),
     }
+}
+
+/// Reads a job file and returns what is wrong with it, without asking for values of its params. What depends on a
+/// param without a default cannot be judged and is passed over.
+pub fn check(file_name: &str, text: &[u8]) -> Diagnostics {
+    let mut problems = diagnostic::Problems::default();
+    let source = Arc::new(source::Source::decode(file_name, text, &mut problems));
+    let root = if problems.has_errors() { None } else { yaml::parse(&source.text, &mut problems) };
+    if let Some(root) = root {
+        let (overrides, valid) = (Overrides::default(), check::ValidOverrides::default());
+        let asker = Asker { given: None, overrides: &overrides, valid: &valid };
+        let _only_the_problems_count = jobs(&root, &source, &asker, &mut problems);
+    }
+    Diagnostics::new(source, problems)
+}
+
+/// Who wants to know, and with what.
+struct Asker<'a> {
+    /// Values of params; `None` when nobody is asked.
+    given: Option<&'a [(String, String)]>,
+    overrides: &'a Overrides,
+    valid: &'a check::ValidOverrides,
+}
+
+/// From a tree to settled jobs. Of a job with problems, its other cells are not looked at: they have the same ones.
+fn jobs(
+    root: &yaml::Node,
+    source: &source::Source,
+    asker: &Asker<'_>,
+    problems: &mut diagnostic::Problems,
+) -> Option<(settle::Head, Vec<JobPlan>)> {
+    let document = read::document(root, source, problems)?;
+    let check::Params { values, missing } = check::params(&document.params, asker.given, problems);
+    let params = Value::map(values);
+    let mut known = vec![("params", params.clone())];
+    known.extend(asker.overrides.facts.contexts());
+    let mut expander = expand::Expander::new(source, known);
+    expander.params_missing = missing;
+    let name = document.name.map(|node| expander.value(&node, "name"));
+    problems.append(&mut expander.problems);
+    let name = name.and_then(|node| read::name(&node, source, problems));
+    let name = check::head(document.version.as_ref(), name, problems);
+    let early = early(&document.jobs, &mut expander, problems);
+    let mut jobs = Vec::new();
+    let mut nodes = 0;
+    for (at, file_job) in document.jobs.iter().enumerate() {
+        let needs = needs_of(&early[at], &document.jobs, &early);
+        expander.enter_job(&early[at].cells);
+        for cell in &early[at].cells {
+            nodes += file_job.entries.iter().map(|entry| entry.value.weight()).sum::<usize>();
+            if nodes > PLANNED_NODES_MAX {
+                let text = format!("all jobs and cells together have more than {PLANNED_NODES_MAX} values");
+                problems.add(codes::Code::FileTooBig, &file_job.span, text);
+                return None;
+            }
+            let before = problems.len();
+            expander.enter(cell);
+            let entries = expander.job(&file_job.entries, &needs);
+            problems.append(&mut expander.problems);
+            let file = read::job(file_job, &entries, source, problems);
+            let job = check::job(file, file_job, problems);
+            if let Some(job) = job {
+                let place =
+                    settle::Place { id: &file_job.id.value, early: &early[at], cell, params: &params };
+                jobs.push(settle::job(&place, job, asker.overrides, asker.valid, source));
+            } else if problems.len() > before {
+                break;
+            }
+        }
+        if problems.len() > PROBLEMS_MAX {
+            break;
+        }
+    }
+    Some((settle::Head { name, params }, jobs))
+}
+
+/// Settles and checks what of the jobs comes before their matrices.
+fn early(
+    jobs: &[file::JobSource],
+    expander: &mut expand::Expander<'_>,
+    problems: &mut diagnostic::Problems,
+) -> Vec<job::Early> {
+    let mut read_early = |job: &file::JobSource| {
+        let entries = expander.early(&job.entries);
+        problems.append(&mut expander.problems);
+        let mut fields = read::early(job, &entries, expander.source, problems);
+        fields.outputs = expand::members_of(&job.entries, "outputs");
+        fields
+    };
+    let fields = jobs.iter().map(&mut read_early).collect();
+    let mut early = check::early(jobs, fields, problems);
+    let count: usize = early.iter().map(|early| early.cells.len()).sum();
+    if count > JOBS_MAX {
+        let text = format!("the jobs have {count} cells together; at most {JOBS_MAX} are accepted");
+        problems.add(codes::Code::MatrixTooBig, None, text);
+        early.iter_mut().for_each(|early| early.cells.clear());
+    }
+    early
+}
+
+/// What the context `needs` has in a job.
+fn needs_of(early: &job::Early, jobs: &[file::JobSource], all: &[job::Early]) -> Shape {
+    let needed = jobs.iter().zip(all).filter(|(job, _)| early.needs.iter().any(|n| n.job == job.id.value));
+    let members = needed.map(|(job, early)| {
+        let outputs = Shape::members(early.outputs.iter().map(String::as_str));
+        let need = vec![("result".to_owned(), Shape::Any), ("outputs".to_owned(), outputs)];
+        (job.id.value.clone(), Shape::Members(need))
+    });
+    Shape::Members(members.collect())
 }

@@ -1,5 +1,7 @@
 //! The words that may stand for something: ids, variables, host names, artifacts, labels.
 
+use std::collections::HashSet;
+
 use crate::bounds::{ARTIFACT_NAME_BYTES_MAX, HOSTNAME_BYTES_MAX, ID_BYTES_MAX, NAME_CHARS_MAX};
 
 /// Returns whether this can be a step's id: `[a-z][a-z0-9_-]{0,62}`.
@@ -12,6 +14,18 @@ pub fn is_id(text: &str) -> bool {
 pub fn is_env_name(text: &str) -> bool {
     let first = |c: char| c.is_ascii_alphabetic() || c == '_';
     text.starts_with(first) && text.chars().all(|c| first(c) || c.is_ascii_digit())
+}
+
+/// Returns whether this can name a param: `[A-Za-z_][A-Za-z0-9_-]{0,62}`; expressions write it after a dot.
+pub fn is_param_name(text: &str) -> bool {
+    let first = |c: char| c.is_ascii_alphabetic() || c == '_';
+    let rest = |c: char| first(c) || c.is_ascii_digit() || c == '-';
+    text.len() <= ID_BYTES_MAX && text.starts_with(first) && text.chars().all(rest)
+}
+
+/// Returns the variable of a param or axis: `PARAM_DRY_RUN` of `dry-run`.
+pub(crate) fn variable(prefix: &str, name: &str) -> String {
+    format!("{prefix}_{}", name.to_ascii_uppercase().replace('-', "_"))
 }
 
 /// Returns whether this can be a host name: labels of letters, digits and inner hyphens, with dots between
@@ -58,6 +72,21 @@ pub(crate) fn slug(label: &str) -> Option<String> {
     slug.truncate(ID_BYTES_MAX);
     let slug = slug.trim_end_matches('-');
     is_id(slug).then(|| slug.to_owned())
+}
+
+/// Returns each step's id: its own, else its name's slug, else `step-N`; a number is added to what is taken.
+pub(crate) fn step_ids(steps: &[(Option<&str>, Option<&str>)]) -> Vec<String> {
+    let mut taken: HashSet<String> = steps.iter().filter_map(|(id, _)| id.map(str::to_owned)).collect();
+    let id = |(at, (id, name)): (usize, &(Option<&str>, Option<&str>))| {
+        if let Some(id) = id {
+            return (*id).to_owned();
+        }
+        let base = name.and_then(slug).unwrap_or_else(|| format!("step-{}", at + 1));
+        let id = free(&base, ID_BYTES_MAX, |id| taken.contains(id));
+        taken.insert(id.clone());
+        id
+    };
+    steps.iter().enumerate().map(id).collect()
 }
 
 /// Returns the base, or the base with the first number that makes it free: `test`, `test-2`, `test-3`.

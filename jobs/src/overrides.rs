@@ -2,11 +2,17 @@
 
 use std::time::Duration;
 
+use crate::expression::Value;
+use crate::image::Pull;
 use crate::plan::Network;
 
 /// Values that win over the file's. The default overrides nothing.
 #[derive(Debug, Clone, PartialEq, Default)]
 pub struct Overrides {
+    /// Values of the file's params.
+    pub params: Vec<(String, String)>,
+    /// What expressions see of the machine and the work tree.
+    pub facts: Facts,
     /// Set (or with `None` unset) in every step, after the file's own.
     pub env: Vec<(String, Option<String>)>,
     /// Limits that win one by one.
@@ -23,6 +29,8 @@ pub struct Overrides {
     pub workdir: Option<String>,
     /// The host name.
     pub hostname: Option<String>,
+    /// When the source of the image is asked.
+    pub pull: Option<Pull>,
 }
 
 /// Limits from the command line; `None` leaves the file's.
@@ -40,4 +48,32 @@ pub struct LimitsOverride {
     pub files: Option<u64>,
     /// Bytes kept of one step's log.
     pub log_bytes: Option<u64>,
+}
+
+/// What expressions see of the machine and the work tree; gathered by the caller, for this crate looks at neither.
+#[derive(Debug, Clone, PartialEq, Default)]
+pub struct Facts {
+    /// The commit that is checked out; empty outside a work tree.
+    pub git_commit: String,
+    /// The branch that is checked out; empty where there is none.
+    pub git_branch: String,
+    /// The machine's architecture, as `uname -m` has it.
+    pub host_arch: String,
+    /// CPUs that may be used.
+    pub host_cpus: u64,
+    /// The kernel's release, as `uname -r` has it.
+    pub host_kernel: String,
+}
+
+impl Facts {
+    /// Returns them as contexts.
+    pub(crate) fn contexts(&self) -> [(&'static str, Value); 2] {
+        let git = [("commit", Value::text(&self.git_commit)), ("branch", Value::text(&self.git_branch))];
+        let host = [
+            ("arch", Value::text(&self.host_arch)),
+            ("cpus", Value::Number(self.host_cpus as f64)),
+            ("kernel", Value::text(&self.host_kernel)),
+        ];
+        [("git", Value::map(git)), ("host", Value::map(host))]
+    }
 }

@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use serde::{Serialize, Serializer};
 
+use crate::expression::{Expression, Template, Value};
 use crate::image::ImageSpec;
 use crate::mount::Mount;
 use crate::network::NetworkRules;
@@ -17,15 +18,32 @@ pub struct Plan {
     pub version: u32,
     /// The run's label.
     pub name: String,
-    /// The jobs; exactly one, with the id `job`.
+    /// What expressions see of the run's inputs, the machine and the work tree: `params`, `git`, `host`.
+    #[serde(serialize_with = "contexts")]
+    pub contexts: Vec<(&'static str, Value)>,
+    /// The jobs in the order of the file, the cells of one beside each other. At least one; a file without `jobs` has
+    /// one with the id `job`.
     pub jobs: Vec<JobPlan>,
 }
 
 /// One job.
 #[derive(Debug, Clone, PartialEq, Serialize)]
 pub struct JobPlan {
-    /// Names the job in records.
+    /// Names the job in records, unique: its id in the file, and of a matrix `@` and the cell.
     pub id: String,
+    /// Its id in the file, which all cells of a matrix share.
+    pub job: String,
+    /// The cell's values, a map; null without a matrix.
+    pub matrix: Value,
+    /// A failure cancels the other cells.
+    pub fail_fast: bool,
+    /// Most cells at once; `None`: as many as there is room for.
+    pub max_parallel: Option<usize>,
+    /// Jobs that must be over first.
+    pub needs: Vec<Need>,
+    /// Whether it runs at all; `None` is `success()`.
+    #[serde(rename = "if")]
+    pub condition: Option<Expression>,
     /// Where the root filesystem comes from.
     pub image: ImageSpec,
     /// What the steps find in their working directory.
@@ -46,10 +64,28 @@ pub struct JobPlan {
     /// Time between SIGTERM and SIGKILL; zero kills at once.
     #[serde(rename = "grace_ms", serialize_with = "millis")]
     pub grace: Duration,
+    /// Variables of every step: one for each param, then the job's own, each name once; `None` unsets.
+    #[serde(serialize_with = "map")]
+    pub env: Vec<(String, Option<Template>)>,
     /// The steps in order; at least one.
     pub steps: Vec<StepPlan>,
     /// Collected after the last step.
     pub artifacts: Vec<ArtifactPlan>,
+    /// For jobs that need this one.
+    #[serde(serialize_with = "outputs")]
+    pub outputs: Vec<(String, Template)>,
+    /// Its failure does not count.
+    pub continue_on_error: Switch,
+}
+
+/// A job that must be over first.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct Need {
+    /// Its id in the file; all its cells are meant.
+    pub job: String,
+    /// After which end the needing job may run; `None` leaves it to that job's `if`.
+    #[serde(rename = "if")]
+    pub on: Option<When>,
 }
 
 /// What the steps find in their working directory.
@@ -112,9 +148,9 @@ pub struct StepPlan {
     pub line: usize,
     /// What runs.
     pub command: Command,
-    /// The job's variables, then the step's, then the command line's, each name once; `None` unsets.
+    /// The step's variables, then the command line's, each name once; they win over the job's. `None` unsets.
     #[serde(serialize_with = "map")]
-    pub env: Vec<(String, Option<String>)>,
+    pub env: Vec<(String, Option<Template>)>,
     /// Where it runs; `None` is the workspace, and a relative path starts there.
     pub workdir: Option<String>,
     /// Who runs it; `None` is the image's user, else root.
@@ -122,12 +158,25 @@ pub struct StepPlan {
     /// Longest time of this step; the job's own runs on.
     #[serde(rename = "timeout_ms", serialize_with = "some_millis")]
     pub timeout: Option<Duration>,
+    /// Whether it runs; `None` is `success()`.
+    #[serde(rename = "if")]
+    pub condition: Option<Expression>,
     /// A failure does not stop the job.
-    pub continue_on_error: bool,
+    pub continue_on_error: Switch,
     /// The exit codes that are success; ascending, not empty.
     pub expect_exit: Vec<u8>,
     /// Collected after this step.
     pub artifacts: Vec<ArtifactPlan>,
+}
+
+/// True, false, or what an expression says while the job runs.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+#[serde(untagged)]
+pub enum Switch {
+    /// Known.
+    Is(bool),
+    /// To be asked when its time comes.
+    When(Template),
 }
 
 /// What a step runs.
@@ -187,6 +236,14 @@ fn some_millis<S: Serializer>(duration: &Option<Duration>, serializer: S) -> Res
 }
 
 /// Writes variables as a map in their order.
-fn map<S: Serializer>(env: &[(String, Option<String>)], serializer: S) -> Result<S::Ok, S::Error> {
+fn map<S: Serializer>(env: &[(String, Option<Template>)], serializer: S) -> Result<S::Ok, S::Error> {
     serializer.collect_map(env.iter().map(|(name, value)| (name, value)))
+}
+
+fn contexts<S: Serializer>(contexts: &[(&'static str, Value)], serializer: S) -> Result<S::Ok, S::Error> {
+    serializer.collect_map(contexts.iter().map(|(name, value)| (name, value)))
+}
+
+fn outputs<S: Serializer>(outputs: &[(String, Template)], serializer: S) -> Result<S::Ok, S::Error> {
+    serializer.collect_map(outputs.iter().map(|(name, value)| (name, value)))
 }

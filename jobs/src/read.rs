@@ -5,38 +5,83 @@ use std::rc::Rc;
 
 use crate::codes::Code;
 use crate::diagnostic::Problems;
-use crate::file::{At, JobFile, Required};
+use crate::expression::{Expression, OPEN};
+use crate::file::{At, Document, EarlyFields, JobFile, JobSource, Required, SwitchField};
 use crate::render::quote;
+use crate::settle::JOB_ID;
 use crate::source::{Source, Span};
 use crate::suggest::nearest;
-use crate::yaml::{Entry, Kind, Node, Scalar, Value};
+use crate::yaml::{Entry, Kind, Node, Origin, Scalar, Value};
 
 mod fields;
+mod jobs;
 mod keys;
+mod matrix;
+mod params;
 mod step;
 
+pub(crate) use keys::EARLY_KEYS;
 pub use keys::{
-    ARTIFACT_KEYS, IMAGE_KEYS, JOB_KEYS, LIMITS_KEYS, MOUNT_KEYS, NET_LIMITS_KEYS, NETWORK_KEYS, STEP_KEYS,
+    ARTIFACT_KEYS, DEFAULT_KEYS, FILE_KEYS, IMAGE_KEYS, JOB_KEYS, LIMITS_KEYS, MOUNT_KEYS, NEED_KEYS,
+    NET_LIMITS_KEYS, NETWORK_KEYS, PARAM_KEYS, STEP_KEYS,
 };
 
-/// Reads the whole file from its root.
-pub(crate) fn job_file(root: &Node, source: &Source, problems: &mut Problems) -> JobFile {
+/// Reads the top of the file: everything but what is in its jobs. `None` when the file is no map; that is reported.
+pub(crate) fn document(root: &Node, source: &Source, problems: &mut Problems) -> Option<Document> {
     let mut reader = Reader { source, problems };
-    let mut file = JobFile { span: root.span.clone(), ..JobFile::default() };
-    let Some(map) = reader.map(root, "a job file", "") else {
-        // Already reported; nothing more can be said about what is in it.
-        (file.image, file.steps) = (Required::Unreadable, Required::Unreadable);
-        return file;
+    let map = reader.map(root, "a job file", "")?;
+    let jobs = map.iter().find(|entry| entry.key == "jobs");
+    let known = [FILE_KEYS, if jobs.is_some() { DEFAULT_KEYS } else { JOB_KEYS }].concat();
+    let meant = if jobs.is_some() {
+        reader.no_steps_beside_jobs(map);
+        let map: Vec<Entry> = map.iter().filter(|entry| entry.key != "steps").cloned().collect();
+        reader.known_keys(&map, &known, Place::TOP)
+    } else {
+        reader.known_keys(map, &known, Place::TOP)
     };
-    let meant = reader.known_keys(map, JOB_KEYS, Place::TOP);
-    file.image = Required::unless_meant("image", &meant);
-    file.steps = Required::unless_meant("steps", &meant);
-    let place = "";
-    for Entry { key, value, key_span } in map {
+    let mut document = Document { version: None, name: None, params: Vec::new(), jobs: Vec::new() };
+    let mut shared: Vec<Entry> = Vec::new();
+    for entry in map {
+        match entry.key.as_str() {
+            "version" => document.version = reader.text(&entry.value, "version", ""),
+            "name" => document.name = Some(Rc::clone(&entry.value)),
+            "params" => document.params = reader.params(&entry.value),
+            "jobs" => {}
+            key if known.contains(&key) => shared.push(entry.clone()),
+            _ => {}
+        }
+    }
+    document.jobs = match jobs {
+        Some(jobs) => reader.jobs(jobs, &shared),
+        None => {
+            let id = At { value: JOB_ID.to_owned(), span: root.span.start..root.span.start };
+            let (label, place) = ("the job".to_owned(), String::new());
+            vec![JobSource { id, label, place, span: root.span.clone(), entries: shared, meant }]
+        }
+    };
+    Some(document)
+}
+
+/// Reads the run's label, its expressions settled.
+pub(crate) fn name(node: &Node, source: &Source, problems: &mut Problems) -> Option<At<String>> {
+    Reader { source, problems }.text(node, "name", "")
+}
+
+/// Reads a job from its entries, their expressions settled.
+pub(crate) fn job(
+    JobSource { span, meant, place, .. }: &JobSource,
+    entries: &[Entry],
+    source: &Source,
+    problems: &mut Problems,
+) -> JobFile {
+    let mut reader = Reader { source, problems };
+    let mut file = JobFile { span: span.clone(), ..JobFile::default() };
+    file.image = Required::unless_meant("image", meant);
+    file.steps = Required::unless_meant("steps", meant);
+    for Entry { key, value, key_span } in entries {
         match key.as_str() {
-            "version" => file.version = reader.text(value, "version", place),
-            "name" => file.name = reader.text(value, "name", place),
             "image" => file.image = Required::read(reader.image(value)),
+            "if" => file.condition = reader.condition(value, place),
             "env" => file.env = reader.env(value, place),
             "steps" => file.steps = Required::read(reader.steps(value, key_span)),
             "limits" => file.limits = reader.limits(value),
@@ -50,12 +95,42 @@ pub(crate) fn job_file(root: &Node, source: &Source, problems: &mut Problems) ->
             "workspace" => {
                 file.workspace = reader.text_as(value, "workspace", "`.`, `copy` or `empty`", place)
             }
-            "network" => file.network = reader.network(value),
+            "network" => file.network = reader.network(value, place),
             "artifacts" => file.artifacts = reader.artifacts(value, place),
+            "outputs" => file.outputs = reader.templates(value, "outputs", place),
+            "continue-on-error" => {
+                file.continue_on_error = reader.switch(value, "continue-on-error", place);
+            }
             _ => {}
         }
     }
     file
+}
+
+/// Reads what of a job is settled before its matrix is multiplied out.
+pub(crate) fn early(
+    JobSource { place, .. }: &JobSource,
+    entries: &[Entry],
+    source: &Source,
+    problems: &mut Problems,
+) -> EarlyFields {
+    let mut reader = Reader { source, problems };
+    let mut early = EarlyFields::default();
+    for Entry { key, value, .. } in entries {
+        let known = match key.as_str() {
+            "needs" => reader.needs(value, place).map(|needs| early.needs = needs),
+            "matrix" => reader.matrix(value, place).map(|matrix| early.matrix = Some(matrix)),
+            "fail-fast" => {
+                reader.boolean(value, "fail-fast", place).map(|given| early.fail_fast = Some(given.value))
+            }
+            "max-parallel" => {
+                reader.integer(value, "max-parallel", place).map(|given| early.max_parallel = Some(given))
+            }
+            _ => Some(()),
+        };
+        early.unreadable |= known.is_none();
+    }
+    early
 }
 
 /// How messages name a map whose keys are read.
@@ -143,10 +218,11 @@ impl Reader<'_> {
                 Unusable::Type
             });
         };
-        if scalar.text.contains("${{") {
-            let at = self.find(&node.span, "${{");
-            let expression = quote(self.source.text.get(at.clone()).unwrap_or("${{"));
-            let text = format!("{expression} is an expression, and this version has none");
+        // Everything but the file's own few keys has been settled before.
+        if scalar.origin == Origin::File && scalar.text.contains(OPEN) {
+            let at = self.find(&node.span, OPEN);
+            let expression = quote(self.source.text.get(at.clone()).unwrap_or(OPEN));
+            let text = format!("{expression} cannot be used here: this value is read before all others");
             self.problems.add(Code::Expression, at, text).hint("write the value itself");
             return Err(Unusable::Reported);
         }
@@ -236,6 +312,25 @@ impl Reader<'_> {
         }
     }
 
+    /// Returns a condition, which the expressions' room has parsed.
+    fn condition(&mut self, node: &Node, place: &str) -> Option<At<Rc<Expression>>> {
+        if let Value::Scalar(Scalar { origin: Origin::Condition(condition), .. }) = &node.value {
+            return Some(At { value: Rc::clone(condition), span: node.span.clone() });
+        }
+        if !matches!(node.value, Value::Unreadable) {
+            self.wrong_type(node, "if", "a condition such as `failure()`", place);
+        }
+        None
+    }
+
+    /// Returns true, false or an expression that is to say it.
+    fn switch(&mut self, node: &Node, key: &str, place: &str) -> Option<SwitchField> {
+        if let Value::Scalar(Scalar { origin: Origin::Late(template), .. }) = &node.value {
+            return Some(SwitchField::When(Rc::clone(template)));
+        }
+        self.boolean(node, key, place).map(|given| SwitchField::Is(given.value))
+    }
+
     /// Returns true or false; `yes` and `"true"` are neither.
     fn boolean(&mut self, node: &Node, key: &str, place: &str) -> Option<At<bool>> {
         match self.scalar(node) {
@@ -252,8 +347,14 @@ impl Reader<'_> {
 /// Says where a key belongs that is not known here but in a job or in a step.
 fn elsewhere(key: &str, known: &[&str]) -> Option<String> {
     let key = key.replace('_', "-");
-    if known == JOB_KEYS && STEP_KEYS.contains(&key.as_str()) {
+    if known == JOB_KEYS && FILE_KEYS.contains(&key.as_str()) {
+        return Some(format!("`{key}` stands at the top level of the file"));
+    }
+    if known.contains(&"steps") && STEP_KEYS.contains(&key.as_str()) {
         return Some(format!("`{key}` is a key of a step"));
+    }
+    if known.contains(&"jobs") && !known.contains(&"steps") && JOB_KEYS.contains(&key.as_str()) {
+        return Some(format!("`{key}` is a key of a job: put it below one of `jobs`"));
     }
     let of_job = known == STEP_KEYS && JOB_KEYS.contains(&key.as_str());
     of_job.then(|| format!("`{key}` is a key of the job and holds for all its steps"))

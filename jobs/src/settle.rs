@@ -3,9 +3,11 @@
 use std::collections::{HashMap, HashSet};
 use std::time::Duration;
 
-use crate::bounds::{ARTIFACT_NAME_BYTES_MAX, DEFAULT_NAME_CHARS_MAX, ID_BYTES_MAX, NAME_CHARS_MAX};
+use crate::bounds::{ARTIFACT_NAME_BYTES_MAX, DEFAULT_NAME_CHARS_MAX, NAME_CHARS_MAX};
 use crate::check::ValidOverrides;
-use crate::job::{Artifact, Env, Job, JobLimits, Run, Step};
+use crate::expression::{Template, Value};
+use crate::image::ImageSpec;
+use crate::job::{Artifact, Cell, Early, Env, Job, JobLimits, Run, Step};
 use crate::names;
 use crate::overrides::{LimitsOverride, Overrides};
 use crate::plan::{ArtifactPlan, Command, JobPlan, Limits, Network, Plan, StepPlan, Workspace};
@@ -15,7 +17,7 @@ use crate::user::User;
 
 /// The version of the format.
 pub const VERSION: u32 = 1;
-/// The id of the only job.
+/// The id of the only job of a file without `jobs`.
 pub const JOB_ID: &str = "job";
 /// Longest time of a job.
 pub const DEFAULT_TIMEOUT: Duration = Duration::from_secs(60 * 60);
@@ -34,23 +36,50 @@ pub const DEFAULT_LOG_BYTES: u64 = 4 << 30;
 /// The shell of scripts.
 const DEFAULT_SHELL: &str = "sh";
 
-/// Settles everything. `default_name` is the file's stem.
-pub(crate) fn plan(
+/// The file's part of a plan.
+pub(crate) struct Head {
+    pub name: Option<String>,
+    /// The context `params`.
+    pub params: Value,
+}
+
+/// Settles the whole. `default_name` is the file's stem.
+pub(crate) fn plan(head: Head, jobs: Vec<JobPlan>, overrides: &Overrides, default_name: &str) -> Plan {
+    let name = head.name.unwrap_or_else(|| label_of(default_name));
+    let contexts = std::iter::once(("params", head.params)).chain(overrides.facts.contexts()).collect();
+    Plan { version: VERSION, name, contexts, jobs: apart(jobs) }
+}
+
+/// Where a job stands among the others.
+pub(crate) struct Place<'p> {
+    /// Its id in the file.
+    pub id: &'p str,
+    pub early: &'p Early,
+    pub cell: &'p Cell,
+    /// The context `params`.
+    pub params: &'p Value,
+}
+
+/// Settles one job, or one cell of its matrix.
+pub(crate) fn job(
+    place: &Place<'_>,
     job: Job,
     overrides: &Overrides,
-    valid: ValidOverrides,
-    default_name: &str,
+    valid: &ValidOverrides,
     source: &Source,
-) -> Plan {
-    let ids = step_ids(&job.steps);
+) -> JobPlan {
+    let own: Vec<_> = job.steps.iter().map(|step| (step.id.as_deref(), step.name.as_deref())).collect();
+    let ids = names::step_ids(&own);
     let mut names = ArtifactNames::new(&job.steps, &job.artifacts);
+    let mut env = variables("PARAM", place.params);
+    env.extend(variables("MATRIX", &place.cell.matrix));
+    let env = merged(env, job.env);
     let inherited = Inherited {
-        env: job.env,
         shell: job.shell.or_else(|| Shell::named(DEFAULT_SHELL)).expect("the default is a known shell"),
         workdir: job.workdir,
         user: job.user,
         overrides,
-        user_override: valid.user,
+        user_override: valid.user.clone(),
     };
     let steps = job.steps.into_iter().zip(ids).enumerate();
     let steps = steps.map(|(at, (step, id))| {
@@ -62,9 +91,19 @@ pub(crate) fn plan(
     let artifacts = artifacts.map(|(at, a)| names.settle(a, &format!("artifact-{}", at + 1))).collect();
     let network = overrides.network.clone().or(job.network);
     let hostname = overrides.hostname.clone().or(job.hostname);
-    let job_plan = JobPlan {
-        id: JOB_ID.to_owned(),
-        image: job.image,
+    let id = match &place.cell.name {
+        Some(cell) => format!("{}@{cell}", place.id),
+        None => place.id.to_owned(),
+    };
+    JobPlan {
+        id,
+        job: place.id.to_owned(),
+        matrix: place.cell.matrix.clone(),
+        fail_fast: place.early.fail_fast,
+        max_parallel: place.early.max_parallel,
+        needs: place.early.needs.clone(),
+        condition: job.condition,
+        image: ImageSpec { pull: overrides.pull.or(job.image.pull), ..job.image },
         workspace: job.workspace.unwrap_or(Workspace::InPlace),
         mounts: job.mounts,
         hostname: hostname.unwrap_or_else(|| DEFAULT_HOSTNAME.to_owned()),
@@ -73,11 +112,47 @@ pub(crate) fn plan(
         limits: settle_limits(&job.limits, &overrides.limits),
         timeout: overrides.timeout.or(job.timeout).unwrap_or(DEFAULT_TIMEOUT),
         grace: overrides.grace.or(job.grace).unwrap_or(DEFAULT_GRACE),
+        env,
         steps,
         artifacts,
+        outputs: job.outputs,
+        continue_on_error: job.continue_on_error,
+    }
+}
+
+/// Gives artifacts of different jobs different names: all of a run are kept beside each other. A name that several jobs
+/// have gets the job's id, or the cell's name, behind it.
+fn apart(mut jobs: Vec<JobPlan>) -> Vec<JobPlan> {
+    let mut counts: HashMap<String, usize> = HashMap::new();
+    fn all(job: &JobPlan) -> impl Iterator<Item = &ArtifactPlan> {
+        job.steps.iter().flat_map(|step| &step.artifacts).chain(&job.artifacts)
+    }
+    for artifact in jobs.iter().flat_map(all) {
+        *counts.entry(artifact.name.clone()).or_default() += 1;
+    }
+    let mut taken: HashSet<String> = counts.keys().cloned().collect();
+    for job in &mut jobs {
+        let suffix = job.id.replace('@', "-");
+        let of_steps = job.steps.iter_mut().flat_map(|step| &mut step.artifacts);
+        for artifact in of_steps.chain(&mut job.artifacts) {
+            if counts.get(&artifact.name).is_some_and(|count| *count > 1) {
+                let base = format!("{}-{suffix}", artifact.name);
+                artifact.name = names::free(&base, ARTIFACT_NAME_BYTES_MAX, |name| taken.contains(name));
+                taken.insert(artifact.name.clone());
+            }
+        }
+    }
+    jobs
+}
+
+/// Returns a variable for each member of a context; lists and maps as JSON.
+fn variables(prefix: &str, context: &Value) -> Env {
+    let Value::Map(members) = context else { return Vec::new() };
+    let text = |value: &Value| value.to_text().unwrap_or_else(|| format!("{value:?}"));
+    let variable = |(name, value): &(String, Value)| {
+        (names::variable(prefix, name), Some(Template::literal(text(value))))
     };
-    let name = job.name.unwrap_or_else(|| label_of(default_name));
-    Plan { version: VERSION, name, jobs: vec![job_plan] }
+    members.iter().map(variable).collect()
 }
 
 /// Makes a file's stem, which may be anything, a label.
@@ -101,7 +176,6 @@ fn settle_limits(job: &JobLimits, overrides: &LimitsOverride) -> Limits {
 
 /// What every step inherits from the job, and what the command line says over it.
 struct Inherited<'a> {
-    env: Env,
     shell: Shell,
     workdir: Option<String>,
     user: Option<User>,
@@ -118,7 +192,9 @@ impl Inherited<'_> {
         line: usize,
         names: &mut ArtifactNames,
     ) -> StepPlan {
-        let env = merged(&self.env, step.env.into_iter().chain(self.overrides.env.iter().cloned()));
+        let literal =
+            |(name, value): &(String, Option<String>)| (name.clone(), value.clone().map(Template::literal));
+        let env = merged(step.env, self.overrides.env.iter().map(literal));
         let artifacts = step.artifacts.into_iter().map(|artifact| names.settle(artifact, &id)).collect();
         StepPlan {
             index,
@@ -130,6 +206,7 @@ impl Inherited<'_> {
             workdir: self.overrides.workdir.clone().or(step.workdir).or_else(|| self.workdir.clone()),
             user: self.user_override.clone().or(step.user).or_else(|| self.user.clone()),
             timeout: step.timeout,
+            condition: step.condition,
             continue_on_error: step.continue_on_error,
             expect_exit: step.expect_exit.unwrap_or_else(|| vec![0]),
             artifacts,
@@ -138,10 +215,9 @@ impl Inherited<'_> {
 }
 
 /// Returns the variables with others set over them: a name keeps its place and takes the later value.
-fn merged(base: &Env, over: impl Iterator<Item = (String, Option<String>)>) -> Env {
-    let mut env = base.clone();
+fn merged(mut env: Env, over: impl IntoIterator<Item = (String, Option<Template>)>) -> Env {
     let mut places: HashMap<String, usize> =
-        base.iter().enumerate().map(|(place, (name, _))| (name.clone(), place)).collect();
+        env.iter().enumerate().map(|(place, (name, _))| (name.clone(), place)).collect();
     for (name, value) in over {
         match places.get(&name) {
             Some(&place) => env[place].1 = value,
@@ -178,22 +254,6 @@ fn default_name(run: &Run) -> String {
     }
     let head: String = line.chars().take(DEFAULT_NAME_CHARS_MAX - 1).collect();
     format!("{}…", head.trim_end())
-}
-
-/// Returns each step's id: its own, else its name's slug, else `step-N`; a number is added to what is taken.
-fn step_ids(steps: &[Step]) -> Vec<String> {
-    let mut taken: HashSet<String> = steps.iter().filter_map(|step| step.id.clone()).collect();
-    let id = |(at, step): (usize, &Step)| {
-        if let Some(id) = &step.id {
-            return id.clone();
-        }
-        let slug = step.name.as_deref().and_then(names::slug);
-        let base = slug.unwrap_or_else(|| format!("step-{}", at + 1));
-        let id = names::free(&base, ID_BYTES_MAX, |id| taken.contains(id));
-        taken.insert(id.clone());
-        id
-    };
-    steps.iter().enumerate().map(id).collect()
 }
 
 /// The artifacts' names given so far; the file's own are taken from the start.

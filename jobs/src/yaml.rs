@@ -12,7 +12,7 @@ mod scalar;
 mod syntax;
 
 pub(crate) use build::parse;
-pub(crate) use scalar::{Kind, Scalar};
+pub(crate) use scalar::{Kind, Origin, Scalar};
 
 /// A value with its place in the file.
 #[derive(Debug)]
@@ -46,8 +46,33 @@ pub(crate) struct Entry {
 }
 
 impl Node {
-    fn leaf(span: Span, value: Value, bytes: usize) -> Node {
+    pub(crate) fn leaf(span: Span, value: Value, bytes: usize) -> Node {
         Node { span, value, weight: 1, bytes, height: 1 }
+    }
+
+    /// Makes a node of nodes that have been measured already.
+    pub(crate) fn branch(span: Span, value: Value) -> Node {
+        let of = |nodes: &mut dyn Iterator<Item = &Rc<Node>>| {
+            nodes.fold((1, 0, 0), |(weight, bytes, height), node| {
+                (weight + node.weight, bytes + node.bytes, height.max(node.height))
+            })
+        };
+        let (weight, bytes, height) = match &value {
+            Value::List(list) => of(&mut list.iter()),
+            Value::Map(entries) => of(&mut entries.iter().map(|entry| &entry.value)),
+            Value::Scalar(_) | Value::Unreadable => (1, 0, 0),
+        };
+        Node { span, value, weight, bytes, height: height + 1 }
+    }
+
+    /// Nodes below and including this one, aliases expanded.
+    pub(crate) fn weight(&self) -> usize {
+        self.weight
+    }
+
+    /// Bytes of scalars, aliases expanded.
+    pub(crate) fn bytes(&self) -> usize {
+        self.bytes
     }
 
     /// Names what was found, for "expected X, found Y".

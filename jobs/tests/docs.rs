@@ -52,7 +52,10 @@ fn every_code_and_key_is_told() {
         assert!(text.contains(&row), "missing: {row}");
     }
     let all = [
+        keys::FILE_KEYS,
         keys::JOB_KEYS,
+        keys::PARAM_KEYS,
+        keys::NEED_KEYS,
         keys::STEP_KEYS,
         keys::LIMITS_KEYS,
         keys::NET_LIMITS_KEYS,

@@ -8,7 +8,8 @@ use std::time::Duration;
 
 use jobs::bounds::{DIAGNOSTICS_MAX, FILE_BYTES_MAX};
 use jobs::codes::Code;
-use jobs::{Diagnostics, LimitsOverride, Network, Overrides, Planned, User};
+use jobs::expression::Template;
+use jobs::{Diagnostics, Facts, LimitsOverride, Network, Overrides, Planned, User};
 use proptest::prelude::*;
 
 fn plan(text: &[u8]) -> Result<Planned, Diagnostics> {
@@ -212,11 +213,14 @@ fn the_command_line_wins() {
             ..Default::default()
         },
         network: Some(Network::Host),
+        params: Vec::new(),
+        facts: Facts::default(),
         timeout: Some(Duration::from_secs(7)),
         grace: Some(Duration::ZERO),
         user: Some("12:34".into()),
         workdir: Some("sub".into()),
         hostname: Some("here".into()),
+        pull: None,
     };
     let plan = jobs::plan("job.yml", "job", JOB, &overrides).unwrap().plan;
     let job = &plan.jobs[0];
@@ -229,7 +233,8 @@ fn the_command_line_wins() {
     assert_eq!(job.hostname, "here");
     for step in &job.steps {
         let env = [("A", Some("line")), ("B", None), ("C", Some("new"))];
-        assert_eq!(step.env, env.map(|(name, value)| (name.to_owned(), value.map(str::to_owned))));
+        let text = |value: &str| Template::literal(value.to_owned());
+        assert_eq!(step.env, env.map(|(name, value)| (name.to_owned(), value.map(text))));
         assert_eq!(step.user, Some(User::Id { uid: 12, gid: Some(34) }));
         assert_eq!(step.workdir.as_deref(), Some("sub"));
     }
@@ -252,17 +257,20 @@ fn the_command_line_is_tested_like_the_file() {
             log_bytes: Some(0),
         },
         network: None,
+        params: vec![("P".into(), String::new())],
+        facts: Facts::default(),
         timeout: Some(Duration::ZERO),
         grace: Some(Duration::MAX),
         user: Some("a b".into()),
         workdir: Some("..".into()),
         hostname: Some("-".into()),
+        pull: None,
     };
     let errors = jobs::plan("job.yml", "job", JOB, &overrides).unwrap_err();
-    assert_eq!(errors.errors(), 12, "{errors}");
+    assert_eq!(errors.errors(), 13, "{errors}");
     let text = errors.render(false);
     assert!(text.starts_with("command line: error[E"), "{text}");
-    assert_eq!(text.matches("command line: error[").count(), 12, "{text}");
+    assert_eq!(text.matches("command line: error[").count(), 13, "{text}");
     assert!(!plan(JOB).unwrap().warnings.render(false).contains("command line"));
 }
 

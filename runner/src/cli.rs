@@ -1,10 +1,12 @@
 //! The command line: flags as typed, then settings. Only here are arguments and the environment read.
 //!
-//! `flags` is what clap knows; `settings` is what commands get: every value parsed, every default of the
+//! `config` is the file of what is known about registries. `flags` is what clap knows; `settings` is what commands get: every value parsed, every default of the
 //! environment applied. docs/cli.md describes all of it.
 
+mod config;
 mod environment;
 mod flags;
+mod image;
 mod settings;
 
 use std::ffi::OsString;
@@ -12,9 +14,10 @@ use std::ffi::OsString;
 use clap::Parser;
 
 pub use environment::Environment;
+pub use image::{ImageSettings, StoreVerb, UnpackSettings};
 pub use settings::{
     ArtifactsSettings, ArtifactsVerb, CheckFormat, CheckSettings, Command, DoctorSettings, ExecSettings,
-    ExitCodeOf, LogsSettings, RunSettings, ShowSettings, UnpackSettings,
+    ExitCodeOf, ImageSources, LogsSettings, RunSettings, ShowSettings,
 };
 
 use crate::commands::{Class, RUN_ERROR_EXIT_CODE};

@@ -39,6 +39,21 @@ pub enum Stream {
     Stderr,
 }
 
+/// How far one layer of an image is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+pub struct LayerPull {
+    /// Its number, from 1.
+    pub number: usize,
+    /// How many layers the image has.
+    pub layers: usize,
+    /// Compressed bytes so far.
+    pub bytes: u64,
+    /// Compressed bytes in all, where known.
+    pub total: Option<u64>,
+    /// Whether it is unpacked.
+    pub finished: bool,
+}
+
 /// The kinds of events.
 #[derive(Debug, Clone, Serialize)]
 #[serde(tag = "event")]
@@ -74,6 +89,9 @@ pub enum What {
         bytes: u64,
         /// Compressed bytes in all, where known.
         total: Option<u64>,
+        /// How far one of its layers is.
+        #[serde(skip_serializing_if = "Option::is_none")]
+        layer: Option<LayerPull>,
         /// Why it waits or tries again.
         #[serde(skip_serializing_if = "Option::is_none")]
         note: Option<String>,

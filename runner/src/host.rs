@@ -39,6 +39,13 @@ pub struct Host {
     pub runner_version: &'static str,
 }
 
+/// What expressions see of this machine: architecture, CPUs, kernel.
+pub fn facts() -> (String, u64, String) {
+    let name = rustix::system::uname();
+    let text = |text: &std::ffi::CStr| text.to_string_lossy().into_owned();
+    (text(name.machine()), machine::cpus(), text(name.release()))
+}
+
 impl Host {
     /// Reads the cheap facts: under 0.1 ms, the hierarchy not counted.
     pub fn quick(hierarchy: &Hierarchy) -> Self {

@@ -7,7 +7,9 @@ use fixtures::probe;
 use serde_json::{Value, json};
 
 /// The job's own mounts, besides those that every step has.
-pub const OWN_MOUNTS: [&str; 2] = ["/opt/probe", "/workspace"];
+pub const OWN_MOUNTS: [&str; 3] = ["/opt/probe", SCRIPTS, "/workspace"];
+/// Where scripts lie, in a job that has any.
+const SCRIPTS: &str = "/run/runner/scripts";
 
 /// Other words in place of a command's own, in its directory and environment.
 pub fn instead(words: &[&str], command: &Command) -> Command {
@@ -158,7 +160,7 @@ fn mounts(facts: &Value) {
             let (kind, root) = (mount["type"].as_str().unwrap(), mount["root"].as_str().unwrap());
             assert!([("devtmpfs", "/null"), ("tmpfs", "/empty")].contains(&(kind, root)), "{mount}");
         }
-        if path.starts_with("/sys") || MAYBE_READ_ONLY.contains(&path) {
+        if path.starts_with("/sys") || path == SCRIPTS || MAYBE_READ_ONLY.contains(&path) {
             assert!(flags.contains(&json!("ro")), "{mount}");
         }
     }

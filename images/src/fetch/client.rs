@@ -1,32 +1,66 @@
 //! The HTTP client: made only when something is downloaded, because loading certificates takes milliseconds.
 
+use std::path::{Path, PathBuf};
+
 use reqwest::redirect::{Attempt, Policy};
-use reqwest::{Client, ClientBuilder, Url};
+use reqwest::{Certificate, Client, ClientBuilder, Url};
 
 use super::error::{FetchError, causes};
 use super::settings::FetchSettings;
 use crate::reference::ImageUrl;
+
+/// Bytes of a file of certificates; a whole system's bundle has some 250 KB.
+const CERTIFICATES_BYTES_MAX: u64 = 4 << 20;
 
 /// A redirect that breaks a rule.
 #[derive(Debug, thiserror::Error)]
 pub(super) enum RefusedRedirect {
     #[error("more than {max} redirects")]
     TooMany { max: usize },
+    #[error("a redirect to {scheme}, which is neither http nor https")]
+    Scheme { scheme: String },
     #[error("a redirect from https to {scheme}, which would give up the encryption")]
     Downgrade { scheme: String },
 }
 
 /// Builds the client for one download.
-pub(super) fn client(url: &ImageUrl, settings: &FetchSettings) -> Result<Client, FetchError> {
+///
+/// `authority` is a file with certificates to trust besides the system's.
+pub(super) fn client(
+    url: &ImageUrl,
+    settings: &FetchSettings,
+    authority: Option<&Path>,
+) -> Result<Client, FetchError> {
     // Once for the process; that another part of it was first is fine.
     let _ = rustls::crypto::ring::default_provider().install_default();
-    let built = builder(settings).build();
+    let mut trusted = Vec::new();
+    for path in settings.authorities.iter().map(PathBuf::as_path).chain(authority) {
+        trusted.extend(certificates(path)?);
+    }
+    let built = builder(settings).tls_certs_merge(trusted.clone()).build();
     match built {
-        // Without any certificate on this machine https is impossible, http is not.
-        Err(_) if url.url().scheme() == "http" => builder(settings).tls_certs_only([]).build(),
+        // Without any certificate on this machine only http is possible, or what the given ones vouch for.
+        Err(_) if url.url().scheme() == "http" || !trusted.is_empty() => {
+            builder(settings).tls_certs_only(trusted).build()
+        }
         built => built,
     }
     .map_err(|source| FetchError::Client { url: url.to_string(), source: source.without_url() })
+}
+
+/// Reads the certificates of a PEM file.
+fn certificates(path: &Path) -> Result<Vec<Certificate>, FetchError> {
+    let failed = |what: String| FetchError::Authority { path: path.to_owned(), what };
+    let length = std::fs::metadata(path).map_err(|error| failed(error.to_string()))?.len();
+    if length > CERTIFICATES_BYTES_MAX {
+        return Err(failed(format!("it has more than {CERTIFICATES_BYTES_MAX} bytes")));
+    }
+    let bytes = std::fs::read(path).map_err(|error| failed(error.to_string()))?;
+    let list = Certificate::from_pem_bundle(&bytes).map_err(|error| failed(error.to_string()))?;
+    if list.is_empty() {
+        return Err(failed("it holds no certificate in PEM form".to_owned()));
+    }
+    Ok(list)
 }
 
 fn builder(settings: &FetchSettings) -> ClientBuilder {
@@ -50,6 +84,9 @@ fn redirect(attempt: Attempt<'_>, max: usize) -> reqwest::redirect::Action {
 fn refusal(previous: &[Url], next: &Url, max: usize) -> Option<RefusedRedirect> {
     if previous.len() > max {
         return Some(RefusedRedirect::TooMany { max });
+    }
+    if !matches!(next.scheme(), "http" | "https") {
+        return Some(RefusedRedirect::Scheme { scheme: next.scheme().to_owned() });
     }
     let was_https = previous.last().is_some_and(|url| url.scheme() == "https");
     let downgrade = was_https && next.scheme() != "https";
@@ -83,6 +120,7 @@ mod tests {
         assert_eq!(judge(&["http://a/"], "http://b/"), None);
         assert_eq!(judge(&["http://a/"], "https://b/"), None);
         assert_eq!(judge(&["https://a/", "https://b/"], "https://c/"), None);
+        assert!(judge(&["http://a/"], "ftp://a/").unwrap().contains("neither"));
         assert!(judge(&["https://a/"], "http://a/").unwrap().contains("from https to http"));
         assert!(judge(&["http://a/", "https://b/"], "http://c/").unwrap().contains("give up the encryption"));
         assert!(

@@ -1,14 +1,16 @@
 //! One download as a sequence of pieces, whatever it takes: retries, resumption, restarts.
 
+use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime};
 
 use reqwest::header::{
-    ACCEPT_ENCODING, CONTENT_RANGE, ETAG, HeaderMap, HeaderName, IF_MODIFIED_SINCE, IF_NONE_MATCH, IF_RANGE,
-    LAST_MODIFIED, RANGE, RETRY_AFTER,
+    ACCEPT, ACCEPT_ENCODING, AUTHORIZATION, CONTENT_RANGE, CONTENT_TYPE, ETAG, HeaderMap, HeaderName,
+    HeaderValue, IF_MODIFIED_SINCE, IF_NONE_MATCH, IF_RANGE, LAST_MODIFIED, RANGE, RETRY_AFTER,
 };
 use reqwest::{Client, Response, StatusCode};
 use tokio::time::{sleep, timeout};
 
+use super::access::Access;
 use super::client::{client, connection_error};
 use super::error::FetchError;
 use super::retry::{pause, retry_after};
@@ -41,16 +43,51 @@ pub(crate) enum Piece<B> {
     Restart,
 }
 
+/// What is asked for, and how.
+#[derive(Debug, Clone)]
+pub(crate) struct Request {
+    pub(crate) url: ImageUrl,
+    /// Made for this URL when there is none.
+    pub(super) client: Option<Client>,
+    /// The media types that are understood.
+    pub(super) accept: Option<&'static str>,
+    /// Whom to show which credentials, once they are asked for.
+    pub(super) access: Option<Arc<Access>>,
+    /// The name is the digest of the content: whatever broke off can go on without a validator.
+    pub(super) immutable: bool,
+    /// If nobody speaks TLS there, another way is tried at once.
+    pub(super) probing: bool,
+    /// The most bytes to accept.
+    pub(super) bytes_max: Option<u64>,
+}
+
+impl Request {
+    /// A file behind a URL.
+    pub(crate) fn plain(url: &ImageUrl) -> Request {
+        let url = url.clone();
+        Request {
+            url,
+            client: None,
+            accept: None,
+            access: None,
+            immutable: false,
+            probing: false,
+            bytes_max: None,
+        }
+    }
+}
+
 /// A download under way.
 pub(crate) struct Download<'a> {
     client: Client,
-    url: &'a ImageUrl,
+    request: Request,
     settings: &'a FetchSettings,
     progress: &'a dyn Progress,
     response: Option<Response>,
     validators: Validators,
     received: u64,
     total: Option<u64>,
+    content_type: Option<String>,
     tries: u32,
     may_resume: bool,
     started: Instant,
@@ -61,20 +98,21 @@ pub(crate) struct Download<'a> {
 impl<'a> Download<'a> {
     /// Sends the first request; with `known`, the server may say that nothing has changed.
     pub(crate) async fn begin(
-        url: &'a ImageUrl,
+        request: Request,
         known: Option<&Validators>,
         settings: &'a FetchSettings,
         progress: &'a dyn Progress,
     ) -> Result<Begun<'a>, FetchError> {
         let mut download = Download {
-            client: client(url, settings)?,
-            url,
+            client: request.client.clone().map_or_else(|| client(&request.url, settings, None), Ok)?,
+            request,
             settings,
             progress,
             response: None,
             validators: Validators::default(),
             received: 0,
             total: None,
+            content_type: None,
             tries: 0,
             may_resume: true,
             started: Instant::now(),
@@ -113,6 +151,11 @@ impl<'a> Download<'a> {
         self.total
     }
 
+    /// Returns what the server says that it is.
+    pub(crate) fn content_type(&self) -> Option<&str> {
+        self.content_type.as_deref()
+    }
+
     /// Returns by what this state of the file can be asked for again.
     pub(crate) fn validators(&self) -> &Validators {
         &self.validators
@@ -142,7 +185,7 @@ impl<'a> Download<'a> {
 
     /// Reads from the open response, watching rate and length.
     async fn read(&mut self) -> Result<Option<impl AsRef<[u8]> + Send + use<>>, FetchError> {
-        let url = || self.url.to_string();
+        let url = || self.request.url.to_string();
         let Some(response) = &mut self.response else { return Ok(None) };
         let chunk = loop {
             self.settings
@@ -156,7 +199,7 @@ impl<'a> Download<'a> {
             match result {
                 Ok(Ok(chunk)) => break chunk,
                 Ok(Err(error)) if error.is_timeout() || error.is_connect() => {
-                    return Err(connection_error(self.url, error));
+                    return Err(connection_error(&self.request.url, error));
                 }
                 Ok(Err(_)) => {
                     return Err(FetchError::BrokenOff {
@@ -165,9 +208,12 @@ impl<'a> Download<'a> {
                         total: self.total,
                     });
                 }
-                Err(_) => {
-                    end_window(&mut self.window_waited, &mut self.window_bytes, self.url, self.settings)?
-                }
+                Err(_) => end_window(
+                    &mut self.window_waited,
+                    &mut self.window_bytes,
+                    &self.request.url,
+                    self.settings,
+                )?,
             }
         };
         let Some(chunk) = chunk else {
@@ -178,13 +224,14 @@ impl<'a> Download<'a> {
                 _ => Ok(None),
             };
         };
-        self.received += chunk.len() as u64;
         self.window_bytes += chunk.len() as u64;
         if self.window_waited >= self.settings.stall_window {
-            end_window(&mut self.window_waited, &mut self.window_bytes, self.url, self.settings)?;
+            // Before the chunk counts: it is not handed on, and the next try must ask for it again.
+            end_window(&mut self.window_waited, &mut self.window_bytes, &self.request.url, self.settings)?;
         }
-        if self.received > self.settings.bytes_max {
-            return Err(FetchError::TooLarge { url: url(), max: self.settings.bytes_max });
+        self.received += chunk.len() as u64;
+        if self.received > self.bytes_max() {
+            return Err(FetchError::TooLarge { url: url(), max: self.bytes_max() });
         }
         if self.total.is_some_and(|total| self.received > total) {
             let what = format!("it sent more than the {} bytes it promised", self.total.unwrap_or_default());
@@ -198,13 +245,16 @@ impl<'a> Download<'a> {
         let mut headers = HeaderMap::new();
         // Without a strong validator the rest could be that of another file.
         let strong = self.validators.etag.as_ref().filter(|etag| !etag.starts_with("W/"));
-        if let Some(Ok(etag)) = strong.map(|etag| etag.parse())
-            && self.may_resume
+        let etag = strong.and_then(|etag| etag.parse().ok());
+        if self.may_resume
             && self.received > 0
+            && (etag.is_some() || self.request.immutable)
             && let Ok(range) = format!("bytes={}-", self.received).parse()
         {
             headers.insert(RANGE, range);
-            headers.insert(IF_RANGE, etag);
+            if let Some(etag) = etag {
+                headers.insert(IF_RANGE, etag);
+            }
         }
         let resuming = !headers.is_empty();
         let response = self.request(headers).await?;
@@ -221,7 +271,7 @@ impl<'a> Download<'a> {
             }
             self.may_resume = false;
             let what = format!("it has no bytes after {}, though it promised more", self.received);
-            return Err((FetchError::Inconsistent { url: self.url.to_string(), what }, None));
+            return Err((FetchError::Inconsistent { url: self.request.url.to_string(), what }, None));
         }
         self.accept_whole(response).map_err(|error| (error, None))?;
         Ok(Piece::Restart)
@@ -236,9 +286,10 @@ impl<'a> Download<'a> {
             response.headers().get(name).and_then(|value| value.to_str().ok()).map(ToOwned::to_owned)
         };
         let total = response.content_length();
-        if total.is_some_and(|total| total > self.settings.bytes_max) {
-            return Err(FetchError::TooLarge { url: self.url.to_string(), max: self.settings.bytes_max });
+        if total.is_some_and(|total| total > self.bytes_max()) {
+            return Err(FetchError::TooLarge { url: self.request.url.to_string(), max: self.bytes_max() });
         }
+        self.content_type = text(CONTENT_TYPE);
         self.validators = Validators { etag: text(ETAG), last_modified: text(LAST_MODIFIED) };
         (self.received, self.total, self.may_resume) = (0, total, true);
         self.response = Some(response);
@@ -253,7 +304,7 @@ impl<'a> Download<'a> {
         if !fits {
             self.may_resume = false;
             let what = format!("asked to go on after {} bytes, it sent another part", self.received);
-            return Err(FetchError::Inconsistent { url: self.url.to_string(), what });
+            return Err(FetchError::Inconsistent { url: self.request.url.to_string(), what });
         }
         self.total = self.total.or(total);
         self.response = Some(response);
@@ -261,19 +312,25 @@ impl<'a> Download<'a> {
     }
 
     /// Sends one request and turns refusals into errors, with the pause that the server asks for.
+    ///
+    /// A registry that asks for credentials gets them in a second request at once: that is how it is spoken to.
     async fn request(&mut self, headers: HeaderMap) -> Result<Response, (FetchError, Option<Duration>)> {
         self.tries += 1;
         (self.window_waited, self.window_bytes) = (Duration::ZERO, 0);
-        let request =
-            self.client.get(self.url.url().clone()).header(ACCEPT_ENCODING, "identity").headers(headers);
-        let limit = self.settings.headers_timeout;
-        let response = match timeout(limit, request.send()).await {
-            Ok(result) => result.map_err(|error| (connection_error(self.url, error), None))?,
-            Err(_) => {
-                let what = format!("no answer within {} s", limit.as_secs_f32());
-                return Err((FetchError::Stalled { url: self.url.to_string(), what }, None));
-            }
+        let access = self.request.access.clone();
+        let shown = match &access {
+            Some(access) => access.known().await,
+            None => None,
         };
+        let mut response = self.send(headers.clone(), shown.clone()).await.map_err(|error| (error, None))?;
+        if response.status() == StatusCode::UNAUTHORIZED
+            && let Some(access) = access
+        {
+            let asked = access.obtain(&self.request.url, response.headers(), shown, self.settings).await;
+            if let Some(granted) = asked.map_err(|error| (error, None))? {
+                response = self.send(headers, Some(granted)).await.map_err(|error| (error, None))?;
+            }
+        }
         let status = response.status();
         if status.is_success() || matches!(status.as_u16(), 304 | 416) {
             return Ok(response);
@@ -283,9 +340,36 @@ impl<'a> Download<'a> {
         Err((self.status_error(status), wanted))
     }
 
+    async fn send(
+        &self,
+        headers: HeaderMap,
+        authorization: Option<HeaderValue>,
+    ) -> Result<Response, FetchError> {
+        let url = self.request.url.url().clone();
+        let mut request = self.client.get(url).header(ACCEPT_ENCODING, "identity").headers(headers);
+        if let Some(accept) = self.request.accept {
+            request = request.header(ACCEPT, accept);
+        }
+        if let Some(value) = authorization {
+            request = request.header(AUTHORIZATION, value);
+        }
+        let limit = self.settings.headers_timeout;
+        match timeout(limit, request.send()).await {
+            Ok(result) => result.map_err(|error| connection_error(&self.request.url, error)),
+            Err(_) => {
+                let what = format!("no answer within {} s", limit.as_secs_f32());
+                Err(FetchError::Stalled { url: self.request.url.to_string(), what })
+            }
+        }
+    }
+
+    fn bytes_max(&self) -> u64 {
+        self.request.bytes_max.unwrap_or(self.settings.bytes_max)
+    }
+
     /// Waits before the next try, or gives up.
     async fn recover(&mut self, error: FetchError, wanted: Option<Duration>) -> Result<(), FetchError> {
-        if !error.is_passing() {
+        if !error.is_passing() || self.request.probing && error.is_unconnected() {
             return Err(error);
         }
         if self.tries >= self.settings.tries_max {
@@ -294,7 +378,7 @@ impl<'a> Download<'a> {
         let after = pause(self.tries, wanted, self.settings);
         if self.started.elapsed() + after > self.settings.total_timeout {
             return Err(FetchError::Deadline {
-                url: self.url.to_string(),
+                url: self.request.url.to_string(),
                 limit: self.settings.total_timeout,
             });
         }
@@ -304,7 +388,11 @@ impl<'a> Download<'a> {
     }
 
     fn status_error(&self, status: StatusCode) -> FetchError {
-        FetchError::Status { url: self.url.to_string(), status: status.to_string(), code: status.as_u16() }
+        FetchError::Status {
+            url: self.request.url.to_string(),
+            status: status.to_string(),
+            code: status.as_u16(),
+        }
     }
 }
 

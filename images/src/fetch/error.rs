@@ -1,5 +1,6 @@
 //! Why a download failed. URLs are shown without credentials and queries.
 
+use std::path::PathBuf;
 use std::time::Duration;
 
 /// A download that failed for good.
@@ -12,6 +13,22 @@ pub enum FetchError {
         url: String,
         /// The cause.
         source: reqwest::Error,
+    },
+    /// The certificates that the user named cannot be read.
+    #[error("cannot read the certificates of {}: {what}", path.display())]
+    Authority {
+        /// The file.
+        path: PathBuf,
+        /// What is wrong.
+        what: String,
+    },
+    /// The registry asks for credentials in a way that is not known, or not safe.
+    #[error("cannot log in to {url}: {what}")]
+    Login {
+        /// The registry, or where it sent us.
+        url: String,
+        /// What is wrong.
+        what: String,
     },
     /// No answer: no such host, refused, no TLS, reset, timed out.
     #[error("cannot download {url}: {}", chain(source))]
@@ -97,11 +114,13 @@ impl FetchError {
     pub(super) fn is_passing(&self) -> bool {
         match self {
             FetchError::Status { code, .. } => matches!(code, 408 | 425 | 429 | 500..=599),
-            FetchError::Connection { source, .. } => !is_certificate(source),
+            FetchError::Connection { source, .. } => !is_certificate(source) && !self.is_plain(),
             FetchError::BrokenOff { .. } | FetchError::Stalled { .. } | FetchError::Inconsistent { .. } => {
                 true
             }
             FetchError::Client { .. }
+            | FetchError::Authority { .. }
+            | FetchError::Login { .. }
             | FetchError::Redirect { .. }
             | FetchError::TooLarge { .. }
             | FetchError::Deadline { .. }
@@ -109,12 +128,46 @@ impl FetchError {
         }
     }
 
+    /// Returns the status that the server answered with, if that was the failure.
+    pub(crate) fn status(&self) -> Option<u16> {
+        match self {
+            FetchError::Status { code, .. } => Some(*code),
+            FetchError::Exhausted { last, .. } => last.status(),
+            FetchError::Client { .. }
+            | FetchError::Authority { .. }
+            | FetchError::Login { .. }
+            | FetchError::Connection { .. }
+            | FetchError::Redirect { .. }
+            | FetchError::BrokenOff { .. }
+            | FetchError::Stalled { .. }
+            | FetchError::Inconsistent { .. }
+            | FetchError::TooLarge { .. }
+            | FetchError::Deadline { .. } => None,
+        }
+    }
+
+    /// Whether no connection came about, for another reason than a certificate: perhaps nobody speaks TLS there.
+    pub(super) fn is_unconnected(&self) -> bool {
+        matches!(self, FetchError::Connection { source, .. } if source.is_connect() && !is_certificate(source))
+    }
+
+    /// Whether the other side answered in plain text.
+    fn is_plain(&self) -> bool {
+        let FetchError::Connection { source, .. } = self else { return false };
+        causes(source).any(|cause| cause.to_string().contains("InvalidContentType"))
+    }
+
     /// Returns what the user can do, where something can be said.
     pub fn hint(&self) -> Option<String> {
         match self {
+            FetchError::Authority { .. } => Some("name a file of certificates that begin with -----BEGIN CERTIFICATE-----".to_owned()),
             FetchError::Client { .. } => Some("install the package ca-certificates".to_owned()),
             FetchError::Connection { source, .. } if is_certificate(source) => Some(
-                "the server's certificate is not trusted by this machine: add its authority to the system's certificates"
+                "the server's certificate is not trusted by this machine: add its authority to the system's certificates, or name it with --ca-file"
+                    .to_owned(),
+            ),
+            FetchError::Connection { .. } if self.is_plain() => Some(
+                "the server does not speak TLS; `insecure: true` for it in the configuration file allows plain http"
                     .to_owned(),
             ),
             FetchError::Connection { .. } => {
@@ -126,7 +179,11 @@ impl FetchError {
             FetchError::Status { code: 404 | 410, .. } => Some("check the URL: the file is not there".to_owned()),
             FetchError::Redirect { .. } => Some("give the URL that the redirects lead to".to_owned()),
             FetchError::Exhausted { last, .. } => last.hint(),
+            FetchError::Status { code: 429, .. } => Some(
+                "the server limits how often it is asked: log in to it, or name a mirror".to_owned(),
+            ),
             FetchError::Status { .. }
+            | FetchError::Login { .. }
             | FetchError::BrokenOff { .. }
             | FetchError::Stalled { .. }
             | FetchError::Inconsistent { .. }

@@ -1,5 +1,9 @@
 //! Every number of a download, with its reason.
 
+use std::collections::BTreeMap;
+use std::fmt;
+use std::path::PathBuf;
+use std::sync::Arc;
 use std::time::Duration;
 
 const GIB: u64 = 1 << 30;
@@ -31,8 +35,18 @@ pub struct FetchSettings {
     pub bytes_max: u64,
     /// Whether `HTTP_PROXY`, `HTTPS_PROXY`, `ALL_PROXY` and `NO_PROXY` count.
     pub proxy_from_environment: bool,
+    /// When a source is asked although the store has what it was last time.
+    pub refresh: Refresh,
     /// Never connect: what the store has must do.
     pub offline: bool,
+    /// Files with certificates to trust besides the system's.
+    pub authorities: Vec<PathBuf>,
+    /// What is known of single registries, by host and port as references name them.
+    pub registries: BTreeMap<String, RegistrySettings>,
+    /// Who knows user names and passwords.
+    pub credentials: Arc<dyn Credentials>,
+    /// Layers of one image that are pulled at once.
+    pub layers_at_once: usize,
     /// How long to wait for another run that pulls the same.
     pub lock_wait_max: Duration,
 }
@@ -52,8 +66,74 @@ impl Default for FetchSettings {
             redirects_max: 10,
             bytes_max: 64 * GIB,
             proxy_from_environment: true,
+            refresh: Refresh::Default,
             offline: false,
+            authorities: Vec::new(),
+            registries: BTreeMap::new(),
+            credentials: Arc::new(Anonymous),
+            // Docker's number. Each costs up to 20 MiB of buffers, and more than a few share one line anyway.
+            layers_at_once: 3,
             lock_wait_max: Duration::from_secs(6 * 3600),
         }
+    }
+}
+
+/// When a source is asked although the store has what it was last time.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub enum Refresh {
+    /// URLs each time, which costs one small request when nothing has changed; names in registries never.
+    #[default]
+    Default,
+    /// Never: only what is missing is fetched.
+    Missing,
+    /// Each time.
+    Always,
+}
+
+/// What is known of one registry.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct RegistrySettings {
+    /// Base URLs that are asked first, in this order.
+    pub mirrors: Vec<crate::reference::ImageUrl>,
+    /// Plain http instead of https: `Some(false)` refuses it even on this machine.
+    pub insecure: Option<bool>,
+    /// A file with certificates to trust for this registry.
+    pub authority: Option<PathBuf>,
+}
+
+/// Who a registry takes us for.
+#[derive(Clone, PartialEq, Eq)]
+pub enum Credential {
+    /// A user's name and password.
+    Password {
+        /// The name.
+        user: String,
+        /// The password.
+        password: String,
+    },
+    /// A token that stands for a login and is exchanged for short-lived ones.
+    IdentityToken(String),
+}
+
+impl fmt::Debug for Credential {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Credential(..)")
+    }
+}
+
+/// Knows user names and passwords. Asked only when a registry wants some; may block.
+pub trait Credentials: fmt::Debug + Send + Sync {
+    /// Returns what is to be shown to this registry; `None` stays anonymous. Errors are shown to the user and must not
+    /// contain secrets.
+    fn find(&self, registry: &str) -> Result<Option<Credential>, String>;
+}
+
+/// Knows none.
+#[derive(Debug, Clone, Copy)]
+pub struct Anonymous;
+
+impl Credentials for Anonymous {
+    fn find(&self, _: &str) -> Result<Option<Credential>, String> {
+        Ok(None)
     }
 }

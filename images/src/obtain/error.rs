@@ -8,8 +8,11 @@ use rustix::io::Errno;
 
 use crate::digest::{Digest, DigestError};
 use crate::fetch::FetchError;
+use crate::layout::LayoutError;
+use crate::manifest::ManifestError;
 use crate::reference::ReferenceError;
 use crate::store::StoreError;
+use crate::tree::TreeError;
 use crate::unpack::{UnpackError, UnpackFault};
 
 /// A root filesystem cannot be had.
@@ -52,7 +55,7 @@ pub enum ImageError {
         path: PathBuf,
     },
     /// A digest was given for something that has none.
-    #[error("{reference} has no sha256: only tarballs have one")]
+    #[error("{reference} has no sha256: only tarballs and manifests have one")]
     NoDigest {
         /// The reference.
         reference: String,
@@ -73,6 +76,70 @@ pub enum ImageError {
         /// As read.
         found: Digest,
     },
+    /// Two digests were given, and they differ.
+    #[error("{name} is asked for with another digest: {given}")]
+    TwoDigests {
+        /// The source, with its own digest.
+        name: String,
+        /// The other one.
+        given: Digest,
+    },
+    /// What a registry or an archive says about the image is wrong, or not for this machine.
+    #[error("cannot use {name}: {source}")]
+    Manifest {
+        /// The source.
+        name: String,
+        /// What is wrong.
+        source: ManifestError,
+    },
+    /// A file that should hold images does not.
+    #[error(transparent)]
+    Layout(#[from] LayoutError),
+    /// The registry does not have it.
+    #[error("{registry} has no image {name}")]
+    NotThere {
+        /// The source.
+        name: String,
+        /// Who says so.
+        registry: String,
+    },
+    /// The registry wants to know who asks.
+    #[error("{registry} does not give {name} to us")]
+    Denied {
+        /// The source.
+        name: String,
+        /// Who says so.
+        registry: String,
+    },
+    /// A name that no import has given.
+    #[error("there is no image {name}")]
+    NotImported {
+        /// The source.
+        name: String,
+    },
+    /// A layer is longer or shorter than its manifest says.
+    #[error("a layer of {name} has the wrong size: expected {expected} bytes, found {found}")]
+    LayerSize {
+        /// The source.
+        name: String,
+        /// By the manifest.
+        expected: u64,
+        /// As transferred.
+        found: u64,
+    },
+    /// A layer unpacks to something else than the configuration says.
+    #[error("a layer of {name} has the wrong diff id: expected {expected}, found {found}")]
+    DiffId {
+        /// The source.
+        name: String,
+        /// By the configuration.
+        expected: Digest,
+        /// As unpacked.
+        found: Digest,
+    },
+    /// The list of a tree could not be made.
+    #[error("in the store: {0}")]
+    Tree(#[from] TreeError),
     /// The network is needed and forbidden.
     #[error("{name} is not in the store, and offline nothing is downloaded")]
     Offline {
@@ -147,13 +214,27 @@ impl ImageError {
                 | UnpackFault::Refused { .. }
                 | UnpackFault::Limit { .. } => ImageErrorKind::Image,
             },
-            ImageError::WrongKind { .. } | ImageError::Changed { .. } | ImageError::Digest { .. } => {
-                ImageErrorKind::Image
+            ImageError::Tree(error) => io_kind(&io::Error::from(error.errno)),
+            ImageError::Layout(LayoutError::Read { source, .. })
+                if source.kind() != io::ErrorKind::NotFound =>
+            {
+                io_kind(source)
             }
+            ImageError::WrongKind { .. }
+            | ImageError::Changed { .. }
+            | ImageError::Digest { .. }
+            | ImageError::Manifest { .. }
+            | ImageError::Layout(_)
+            | ImageError::NotThere { .. }
+            | ImageError::Denied { .. }
+            | ImageError::NotImported { .. }
+            | ImageError::LayerSize { .. }
+            | ImageError::DiffId { .. } => ImageErrorKind::Image,
             ImageError::Reference(_)
             | ImageError::DigestText(_)
             | ImageError::NotEmpty { .. }
             | ImageError::NoDigest { .. }
+            | ImageError::TwoDigests { .. }
             | ImageError::NoArchive { .. } => ImageErrorKind::Usage,
             ImageError::Offline { .. } | ImageError::Fetch(_) => ImageErrorKind::Network,
             ImageError::Busy { .. } => ImageErrorKind::Host,
@@ -193,9 +274,31 @@ impl ImageError {
             ImageError::Digest { found, .. } => {
                 Some(format!("if the new content is right, set the sha256 to {}", found.hex()))
             }
+            ImageError::Manifest { source, .. } => manifest_hint(source),
+            ImageError::Layout(LayoutError::Which { .. }) => {
+                Some("name one: oci:PATH:TAG, or save a single image to the archive".to_owned())
+            }
+            ImageError::Layout(_) => Some(
+                "oci:PATH is an OCI layout, archive:PATH what `docker save` writes, PATH alone a tarball of a root filesystem"
+                    .to_owned(),
+            ),
+            ImageError::NotThere { .. } => {
+                Some("check name and tag; a private image is hidden from who is not logged in".to_owned())
+            }
+            ImageError::Denied { registry, .. } => Some(format!(
+                "log in with `docker login {registry}` (or podman, skopeo): their credentials are used"
+            )),
+            ImageError::NotImported { .. } => Some(
+                "`runner image import SOURCE NAME` makes it; `runner image list` shows what is there".to_owned(),
+            ),
+            ImageError::LayerSize { .. } | ImageError::DiffId { .. } => {
+                Some("the image was made or copied wrongly: push it again".to_owned())
+            }
             ImageError::Offline { .. } => Some("run once without --offline".to_owned()),
             ImageError::Unpack { source, .. } => unpack_hint(source),
             ImageError::Reference(_)
+            | ImageError::TwoDigests { .. }
+            | ImageError::Tree(_)
             | ImageError::DigestText(_)
             | ImageError::Path { .. }
             | ImageError::NoDigest { .. }
@@ -203,6 +306,24 @@ impl ImageError {
             | ImageError::Busy { .. }
             | ImageError::Store(_)
             | ImageError::Internal { .. } => None,
+        }
+    }
+}
+
+fn manifest_hint(error: &ManifestError) -> Option<String> {
+    match error {
+        ManifestError::Platform { .. } => {
+            Some("use an image that is made for this machine, or build it for this machine".to_owned())
+        }
+        ManifestError::SchemaOne => Some("push the image again with a tool of this decade".to_owned()),
+        ManifestError::Layer { .. } | ManifestError::Artifact { .. } => {
+            Some("name an image of a root filesystem".to_owned())
+        }
+        ManifestError::Malformed { .. }
+        | ManifestError::Ambiguous { .. }
+        | ManifestError::TooMany { .. }
+        | ManifestError::Mismatch { .. } => {
+            Some("the image was made or copied wrongly: push it again".to_owned())
         }
     }
 }

@@ -1,7 +1,9 @@
 //! One pass: the source is read, digested, decompressed and unpacked at once; nothing is stored in between.
 
-use std::io::Read as _;
+use std::fs::File;
+use std::io::Read;
 use std::os::fd::OwnedFd;
+use std::os::unix::fs::FileExt as _;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -13,7 +15,7 @@ use crate::digest::{Digest, Hasher};
 use crate::fetch::{Download, Piece};
 use crate::progress::{Progress, PullEvent};
 use crate::remove::remove_children;
-use crate::store::{ROOTFS, Work};
+use crate::store::{ROOTFS, TREE_RECORD, Work};
 use crate::stream::{ByteReader, ByteSender, pipe};
 use crate::unpack::{UnpackError, UnpackOptions, UnpackSummary, Unpacker};
 
@@ -22,7 +24,22 @@ const READ_BYTES: usize = 64 << 10;
 
 /// Where the bytes come from.
 pub(super) enum Source<'a> {
-    File { file: std::fs::File, path: PathBuf },
+    File {
+        file: File,
+        path: PathBuf,
+    },
+    /// A part of a file: where it begins and how many bytes it has.
+    Part {
+        file: File,
+        path: PathBuf,
+        start: u64,
+        bytes: u64,
+    },
+    /// What comes once, and by which name it is told.
+    Stream {
+        reader: Option<Box<dyn Read + Send>>,
+        path: PathBuf,
+    },
     Download(Box<Download<'a>>),
 }
 
@@ -35,14 +52,18 @@ pub(super) enum Target {
 }
 
 impl Target {
-    fn open(&self) -> Result<OwnedFd, ImageError> {
+    /// Returns the directory to unpack into, and the file for the list of what it then has.
+    fn open(&self) -> Result<(OwnedFd, Option<File>), ImageError> {
         match self {
-            Target::Store(work) => Ok(work.make_rootfs()?),
-            Target::Directory { path, handle, .. } => handle.try_clone().map_err(|source| ImageError::Path {
-                action: "open",
-                path: path.clone(),
-                source,
-            }),
+            Target::Store(work) => Ok((work.make_rootfs()?, Some(work.create_file(TREE_RECORD)?))),
+            Target::Directory { path, handle, .. } => {
+                let handle = handle.try_clone().map_err(|source| ImageError::Path {
+                    action: "open",
+                    path: path.clone(),
+                    source,
+                })?;
+                Ok((handle, None))
+            }
         }
     }
 
@@ -101,12 +122,22 @@ impl Transfer<'_> {
     ) -> Result<Transferred, ImageError> {
         loop {
             let target = new_target()?;
-            let handle = target.open()?;
+            let (handle, record) = target.open()?;
             let (sender, reader) = pipe();
-            let unpacking =
-                spawn_blocking(unpack(target, handle, reader, self.unpacker.clone(), self.options.clone()));
+            let unpacking = spawn_blocking(unpack(
+                target,
+                handle,
+                record,
+                reader,
+                self.unpacker.clone(),
+                self.options.clone(),
+            ));
             let fed = match &mut source {
-                Source::File { file, path } => self.feed_file(file, path, sender).await,
+                Source::File { file, path } => self.feed_file(file, path, None, sender).await,
+                Source::Part { file, path, start, bytes } => {
+                    self.feed_file(file, path, Some((*start, *bytes)), sender).await
+                }
+                Source::Stream { reader, path } => self.feed_stream(reader.take(), path, sender).await,
                 Source::Download(download) => self.feed_download(download, sender).await,
             };
             let (target, unpacked) = unpacking.await.map_err(|error| self.internal(error.to_string()))?;
@@ -191,27 +222,83 @@ impl Transfer<'_> {
         }
     }
 
-    async fn feed_file(
+    async fn feed_stream(
         &self,
-        file: &std::fs::File,
+        reader: Option<Box<dyn Read + Send>>,
         path: &std::path::Path,
         sender: ByteSender,
     ) -> Result<Fed, ImageError> {
         let failed = |source| ImageError::Path { action: "read", path: path.to_owned(), source };
+        let reader = reader.ok_or_else(|| self.internal("a stream cannot be read twice".to_owned()))?;
+        self.progress.event(PullEvent::Started { name: self.name.to_owned(), total: None });
+        let progress = self.progress.clone();
+        let stop = StopOnDrop::default();
+        let stopped = stop.0.clone();
+        let feeding = spawn_blocking(move || feed_all(reader, sender, &stopped, &*progress));
+        feeding.await.map_err(|error| self.internal(error.to_string()))?.map_err(failed)
+    }
+
+    async fn feed_file(
+        &self,
+        file: &File,
+        path: &std::path::Path,
+        part: Option<(u64, u64)>,
+        sender: ByteSender,
+    ) -> Result<Fed, ImageError> {
+        let failed = |source| ImageError::Path { action: "read", path: path.to_owned(), source };
         let file = file.try_clone().map_err(failed)?;
-        let total = file.metadata().map_err(failed)?.len();
+        let total = match part {
+            Some((_, bytes)) => bytes,
+            None => file.metadata().map_err(failed)?.len(),
+        };
         self.progress.event(PullEvent::Started { name: self.name.to_owned(), total: Some(total) });
         let progress = self.progress.clone();
         let stop = StopOnDrop::default();
         let stopped = stop.0.clone();
-        let feeding = spawn_blocking(move || feed(file, sender, &stopped, &*progress));
+        let feeding = spawn_blocking(move || feed(&file, part, sender, &stopped, &*progress));
         feeding.await.map_err(|error| self.internal(error.to_string()))?.map_err(failed)
     }
 }
 
-/// Reads the file to its end, in a thread of its own.
+/// Reads the file, or a part of it, to its end, in a thread of its own.
 fn feed(
-    mut file: std::fs::File,
+    file: &File,
+    part: Option<(u64, u64)>,
+    sender: ByteSender,
+    stopped: &AtomicBool,
+    progress: &dyn Progress,
+) -> std::io::Result<Fed> {
+    match part {
+        None => feed_all(Positioned { file, at: 0, left: u64::MAX, whole: false }, sender, stopped, progress),
+        Some((at, left)) => feed_all(Positioned { file, at, left, whole: true }, sender, stopped, progress),
+    }
+}
+
+/// A part of a file, whoever else moves its cursor.
+struct Positioned<'f> {
+    file: &'f File,
+    at: u64,
+    left: u64,
+    /// All of `left` must be there.
+    whole: bool,
+}
+
+impl Read for Positioned<'_> {
+    fn read(&mut self, buffer: &mut [u8]) -> std::io::Result<usize> {
+        let most = (buffer.len() as u64).min(self.left) as usize;
+        let count = self.file.read_at(&mut buffer[..most], self.at)?;
+        if count == 0 && most > 0 && self.whole {
+            return Err(std::io::ErrorKind::UnexpectedEof.into());
+        }
+        self.at += count as u64;
+        self.left -= count as u64;
+        Ok(count)
+    }
+}
+
+/// Reads to the end, in a thread of its own.
+fn feed_all(
+    mut reader: impl Read,
     sender: ByteSender,
     stopped: &AtomicBool,
     progress: &dyn Progress,
@@ -220,7 +307,7 @@ fn feed(
     let mut bytes = 0;
     while !stopped.load(Ordering::Relaxed) {
         let mut chunk = vec![0; READ_BYTES];
-        let count = match file.read(&mut chunk) {
+        let count = match reader.read(&mut chunk) {
             Err(error) if error.kind() == std::io::ErrorKind::Interrupted => continue,
             result => result?,
         };
@@ -253,12 +340,13 @@ impl Drop for StopOnDrop {
 fn unpack(
     target: Target,
     handle: OwnedFd,
+    record: Option<File>,
     reader: ByteReader,
     unpacker: Arc<dyn Unpacker>,
     options: UnpackOptions,
 ) -> impl FnOnce() -> (Target, Result<UnpackSummary, UnpackError>) {
     move || {
-        let result = unpacker.unpack(Box::new(reader), handle, &options);
+        let result = unpacker.unpack(Box::new(reader), handle, record, &options);
         (target, result)
     }
 }

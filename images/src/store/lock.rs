@@ -31,7 +31,7 @@ impl Store {
     }
 
     /// Takes a shared lock: what it protects is in use. Waits while somebody collects it.
-    pub(super) fn lease(&self, name: &str) -> Result<Lease, StoreError> {
+    pub(crate) fn lease(&self, name: &str) -> Result<Lease, StoreError> {
         let file = self.lock_file(name)?;
         loop {
             match flock(&file, FlockOperation::LockShared) {

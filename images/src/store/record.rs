@@ -5,18 +5,19 @@ use std::io;
 use std::os::unix::fs::MetadataExt as _;
 use std::time::{SystemTime, UNIX_EPOCH};
 
-use rustix::fs::{Mode, OFlags, fsync, openat, renameat};
+use rustix::fs::{fsync, renameat};
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 
 use super::work::Work;
-use super::{IMAGES, REFS, Store, StoreError, open_directory};
+use super::{BLOBS, IMAGES, REFS, Store, StoreError, layer_name, open_directory};
 use crate::digest::Digest;
+use crate::manifest::{ConfigFile, Platform, chain_id};
 use crate::rootfs::ImageConfig;
 use crate::unpack::UnpackSummary;
 
 /// Version of all records; one of another version counts as absent.
-const VERSION: u32 = 1;
+const VERSION: u32 = 2;
 
 /// A file whose last change is younger than this may change again without a trace in its times: the clock that
 /// stamps files ticks every few milliseconds, on some filesystems every two seconds.
@@ -29,12 +30,73 @@ pub(crate) struct ImageRecord {
     pub(crate) digest: Digest,
     /// Diff ids, low to high.
     pub(crate) layers: Vec<Digest>,
+    pub(crate) form: Form,
     pub(crate) config: ImageConfig,
+    /// None of tarballs.
+    pub(crate) platform: Option<Platform>,
+    /// When it was made, as it says.
+    pub(crate) created: Option<String>,
+    /// Compressed bytes of all layers, as far as known.
+    pub(crate) bytes: u64,
+    /// Manifest and configuration among the blobs.
+    pub(crate) documents: Vec<Digest>,
+}
+
+/// How the trees of an image lie in the store.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub(crate) enum Form {
+    /// One tree, from a tarball without whiteouts.
+    Tarball,
+    /// One tree for each layer, with the marks of overlayfs.
+    Stacked,
+    /// The same, and on top the directories whose attributes come from further below.
+    Seamed,
+    /// All layers in one tree: what overlayfs cannot say.
+    Merged,
 }
 
 impl ImageRecord {
-    pub(crate) fn new(digest: Digest, layers: Vec<Digest>, config: ImageConfig) -> ImageRecord {
-        ImageRecord { version: VERSION, digest, layers, config }
+    /// Of a tarball.
+    pub(crate) fn tarball(digest: Digest, diff_id: Digest, bytes: u64) -> ImageRecord {
+        ImageRecord {
+            version: VERSION,
+            digest,
+            layers: vec![diff_id],
+            form: Form::Tarball,
+            config: ImageConfig::default(),
+            platform: None,
+            created: None,
+            bytes,
+            documents: Vec::new(),
+        }
+    }
+
+    /// Of an image with layers.
+    pub(crate) fn image(digest: Digest, config: ConfigFile, form: Form, bytes: u64) -> ImageRecord {
+        ImageRecord {
+            version: VERSION,
+            digest,
+            layers: config.diff_ids,
+            form,
+            config: config.config,
+            platform: Some(config.platform),
+            created: config.created,
+            bytes,
+            documents: Vec::new(),
+        }
+    }
+
+    /// Returns the names of its trees in the store, low to high, for layers of this flavour.
+    pub(crate) fn trees(&self, flavour: &str) -> Vec<String> {
+        let stacked = || self.layers.iter().map(|id| layer_name(*id, &format!("{flavour}-layer")));
+        let of_all = |suffix: &str| layer_name(chain_id(&self.layers), &format!("{flavour}-{suffix}"));
+        match self.form {
+            Form::Tarball => self.layers.iter().map(|id| layer_name(*id, flavour)).collect(),
+            Form::Stacked => stacked().collect(),
+            Form::Seamed => stacked().chain([of_all("seam")]).collect(),
+            Form::Merged => vec![of_all("merged")],
+        }
     }
 }
 
@@ -60,6 +122,8 @@ pub(crate) struct RefRecord {
     version: u32,
     pub(crate) digest: Digest,
     pub(crate) seen: Seen,
+    /// What the user called it, safe to print.
+    pub(crate) name: String,
 }
 
 /// By what a change would be noticed.
@@ -67,12 +131,19 @@ pub(crate) struct RefRecord {
 #[serde(rename_all = "kebab-case")]
 pub(crate) enum Seen {
     File(FileIdentity),
-    Url { etag: Option<String>, last_modified: Option<String> },
+    Url {
+        etag: Option<String>,
+        last_modified: Option<String>,
+    },
+    /// A name whose meaning its source tells: a registry's tag or digest, a layout, an archive.
+    Named,
+    /// A name that was given by an import.
+    Local,
 }
 
 impl RefRecord {
-    pub(crate) fn new(digest: Digest, seen: Seen) -> RefRecord {
-        RefRecord { version: VERSION, digest, seen }
+    pub(crate) fn new(digest: Digest, seen: Seen, name: &str) -> RefRecord {
+        RefRecord { version: VERSION, digest, seen, name: name.to_owned() }
     }
 }
 
@@ -162,6 +233,37 @@ impl Store {
         self.write_record(REFS, key, record)
     }
 
+    /// Returns a document that was kept.
+    pub(crate) fn blob(&self, digest: Digest) -> Result<Option<Vec<u8>>, StoreError> {
+        let path = self.root.join(BLOBS).join(digest.hex());
+        match std::fs::read(&path) {
+            Ok(bytes) if Digest::of(&bytes) == digest => Ok(Some(bytes)),
+            // Damaged: as good as absent, and fetched again.
+            Ok(_) => Ok(None),
+            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
+            Err(error) => Err(StoreError::new("read", path, error)),
+        }
+    }
+
+    /// Keeps documents; returns their digests.
+    pub(crate) fn put_blobs(&self, documents: &[Vec<u8>]) -> Result<Vec<Digest>, StoreError> {
+        let work = Work::new(self)?;
+        let path = self.root.join(BLOBS);
+        let failed = |errno: rustix::io::Errno| StoreError::new("write", &path, errno);
+        let folder = open_directory(&self.root_handle, BLOBS).map_err(failed)?;
+        let mut digests = Vec::new();
+        for bytes in documents {
+            let digest = Digest::of(bytes);
+            if !digests.contains(&digest) {
+                work.write_file(&digest.hex(), bytes)?;
+                renameat(work.handle(), digest.hex(), &folder, digest.hex()).map_err(failed)?;
+                digests.push(digest);
+            }
+        }
+        fsync(&folder).map_err(failed)?;
+        Ok(digests)
+    }
+
     fn read_record<T: DeserializeOwned + Versioned>(
         &self,
         folder: &str,
@@ -195,11 +297,14 @@ impl Work {
     pub(crate) fn write_json<T: Serialize>(&self, name: &str, record: &T) -> Result<(), StoreError> {
         let failed = |error: io::Error| StoreError::new("write", self.path().join(name), error);
         let json = serde_json::to_vec(record).map_err(|error| failed(error.into()))?;
-        let flags = OFlags::WRONLY | OFlags::CREATE | OFlags::EXCL | OFlags::CLOEXEC;
-        let file = openat(self.handle(), name, flags, Mode::RUSR | Mode::WUSR)
-            .map_err(|errno| failed(errno.into()))?;
-        let mut file = std::fs::File::from(file);
-        io::Write::write_all(&mut file, &json).map_err(failed)?;
+        self.write_file(name, &json)
+    }
+
+    /// Writes a file into the work directory and syncs it.
+    pub(crate) fn write_file(&self, name: &str, bytes: &[u8]) -> Result<(), StoreError> {
+        let failed = |error: io::Error| StoreError::new("write", self.path().join(name), error);
+        let mut file = self.create_file(name)?;
+        io::Write::write_all(&mut file, bytes).map_err(failed)?;
         file.sync_all().map_err(failed)
     }
 }

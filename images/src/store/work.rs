@@ -1,5 +1,6 @@
 //! Work in progress: a directory under a random name that its owner's lock keeps alive.
 
+use std::fs::File;
 use std::os::fd::{AsFd as _, BorrowedFd, OwnedFd};
 use std::path::PathBuf;
 
@@ -9,8 +10,7 @@ use rustix::fs::{
 };
 use rustix::io::Errno;
 
-use super::{LAYERS, ROOTFS, Store, StoreError, TMP, layer_name, open_directory};
-use crate::digest::Digest;
+use super::{LAYERS, ROOTFS, Store, StoreError, TMP, open_directory};
 use crate::random;
 use crate::remove::remove_tree;
 use crate::unpack::Unpacker;
@@ -69,19 +69,20 @@ impl Work {
         Ok(rootfs)
     }
 
+    /// Makes a file beside the tree.
+    pub(crate) fn create_file(&self, name: &str) -> Result<File, StoreError> {
+        let flags = OFlags::WRONLY | OFlags::CREATE | OFlags::EXCL | OFlags::CLOEXEC;
+        let file = openat(&self.handle, name, flags, Mode::RUSR | Mode::WUSR);
+        file.map(File::from).map_err(|errno| StoreError::new("create", self.path().join(name), errno))
+    }
+
     /// Makes all of it durable, then visible as a layer. If another run was faster, its layer stays.
-    pub(crate) fn publish(
-        self,
-        diff_id: Digest,
-        flavour: &str,
-        unpacker: &dyn Unpacker,
-    ) -> Result<(), StoreError> {
-        let name = layer_name(diff_id, flavour);
-        let path = self.store.root.join(LAYERS).join(&name);
+    pub(crate) fn publish(self, name: &str, unpacker: &dyn Unpacker) -> Result<(), StoreError> {
+        let path = self.store.root.join(LAYERS).join(name);
         let failed = |action| move |errno: Errno| StoreError::new(action, path.clone(), errno);
         syncfs(&self.store.root_handle).map_err(failed.clone()("write to disk, for"))?;
         let renamed =
-            renameat_with(&self.store.tmp, &self.name, &self.store.layers, &name, RenameFlags::NOREPLACE);
+            renameat_with(&self.store.tmp, &self.name, &self.store.layers, name, RenameFlags::NOREPLACE);
         match renamed {
             Ok(()) => fsync(&self.store.layers).map_err(failed("sync the directory of")),
             Err(Errno::EXIST) => {

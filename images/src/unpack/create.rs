@@ -8,8 +8,8 @@ use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::os::unix::ffi::OsStrExt as _;
 
 use rustix::fs::{
-    AtFlags, FileType, Mode, OFlags, fstat, ftruncate, linkat, mkdirat, mknodat, openat, statat, symlinkat,
-    unlinkat,
+    AtFlags, Dir, FileType, Mode, OFlags, fstat, ftruncate, linkat, mkdirat, mknodat, openat, statat,
+    symlinkat, unlinkat,
 };
 use rustix::io::{Errno, pwrite, write};
 
@@ -22,19 +22,28 @@ use super::options::{Notes, UnpackOptions};
 use super::owner::{Owner, set_xattrs};
 use super::pax::Moment;
 use super::place::{Places, split};
-use super::whiteout::Layer;
+use super::spare::Layer;
+use super::stack::{self, Marks};
 use crate::remove::remove_tree;
+use crate::tree::{Known, SumHasher};
 
 /// A directory that entries imply without naming it: no owner, no time, so that two unpackings are equal.
 const IMPLIED: Attributes =
-    Attributes { mode: 0o755, uid: 0, gid: 0, mtime: Moment { seconds: 0, nanoseconds: 0 } };
+    Attributes { mode: 0o755, uid: 0, gid: 0, mtime: Moment { seconds: 0, nanoseconds: 0 }, implied: true };
 
 /// Rights while the archive is being unpacked; the true ones come last.
 const PRIVATE_DIRECTORY: Mode = Mode::RWXU;
-const PRIVATE_FILE: Mode = Mode::RUSR.union(Mode::WUSR);
+const PRIVATE_FIFO: Mode = Mode::RUSR.union(Mode::WUSR);
 
 const FRESH_FILE: OFlags =
     OFlags::WRONLY.union(OFlags::CREATE).union(OFlags::EXCL).union(OFlags::NOFOLLOW).union(OFlags::CLOEXEC);
+
+/// What is left when a tree is made.
+pub(super) struct Finished {
+    pub(super) notes: Notes,
+    pub(super) known: Known,
+    pub(super) foreign_links: u64,
+}
 
 /// A directory tree in the making.
 pub(super) struct Tree<'root> {
@@ -43,17 +52,24 @@ pub(super) struct Tree<'root> {
     pub(super) directories: Directories,
     pub(super) notes: Notes,
     pub(super) layer: Option<Layer>,
+    pub(super) marks: Option<Marks>,
+    /// What a list of the tree need not read again; `None` when no list is wanted.
+    known: Option<Known>,
+    foreign_links: u64,
     options: UnpackOptions,
 }
 
 impl<'root> Tree<'root> {
-    pub(super) fn new(root: BorrowedFd<'root>, options: &UnpackOptions) -> Tree<'root> {
+    pub(super) fn new(root: BorrowedFd<'root>, options: &UnpackOptions, recorded: bool) -> Tree<'root> {
         Tree {
             places: Places::new(root),
-            owner: Owner::new(options.ownership),
+            owner: Owner::new(options.ownership, !options.layer && is_empty(root)),
             directories: Directories::default(),
             notes: Notes::default(),
             layer: options.layer.then(Layer::default),
+            marks: options.stack.then(Marks::default),
+            known: recorded.then(Known::default),
+            foreign_links: 0,
             options: options.clone(),
         }
     }
@@ -83,9 +99,19 @@ impl<'root> Tree<'root> {
     }
 
     /// Sets what waits for the end.
-    pub(super) fn finish(mut self) -> Result<Notes, UnpackError> {
-        self.directories.apply(&mut self.places, &mut self.owner)?;
-        Ok(self.notes)
+    pub(super) fn finish(mut self) -> Result<Finished, UnpackError> {
+        if let Some(marks) = self.marks.take() {
+            stack::apply(&mut self, marks)?;
+        }
+        let mut known = self.known.take().unwrap_or_default();
+        self.directories.apply(&mut self.places, &mut self.owner, &mut known)?;
+        known.sort();
+        Ok(Finished { notes: self.notes, known, foreign_links: self.foreign_links })
+    }
+
+    /// The largest memory for names that wait for the end.
+    pub(super) fn waiting_bytes_max(&self) -> u64 {
+        self.options.limits.directory_bytes_max
     }
 
     /// Remembers what a directory gets if no entry names it.
@@ -110,21 +136,31 @@ impl<'root> Tree<'root> {
         name: &CleanName,
         archive: &mut Archive<'_>,
     ) -> Result<(), UnpackError> {
-        let handle = self
-            .fresh(name, "create the file", |parent, leaf| openat(parent, leaf, FRESH_FILE, PRIVATE_FILE))?;
+        let mode = self.owner.creation_mode(entry);
+        let handle =
+            self.fresh(name, "create the file", |parent, leaf| openat(parent, leaf, FRESH_FILE, mode))?;
+        let mut hasher = self.known.is_some().then(SumHasher::default);
         match &entry.sparse {
-            None => write_all(&handle, archive)?,
+            None => write_all(&handle, archive, &mut hasher)?,
             Some(map) => {
+                let mut end = 0;
                 for segment in &map.segments {
-                    write_segment(&handle, segment.offset, segment.bytes, archive)?;
+                    hole(&mut hasher, segment.offset.saturating_sub(end));
+                    write_segment(&handle, segment.offset, segment.bytes, archive, &mut hasher)?;
+                    end = segment.offset + segment.bytes;
                 }
+                hole(&mut hasher, map.real_bytes.saturating_sub(end));
                 ftruncate(&handle, map.real_bytes).map_err(|errno| {
                     system(&format!("extend the file to {} bytes", map.real_bytes))(errno)
                 })?;
             }
         }
         set_xattrs(&handle, &entry.name, &entry.xattrs, &mut self.notes)?;
-        self.owner.attributes(&handle, &attributes(entry))
+        if let (Some(known), Some(hasher)) = (&mut self.known, hasher) {
+            let stat = fstat(&handle).map_err(system("look at the file"))?;
+            known.add_sum(stat.st_ino, hasher.finish());
+        }
+        self.owner.fresh_attributes(&handle, mode, &attributes(entry))
     }
 
     fn directory(&mut self, entry: &Entry, name: &CleanName) -> Result<(), UnpackError> {
@@ -186,10 +222,20 @@ impl<'root> Tree<'root> {
         if target.is_root() {
             return Err(refused("a hard link to the root directory"));
         }
-        let source = self.link_source(&target)?;
-        let stat = statat(&source, target.leaf(), AtFlags::SYMLINK_NOFOLLOW).map_err(|errno| {
-            system(&format!("find the target \"{}\" of the hard link", shown(target.path())))(errno)
-        })?;
+        let found = self.link_source(&target).and_then(|source| {
+            let stat = statat(&source, target.leaf(), AtFlags::SYMLINK_NOFOLLOW)?;
+            Ok((source, stat))
+        });
+        let (source, stat) = match found {
+            // The target lies in a layer below; whoever stacks this one has to know.
+            Err(Errno::NOENT | Errno::NOTDIR) if self.options.stack => {
+                self.foreign_links += 1;
+                return Ok(());
+            }
+            found => found.map_err(|errno| {
+                system(&format!("find the target \"{}\" of the hard link", shown(target.path())))(errno)
+            })?,
+        };
         if FileType::from_raw_mode(stat.st_mode) == FileType::Directory {
             return Err(refused(format!("a hard link to the directory \"{}\"", shown(target.path()))));
         }
@@ -210,25 +256,21 @@ impl<'root> Tree<'root> {
     }
 
     /// Returns a handle of the directory that holds the target of a link.
-    fn link_source(&mut self, target: &CleanName) -> Result<OwnedFd, UnpackError> {
-        let handle = self.places.directory(target.parent()).map_err(|errno| {
-            system(&format!("find the target \"{}\" of the hard link", shown(target.path())))(errno)
-        })?;
-        handle.try_clone_to_owned().map_err(|error| {
-            let errno = Errno::from_io_error(&error).unwrap_or(Errno::MFILE);
-            system("keep a handle of the target's directory")(errno)
-        })
+    fn link_source(&mut self, target: &CleanName) -> Result<OwnedFd, Errno> {
+        let handle = self.places.directory(target.parent())?;
+        handle.try_clone_to_owned().map_err(|error| Errno::from_io_error(&error).unwrap_or(Errno::MFILE))
     }
 
     fn fifo(&mut self, entry: &Entry, name: &CleanName) -> Result<(), UnpackError> {
         self.fresh(name, "create the fifo", |parent, leaf| {
-            mknodat(parent, leaf, FileType::Fifo, PRIVATE_FILE, 0)
+            mknodat(parent, leaf, FileType::Fifo, PRIVATE_FIFO, 0)
         })?;
         let parent = self.places.directory(name.parent()).map_err(system("open its directory"))?;
         // With O_NONBLOCK the open does not wait for a writer.
         let flags = OFlags::RDONLY | OFlags::NONBLOCK | OFlags::NOFOLLOW | OFlags::CLOEXEC;
         let handle = openat(parent, name.leaf(), flags, Mode::empty()).map_err(system("open the fifo"))?;
-        self.owner.attributes(&handle, &attributes(entry))
+        let stat = fstat(&handle).map_err(system("look at the fifo"))?;
+        self.owner.attributes(&handle, &stat, &attributes(entry))
     }
 
     /// Makes a leaf that must not exist; what has its name is taken away first.
@@ -281,7 +323,7 @@ impl<'root> Tree<'root> {
     }
 
     /// Returns the handle of a parent directory, creating what is missing.
-    fn parent(&mut self, path: &[u8]) -> Result<BorrowedFd<'_>, UnpackError> {
+    pub(super) fn parent(&mut self, path: &[u8]) -> Result<BorrowedFd<'_>, UnpackError> {
         match self.places.directory(path) {
             Ok(_) => {}
             Err(Errno::NOENT) => self.imply_all(path)?,
@@ -318,8 +360,16 @@ impl<'root> Tree<'root> {
     }
 }
 
+/// Whether nothing is in a directory; if it cannot be told, something may be.
+fn is_empty(directory: BorrowedFd<'_>) -> bool {
+    let is_itself = |name: &[u8]| matches!(name, b"." | b"..");
+    Dir::read_from(directory).is_ok_and(|mut entries| {
+        entries.all(|entry| entry.is_ok_and(|entry| is_itself(entry.file_name().to_bytes())))
+    })
+}
+
 fn attributes(entry: &Entry) -> Attributes {
-    Attributes { mode: entry.mode, uid: entry.uid, gid: entry.gid, mtime: entry.mtime }
+    Attributes { mode: entry.mode, uid: entry.uid, gid: entry.gid, mtime: entry.mtime, implied: false }
 }
 
 fn parent_error(path: &[u8], errno: Errno) -> UnpackError {
@@ -338,8 +388,21 @@ fn is_directory(parent: impl AsFd, leaf: &[u8]) -> Result<bool, UnpackError> {
     Ok(FileType::from_raw_mode(stat.st_mode) == FileType::Directory)
 }
 
-fn write_all(handle: &OwnedFd, archive: &mut Archive<'_>) -> Result<(), UnpackError> {
+fn hole(hasher: &mut Option<SumHasher>, bytes: u64) {
+    if let Some(hasher) = hasher {
+        hasher.update_zeros(bytes);
+    }
+}
+
+fn write_all(
+    handle: &OwnedFd,
+    archive: &mut Archive<'_>,
+    hasher: &mut Option<SumHasher>,
+) -> Result<(), UnpackError> {
     while let Some(mut chunk) = archive.content(u64::MAX)? {
+        if let Some(hasher) = hasher {
+            hasher.update(chunk);
+        }
         while !chunk.is_empty() {
             match write(handle, chunk) {
                 Ok(count) => chunk = &chunk[count..],
@@ -356,12 +419,16 @@ fn write_segment(
     mut offset: u64,
     mut bytes: u64,
     archive: &mut Archive<'_>,
+    hasher: &mut Option<SumHasher>,
 ) -> Result<(), UnpackError> {
     while bytes > 0 {
         let Some(mut chunk) = archive.content(bytes)? else {
             return Err(malformed("its sparse map is longer than its content"));
         };
         bytes -= chunk.len() as u64;
+        if let Some(hasher) = hasher {
+            hasher.update(chunk);
+        }
         while !chunk.is_empty() {
             match pwrite(handle, chunk, offset) {
                 Ok(count) => {

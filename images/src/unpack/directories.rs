@@ -12,6 +12,7 @@ use super::error::{UnpackError, limit, system};
 use super::owner::Owner;
 use super::pax::Moment;
 use super::place::Places;
+use crate::tree::Known;
 
 /// What a directory gets at the end.
 #[derive(Debug, Clone, Copy)]
@@ -20,6 +21,8 @@ pub(super) struct Attributes {
     pub(super) uid: u32,
     pub(super) gid: u32,
     pub(super) mtime: Moment,
+    /// No entry named it.
+    pub(super) implied: bool,
 }
 
 /// One remembered directory; its path is found by undoing the steps after it.
@@ -30,6 +33,9 @@ struct Remembered {
     /// Bytes of the path before it beyond `shared`, at the end of `tails`.
     tail: u32,
 }
+
+/// Memory of one directory: what is remembered, and at the end its identity in a hash table that is half empty.
+const REMEMBERED_BYTES: usize = size_of::<Remembered>() + 2 * (size_of::<(u64, u64)>() + 1);
 
 /// All directories of an archive. Paths share their beginnings, so a deep tree costs no more than a flat one.
 #[derive(Default)]
@@ -57,7 +63,7 @@ impl Directories {
         self.path.extend_from_slice(&path[shared..]);
         // Names are limited to far less than 4 GiB before they come here.
         self.list.push(Remembered { attributes, shared: shared as u32, tail: tail as u32 });
-        let bytes = self.tails.len() + self.list.len() * size_of::<Remembered>();
+        let bytes = self.tails.len() + self.list.len() * REMEMBERED_BYTES;
         if bytes as u64 > bytes_max {
             return Err(limit("bytes of memory for the directories of the archive", bytes_max));
         }
@@ -65,10 +71,15 @@ impl Directories {
     }
 
     /// Sets everything, in reverse.
-    pub(super) fn apply(mut self, places: &mut Places<'_>, owner: &mut Owner) -> Result<(), UnpackError> {
+    pub(super) fn apply(
+        mut self,
+        places: &mut Places<'_>,
+        owner: &mut Owner,
+        known: &mut Known,
+    ) -> Result<(), UnpackError> {
         let mut done = HashSet::new();
         while let Some(Remembered { attributes, shared, tail }) = self.list.pop() {
-            apply_one(&self.path, &attributes, places, owner, &mut done)
+            apply_one(&self.path, &attributes, places, owner, known, &mut done)
                 .map_err(|error| error.at(&self.path))?;
             self.path.truncate(shared as usize);
             let start = self.tails.len() - tail as usize;
@@ -84,6 +95,7 @@ fn apply_one(
     attributes: &Attributes,
     places: &mut Places<'_>,
     owner: &mut Owner,
+    known: &mut Known,
     done: &mut HashSet<(u64, u64)>,
 ) -> Result<(), UnpackError> {
     let handle = match places.readable(path) {
@@ -95,7 +107,10 @@ fn apply_one(
     if !done.insert((stat.st_dev, stat.st_ino)) {
         return Ok(());
     }
-    owner.attributes(&handle, attributes)
+    if attributes.implied {
+        known.add_implied(stat.st_ino);
+    }
+    owner.attributes(&handle, &stat, attributes)
 }
 
 #[cfg(test)]
@@ -107,7 +122,7 @@ mod tests {
         let paths: [&[u8]; 8] = [b"", b"a", b"a/b", b"a/b/c", b"ab", b"a/b", b"z", b"a/bb/c"];
         let mut directories = Directories::default();
         for (mode, path) in (0..).zip(paths) {
-            let attributes = Attributes { mode, uid: 0, gid: 0, mtime: Moment::default() };
+            let attributes = Attributes { mode, uid: 0, gid: 0, mtime: Moment::default(), implied: false };
             directories.add(path, attributes, 1 << 20).unwrap();
         }
         for (mode, path) in (0..8).zip(paths).rev() {

@@ -9,6 +9,7 @@ use std::thread::{Builder, Scope, ScopedJoinHandle};
 
 use super::error::{UnpackError, UnpackFault, limit, malformed};
 use super::options::UnpackLimits;
+use super::pool::Pool;
 use crate::decode::{Compression, DecodeError, DecodeLimits, Decoder};
 use crate::digest::{Digest, Hasher};
 
@@ -18,8 +19,9 @@ pub(super) const BLOCK: usize = 512;
 /// Bytes of one buffer; a multiple of [`BLOCK`], so that no header is ever split.
 const BUFFER_BYTES: usize = 256 << 10;
 
-/// Buffers in circulation: two per thread let each run ahead a little. 2 MiB in all.
-const BUFFERS: usize = 8;
+/// Buffers in circulation at most: 8 MiB let the decoder run ahead while a thousand small files are made, so that it
+/// need not wait there and be waited for at the next large one.
+const BUFFERS: usize = 32;
 
 /// Decompressed bytes on their way, with what the decoder had taken from its source by then.
 struct Filled {
@@ -32,7 +34,7 @@ type Delivery = Result<Filled, UnpackError>;
 /// The reading end.
 pub(super) struct Feed<'scope> {
     filled: Receiver<Delivery>,
-    spare: SyncSender<Vec<u8>>,
+    pool: Pool,
     current: Vec<u8>,
     position: usize,
     received_bytes: u64,
@@ -54,13 +56,10 @@ impl<'scope> Feed<'scope> {
         };
         let decoder = Decoder::new(source, decode_limits).map_err(decode_error)?;
         let compression = decoder.compression();
-        let (spare, spares) = sync_channel(BUFFERS);
+        let pool = Pool::new(BUFFERS, BUFFER_BYTES);
+        let spares = pool.clone();
         let (decoded, to_digest) = sync_channel(BUFFERS);
         let (digested, filled) = sync_channel(BUFFERS);
-        for _ in 0..BUFFERS {
-            // The channel holds BUFFERS and its other end is alive.
-            let _ = spare.send(vec![0; BUFFER_BYTES]);
-        }
         Builder::new()
             .name("decode".to_owned())
             .spawn_scoped(scope, move || decode(decoder, &spares, &decoded))
@@ -71,7 +70,7 @@ impl<'scope> Feed<'scope> {
             .map_err(thread_error)?;
         Ok(Feed {
             filled,
-            spare,
+            pool,
             current: Vec::new(),
             position: 0,
             received_bytes: 0,
@@ -158,8 +157,7 @@ impl<'scope> Feed<'scope> {
         self.position = 0;
         self.received_bytes += self.current.len() as u64;
         if empty.capacity() > 0 {
-            // Fails only when the decoder has ended, which needs no more buffers.
-            let _ = self.spare.send(empty);
+            self.pool.give(empty);
         }
         let UnpackLimits { bytes_max, ratio_max, ratio_free_bytes, .. } = self.limits;
         if self.received_bytes > bytes_max {
@@ -174,10 +172,16 @@ impl<'scope> Feed<'scope> {
     }
 }
 
+impl Drop for Feed<'_> {
+    /// A reader that stops early leaves a decoder that waits for a buffer.
+    fn drop(&mut self) {
+        self.pool.close();
+    }
+}
+
 /// Decodes until the end, an error, or nobody listening.
-fn decode<R: Read>(mut decoder: Decoder<R>, spares: &Receiver<Vec<u8>>, decoded: &SyncSender<Delivery>) {
-    while let Ok(mut buffer) = spares.recv() {
-        buffer.resize(BUFFER_BYTES, 0);
+fn decode<R: Read>(mut decoder: Decoder<R>, spares: &Pool, decoded: &SyncSender<Delivery>) {
+    while let Some(mut buffer) = spares.take() {
         let result = decoder.fill(&mut buffer);
         let last = !matches!(&result, Ok(count) if *count == BUFFER_BYTES);
         let delivery = match result {

@@ -13,6 +13,9 @@ pub struct UnpackOptions {
     pub limits: UnpackLimits,
     /// The archive is a layer over what the directory holds already: `.wh.` names delete.
     pub layer: bool,
+    /// The archive is a layer that overlayfs stacks over others: `.wh.` names become overlayfs's own marks.
+    #[serde(default)]
+    pub stack: bool,
 }
 
 /// Who owns what is created.
@@ -84,7 +87,8 @@ impl Default for UnpackLimits {
             ratio_free_bytes: 256 * MIB,
             // GNU tar pads to 10 KiB; tapes to a few MiB.
             trailing_bytes_max: 64 * MIB,
-            directory_bytes_max: 64 * MIB,
+            // 340,000 directories. With a million names of a layer beside them it stays below 64 MiB.
+            directory_bytes_max: 24 * MIB,
             // 128 MiB, what `zstd --long` (27) makes and its decoder takes without a flag.
             zstd_window_log_max: 27,
             // `xz -9` needs 65 MiB.
@@ -106,6 +110,12 @@ pub struct UnpackSummary {
     pub notes: Vec<String>,
     /// How many further notes were not kept.
     pub notes_dropped: u64,
+    /// The digest of the list of what is there now, if one was asked for.
+    pub tree_sha256: Option<Digest>,
+    /// Directories that no entry named, when a list was asked for.
+    pub implied: u64,
+    /// Hard links of a stacked layer to files of the layers below, which were not made.
+    pub foreign_links: u64,
 }
 
 /// Notes kept for one archive: enough to see the pattern.

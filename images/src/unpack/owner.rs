@@ -4,11 +4,12 @@ use std::collections::HashMap;
 use std::os::fd::AsFd;
 
 use rustix::fs::{
-    AtFlags, Gid, Mode, Timespec, Timestamps, UTIME_OMIT, Uid, XattrFlags, chownat, fchmod, fchown,
-    fsetxattr, futimens, utimensat,
+    AtFlags, Gid, Mode, Stat, Timespec, Timestamps, UTIME_OMIT, Uid, XattrFlags, chownat, fchmod, fchown,
+    fsetxattr, fstat, futimens, utimensat,
 };
 use rustix::io::Errno;
 
+use super::archive::Entry;
 use super::directories::Attributes;
 use super::error::{UnpackError, shown, system};
 use super::options::{Notes, Ownership};
@@ -20,6 +21,12 @@ const NOBODY: u32 = 65_534;
 /// The only namespace of extended attributes that an archive may set.
 const XATTR_ALLOWED: &[u8] = b"user.";
 
+/// The bits of a mode that a file may have from its creation; set-id bits and the sticky bit come at the end.
+const PERMISSIONS: u32 = 0o777;
+
+/// The mode of a file until its own is set.
+const PRIVATE_FILE: Mode = Mode::RUSR.union(Mode::WUSR);
+
 /// Attributes by which overlayfs marks deleted and redirected files: from an archive they would fake that.
 const XATTR_OVERLAY: &[u8] = b"user.overlay.";
 
@@ -28,17 +35,75 @@ pub(super) struct Owner {
     ownership: Ownership,
     /// What became of (uid, gid) pairs that the user namespace did not take as they are.
     squashed: HashMap<(u32, u32), (u32, u32)>,
+    given: Given,
 }
 
+/// What the kernel gives to a fresh file by itself, learned from the files, so that most need no call to set it.
+///
+/// That holds for the whole tree if all of it is made by this unpacking: then no directory in it is set-gid or has an
+/// access list that its maker did not get from the root directory as well.
+#[derive(Default)]
+struct Given {
+    is_uniform: bool,
+    owner: Option<(u32, u32)>,
+    /// Modes that come out as asked for, whatever the umask; a tree has a handful.
+    modes: Vec<u32>,
+}
+
+/// Modes that are remembered; an archive with more of them is made to waste time.
+const GIVEN_MODES_MAX: usize = 16;
+
 impl Owner {
-    pub(super) fn new(ownership: Ownership) -> Owner {
-        Owner { ownership, squashed: HashMap::new() }
+    /// `is_uniform`: nothing was in the root before.
+    pub(super) fn new(ownership: Ownership, is_uniform: bool) -> Owner {
+        let given = Given { is_uniform, ..Given::default() };
+        Owner { ownership, squashed: HashMap::new(), given }
     }
 
-    /// Sets owner, mode and time of an open file or directory. The mode last but one: chown clears setuid.
-    pub(super) fn attributes(&mut self, handle: impl AsFd, wanted: &Attributes) -> Result<(), UnpackError> {
+    /// Returns the mode to create a file with: its own where that may spare a call. Attributes are set only on files
+    /// that their owner may write.
+    pub(super) fn creation_mode(&self, entry: &Entry) -> Mode {
+        match self.given.is_uniform && entry.xattrs.is_empty() {
+            true => Mode::from_raw_mode(entry.mode & PERMISSIONS),
+            false => PRIVATE_FILE,
+        }
+    }
+
+    /// Sets owner, mode and time of a file that was just made with the mode `asked`.
+    pub(super) fn fresh_attributes(
+        &mut self,
+        handle: impl AsFd,
+        asked: Mode,
+        wanted: &Attributes,
+    ) -> Result<(), UnpackError> {
         let handle = handle.as_fd();
-        self.chown(wanted.uid, wanted.gid, |uid, gid| fchown(handle, uid, gid))?;
+        let asked = asked.as_raw_mode();
+        if self.given.is_uniform && !self.given.modes.contains(&asked) {
+            let stat = fstat(handle).map_err(system("look at the file"))?;
+            self.given.learn(asked, &stat);
+        }
+        if !self.is_given(wanted) {
+            self.chown(wanted.uid, wanted.gid, |uid, gid| fchown(handle, uid, gid))?;
+        }
+        // Set-id bits come last: chown clears them, and so does a write.
+        if wanted.mode != asked || !self.given.modes.contains(&asked) {
+            fchmod(handle, Mode::from_raw_mode(wanted.mode)).map_err(system("set the mode"))?;
+        }
+        futimens(handle, &timestamps(wanted.mtime)).map_err(system("set the modification time"))
+    }
+
+    /// Sets owner, mode and time of an open file or directory that is now as `stat` says. The mode last but one: chown
+    /// clears set-id bits.
+    pub(super) fn attributes(
+        &mut self,
+        handle: impl AsFd,
+        stat: &Stat,
+        wanted: &Attributes,
+    ) -> Result<(), UnpackError> {
+        let handle = handle.as_fd();
+        if (stat.st_uid, stat.st_gid) != self.settled(wanted.uid, wanted.gid) {
+            self.chown(wanted.uid, wanted.gid, |uid, gid| fchown(handle, uid, gid))?;
+        }
         fchmod(handle, Mode::from_raw_mode(wanted.mode)).map_err(system("set the mode"))?;
         futimens(handle, &timestamps(wanted.mtime)).map_err(system("set the modification time"))
     }
@@ -51,11 +116,23 @@ impl Owner {
         wanted: &Attributes,
     ) -> Result<(), UnpackError> {
         let parent = parent.as_fd();
-        self.chown(wanted.uid, wanted.gid, |uid, gid| {
-            chownat(parent, leaf, uid, gid, AtFlags::SYMLINK_NOFOLLOW)
-        })?;
+        if !self.is_given(wanted) {
+            self.chown(wanted.uid, wanted.gid, |uid, gid| {
+                chownat(parent, leaf, uid, gid, AtFlags::SYMLINK_NOFOLLOW)
+            })?;
+        }
         utimensat(parent, leaf, &timestamps(wanted.mtime), AtFlags::SYMLINK_NOFOLLOW)
             .map_err(system("set the modification time of the link"))
+    }
+
+    /// Whether a fresh file has the wanted owner from the beginning.
+    fn is_given(&self, wanted: &Attributes) -> bool {
+        self.given.owner == Some(self.settled(wanted.uid, wanted.gid))
+    }
+
+    /// Returns the ids that a pair ends as, as far as it is known.
+    fn settled(&self, uid: u32, gid: u32) -> (u32, u32) {
+        self.squashed.get(&(uid, gid)).copied().unwrap_or((uid, gid))
     }
 
     fn chown(
@@ -67,7 +144,7 @@ impl Owner {
         let (user, group) = match self.ownership {
             Ownership::Caller => return Ok(()),
             Ownership::Keep => (uid, gid),
-            Ownership::Mapped => self.squashed.get(&(uid, gid)).copied().unwrap_or((uid, gid)),
+            Ownership::Mapped => self.settled(uid, gid),
         };
         let result = chown(Some(Uid::from_raw(user)), Some(Gid::from_raw(group)));
         if self.ownership == Ownership::Mapped && result == Err(Errno::INVAL) {
@@ -80,6 +157,19 @@ impl Owner {
                 .map_err(system(&format!("give it to {user}:{group}, the ids being unmapped")));
         }
         result.map_err(|errno| system(&format!("give it to {user}:{group}"))(errno))
+    }
+}
+
+impl Given {
+    /// Takes the first look at a file that was made with the permissions `asked`.
+    fn learn(&mut self, asked: u32, stat: &Stat) {
+        let owner = (stat.st_uid, stat.st_gid);
+        if *self.owner.get_or_insert(owner) != owner {
+            // The promise of uniformity is broken: rely on nothing more.
+            *self = Given::default();
+        } else if stat.st_mode & 0o7777 == asked && self.modes.len() < GIVEN_MODES_MAX {
+            self.modes.push(asked);
+        }
     }
 }
 

@@ -6,9 +6,9 @@ use super::sparse::PaxSparse;
 
 /// A moment: seconds since 1970 and nanoseconds after them.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
-pub(super) struct Moment {
-    pub(super) seconds: i64,
-    pub(super) nanoseconds: u32,
+pub(crate) struct Moment {
+    pub(crate) seconds: i64,
+    pub(crate) nanoseconds: u32,
 }
 
 /// What the records before one entry said.

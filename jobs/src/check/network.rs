@@ -20,13 +20,13 @@ enum Word {
 }
 
 impl Checker<'_> {
-    pub(super) fn network(&mut self, field: At<NetworkField>) -> Option<Network> {
+    pub(super) fn network(&mut self, field: At<NetworkField>, place: &str) -> Option<Network> {
         let span = field.span;
         match field.value {
             NetworkField::Word(value) => {
                 let words = [("full", Word::Full), ("none", Word::None), ("host", Word::Host)];
                 let word = At { value, span };
-                Some(match self.choice(&word, "network", "", &words)? {
+                Some(match self.choice(&word, "network", place, &words)? {
                     Word::Full => Network::Full,
                     Word::None => Network::None,
                     Word::Host => Network::Host,

@@ -2,7 +2,7 @@
 
 use std::collections::HashMap;
 
-use super::{Checker, given};
+use super::{Checker, condition, given, switch};
 use crate::codes::Code;
 use crate::file::{At, Required, RunField, StepField};
 use crate::job::{Run, Step};
@@ -12,7 +12,7 @@ use crate::source::Span;
 
 impl Checker<'_> {
     /// Returns the steps that are valid; those that are not are among the problems.
-    pub(super) fn steps(&mut self, field: Required<Vec<StepField>>, file: &Span) -> Vec<Step> {
+    pub(super) fn steps(&mut self, field: Required<Vec<StepField>>, file: &Span, job: &str) -> Vec<Step> {
         let span = match &field {
             Required::Absent => file.start..file.start,
             Required::Given(at) if at.value.is_empty() => at.span.clone(),
@@ -23,7 +23,7 @@ impl Checker<'_> {
             }
         };
         let hint = "`steps:` is a list; `- echo hello` is a whole step";
-        self.problems.add(Code::NoSteps, span, "the job has no steps").hint(hint);
+        self.problems.add(Code::NoSteps, span, format!("{job} has no steps")).hint(hint);
         Vec::new()
     }
 
@@ -52,7 +52,6 @@ impl Checker<'_> {
         let timeout = step.timeout.and_then(|timeout| self.time(&timeout, "timeout", place, false));
         let expect_exit = step.expect_exit.and_then(|codes| self.exit_codes(codes, place));
         let artifacts = step.artifacts.map(|list| self.artifacts(list.value, place)).unwrap_or_default();
-        let continue_on_error = step.continue_on_error.is_some_and(|given| given.value);
         let start = step.span.start;
         Some(Step {
             start,
@@ -64,7 +63,8 @@ impl Checker<'_> {
             workdir,
             user,
             timeout,
-            continue_on_error,
+            condition: condition(step.condition),
+            continue_on_error: switch(step.continue_on_error),
             expect_exit,
             artifacts,
         })

@@ -6,51 +6,62 @@ use super::{
 };
 use crate::bounds::{ALLOW_MAX, ARTIFACTS_MAX, MOUNTS_MAX, PATTERNS_MAX};
 use crate::codes::Code;
+use crate::expression::Template;
 use crate::file::{
     ArtifactField, At, EnvField, ImageField, LimitsField, MountField, NetworkField, Required, ShellField,
 };
 use crate::source::Span;
-use crate::yaml::{Entry, Kind, Node, Value};
+use crate::yaml::{Entry, Kind, Node, Origin, Value};
 
 impl Reader<'_> {
     pub(super) fn image(&mut self, node: &Node) -> Option<At<ImageField>> {
         let Value::Map(map) = &node.value else {
             let reference = self.text_as(node, "image", "text or a map with `ref`", "")?;
             let span = reference.span.clone();
-            return Some(At { value: ImageField { reference, sha256: None }, span });
+            return Some(At { value: ImageField { reference, sha256: None, pull: None }, span });
         };
         let place = " in `image`";
         let meant = self.known_keys(map, IMAGE_KEYS, Place { within: place, ignored_prefix: None });
-        let (mut reference, mut sha256) = (None, None);
+        let (mut reference, mut sha256, mut pull) = (None, None, None);
         for Entry { key, value, .. } in map {
             match key.as_str() {
                 "ref" => reference = self.text(value, "ref", place),
                 "sha256" => sha256 = self.text(value, "sha256", place),
+                "pull" => pull = self.text(value, "pull", place),
                 _ => {}
             }
         }
         self.require(map, "ref", &meant, &node.span, place);
-        Some(At { value: ImageField { reference: reference?, sha256 }, span: node.span.clone() })
+        Some(At { value: ImageField { reference: reference?, sha256, pull }, span: node.span.clone() })
     }
 
     /// Reports a key that is missing from a map and not misspelt in it.
-    fn require(&mut self, map: &[Entry], key: &str, meant: &[&str], span: &Span, place: &str) {
+    pub(super) fn require(&mut self, map: &[Entry], key: &str, meant: &[&str], span: &Span, place: &str) {
         if !meant.contains(&key) && !map.iter().any(|entry| entry.key == key) {
             self.problems.add(Code::MissingKey, span, format!("the key `{key}` is missing{place}"));
         }
     }
 
     pub(super) fn env(&mut self, node: &Node, place: &str) -> Vec<EnvField> {
-        let Some(map) = self.map(node, "env", place) else { return Vec::new() };
-        let within = format!(" in `env`{place}");
+        self.templates(node, "env", place)
+    }
+
+    /// Returns a map of text, some of it to be settled later.
+    pub(super) fn templates(&mut self, node: &Node, of: &str, place: &str) -> Vec<EnvField> {
+        let Some(map) = self.map(node, of, place) else { return Vec::new() };
+        let within = format!(" in `{of}`{place}");
         let mut env = Vec::with_capacity(map.len());
         for Entry { key, key_span, value } in map {
             let name = At { value: key.clone(), span: key_span.clone() };
             let text = match self.scalar(value) {
-                Ok(scalar) if scalar.kind == Kind::Null => None,
-                Ok(scalar) => Some(scalar.text.clone()),
+                Ok(scalar) => match &scalar.origin {
+                    Origin::Late(template) => Some(Template::clone(template)),
+                    _ if scalar.kind == Kind::Null => None,
+                    _ => Some(Template::literal(scalar.text.clone())),
+                },
                 Err(Unusable::Type) => {
-                    self.wrong_type(value, key, "text (or null, which unsets it)", &within);
+                    let expected = if of == "env" { "text (or null, which unsets it)" } else { "text" };
+                    self.wrong_type(value, key, expected, &within);
                     continue;
                 }
                 Err(Unusable::Reported) => continue,
@@ -94,11 +105,11 @@ impl Reader<'_> {
         }
     }
 
-    pub(super) fn network(&mut self, node: &Node) -> Option<At<NetworkField>> {
+    pub(super) fn network(&mut self, node: &Node, place: &str) -> Option<At<NetworkField>> {
         let span = node.span.clone();
         let Value::Map(map) = &node.value else {
             let expected = "`full`, `none`, `host`, or a map with `allow`";
-            let word = self.text_as(node, "network", expected, "")?;
+            let word = self.text_as(node, "network", expected, place)?;
             return Some(At { value: NetworkField::Word(word.value), span });
         };
         let place = " in `network`";

@@ -1,10 +1,38 @@
 //! The keys that exist, in the order in which messages list them. The JSON schema is tested against these.
 
-/// Keys of a job file's top level; others that start with `x-` are passed over.
-pub const JOB_KEYS: &[&str] = &[
-    "version",
-    "name",
+/// Keys of a job file's top level besides those of its job; others that start with `x-` are passed over.
+pub const FILE_KEYS: &[&str] = &["version", "name", "params", "jobs"];
+
+/// Keys of a job that may also stand at the top level beside `jobs`, as defaults of each.
+pub const DEFAULT_KEYS: &[&str] = &[
     "image",
+    "env",
+    "limits",
+    "timeout",
+    "grace",
+    "user",
+    "shell",
+    "workdir",
+    "hostname",
+    "mounts",
+    "workspace",
+    "network",
+];
+
+/// Keys of a job that are settled before its matrix is multiplied out.
+pub(crate) const EARLY_KEYS: &[&str] = &["needs", "matrix", "fail-fast", "max-parallel"];
+
+/// Keys of a need given as a map.
+pub const NEED_KEYS: &[&str] = &["job", "if"];
+
+/// Keys of a job.
+pub const JOB_KEYS: &[&str] = &[
+    "image",
+    "needs",
+    "if",
+    "matrix",
+    "fail-fast",
+    "max-parallel",
     "env",
     "steps",
     "limits",
@@ -18,6 +46,8 @@ pub const JOB_KEYS: &[&str] = &[
     "workspace",
     "network",
     "artifacts",
+    "outputs",
+    "continue-on-error",
 ];
 
 /// Keys of a step.
@@ -25,6 +55,7 @@ pub const STEP_KEYS: &[&str] = &[
     "run",
     "id",
     "name",
+    "if",
     "env",
     "shell",
     "workdir",
@@ -44,8 +75,11 @@ pub const NET_LIMITS_KEYS: &[&str] = &["rx", "tx"];
 /// Keys of a network given as a map.
 pub const NETWORK_KEYS: &[&str] = &["allow", "record"];
 
+/// Keys of a param given as a map.
+pub const PARAM_KEYS: &[&str] = &["default", "type", "options", "required", "description"];
+
 /// Keys of an image given as a map.
-pub const IMAGE_KEYS: &[&str] = &["ref", "sha256"];
+pub const IMAGE_KEYS: &[&str] = &["ref", "sha256", "pull"];
 
 /// Keys of a mount given as a map.
 pub const MOUNT_KEYS: &[&str] = &["host", "path", "ro"];

@@ -53,13 +53,14 @@ impl Reader<'_> {
                 "run" => step.run = Required::read(self.run(value, place)),
                 "id" => step.id = self.text(value, "id", place),
                 "name" => step.name = self.text(value, "name", place),
+                "if" => step.condition = self.condition(value, place),
                 "env" => step.env = self.env(value, place),
                 "shell" => step.shell = self.shell(value, place),
                 "workdir" => step.workdir = self.text(value, "workdir", place),
                 "user" => step.user = self.text(value, "user", place),
                 "timeout" => step.timeout = self.duration(value, "timeout", place),
                 "continue-on-error" => {
-                    step.continue_on_error = self.boolean(value, "continue-on-error", place);
+                    step.continue_on_error = self.switch(value, "continue-on-error", place);
                 }
                 "expect-exit" => step.expect_exit = self.exit_codes(value, place),
                 "artifacts" => step.artifacts = self.artifacts(value, place),

@@ -1,12 +1,29 @@
 //! Scalars under the YAML 1.2 core schema: what a plain word is, with its source text kept.
 
+use std::rc::Rc;
+
+use crate::expression::{Expression, Template};
 use crate::render::quote;
 
 /// A scalar: its text after escapes, and what the core schema takes it for.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq)]
 pub(crate) struct Scalar {
     pub text: String,
     pub kind: Kind,
+    pub origin: Origin,
+}
+
+/// Where a scalar's text comes from.
+#[derive(Debug, Clone, PartialEq)]
+pub(crate) enum Origin {
+    /// It stands in the file like this, expressions and all.
+    File,
+    /// What an expression came to: `${{` in it is text.
+    Computed,
+    /// Text whose expressions are settled while the job runs.
+    Late(Rc<Template>),
+    /// A condition, settled while the job runs.
+    Condition(Rc<Expression>),
 }
 
 /// The core schema's types. Quoted and block scalars are always `Text`.
@@ -31,12 +48,12 @@ impl Scalar {
             _ if is_float(text) => Kind::Float,
             _ => Kind::Text,
         };
-        Scalar { text: text.to_owned(), kind }
+        Scalar { text: text.to_owned(), kind, origin: Origin::File }
     }
 
     /// A scalar that is text whatever it looks like.
     pub fn text(text: &str) -> Scalar {
-        Scalar { text: text.to_owned(), kind: Kind::Text }
+        Scalar { text: text.to_owned(), kind: Kind::Text, origin: Origin::File }
     }
 
     /// Returns the value of an `Int` that fits.

@@ -13,6 +13,12 @@ pub struct Environment {
     pub variables: BTreeMap<String, String>,
     /// Where records and the store are; none if nothing says where.
     pub home: Option<PathBuf>,
+    /// Where configuration files are looked for: the one that is named, else these in order.
+    pub config: Option<PathBuf>,
+    /// The places of configuration files when none is named.
+    pub config_defaults: Vec<PathBuf>,
+    /// Files with logins to registries, as docker, podman and skopeo keep them.
+    pub logins: Vec<PathBuf>,
     /// What is a terminal.
     pub terminals: Terminals,
     /// Whether text on standard output has colours.
@@ -41,6 +47,9 @@ impl Environment {
         let live = !dumb && set("CI").is_none();
         Self {
             home: home(&set, is_root),
+            config: set("RUNNER_CONFIG").and_then(|path| std::path::absolute(path).ok()),
+            config_defaults: config_defaults(&set),
+            logins: logins(&set),
             terminals,
             stdout_color: color(terminals.stdout),
             stderr_color: color(terminals.stderr),
@@ -73,6 +82,29 @@ fn home<'a>(set: &impl Fn(&str) -> Option<&'a str>, is_root: bool) -> Option<Pat
     Some(state.or_else(|| Some(absolute("HOME")?.join(".local/state")))?.join("runner"))
 }
 
+/// The user's file, then the machine's.
+fn config_defaults<'a>(set: &impl Fn(&str) -> Option<&'a str>) -> Vec<PathBuf> {
+    let absolute = |name: &str| set(name).map(Path::new).filter(|path| path.is_absolute());
+    let own = absolute("XDG_CONFIG_HOME").map(Path::to_path_buf);
+    let own = own.or_else(|| Some(absolute("HOME")?.join(".config")));
+    let own = own.map(|directory| directory.join("runner/config.yml"));
+    own.into_iter().chain([PathBuf::from("/etc/runner/config.yml")]).collect()
+}
+
+/// Where logins are: docker's file, then those of podman and skopeo (containers-auth.json(5)).
+fn logins<'a>(set: &impl Fn(&str) -> Option<&'a str>) -> Vec<PathBuf> {
+    let below = |name: &str, rest: &str| set(name).map(|directory| Path::new(directory).join(rest));
+    let docker = below("DOCKER_CONFIG", "config.json").or_else(|| below("HOME", ".docker/config.json"));
+    let places = [
+        set("REGISTRY_AUTH_FILE").map(PathBuf::from),
+        docker,
+        below("XDG_RUNTIME_DIR", "containers/auth.json"),
+        below("XDG_CONFIG_HOME", "containers/auth.json")
+            .or_else(|| below("HOME", ".config/containers/auth.json")),
+    ];
+    places.into_iter().flatten().collect()
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -96,6 +128,28 @@ mod tests {
             Some("/h/.local/state/runner".into())
         );
         assert_eq!(home(&[], false), None);
+    }
+
+    #[test]
+    fn logins_and_configuration_are_where_other_tools_look() {
+        let found = environment(
+            &[("HOME", "/h"), ("XDG_RUNTIME_DIR", "/r"), ("RUNNER_CONFIG", "/c.yml")],
+            false,
+            false,
+        );
+        let paths = |list: &[PathBuf]| list.iter().map(|path| path.display().to_string()).collect::<Vec<_>>();
+        assert_eq!(
+            paths(&found.logins),
+            ["/h/.docker/config.json", "/r/containers/auth.json", "/h/.config/containers/auth.json"]
+        );
+        assert_eq!(found.config, Some("/c.yml".into()));
+        assert_eq!(paths(&found.config_defaults), ["/h/.config/runner/config.yml", "/etc/runner/config.yml"]);
+        let docker = environment(
+            &[("HOME", "/h"), ("DOCKER_CONFIG", "/d"), ("REGISTRY_AUTH_FILE", "/a.json")],
+            false,
+            true,
+        );
+        assert_eq!(paths(&docker.logins)[..2], ["/a.json", "/d/config.json"]);
     }
 
     #[test]

@@ -19,7 +19,7 @@ pub(super) enum Verb {
     #[command(after_help = "Example:\n  runner exec job.yml --limits cpus=2,memory=1G -e VERSION=1.2")]
     Exec(Exec),
     /// Run one command in an image, without a job file; its exit code is passed through
-    #[command(after_help = "Example:\n  runner run ./rootfs.tar.zst --limits memory=512M -- make test\n\n\
+    #[command(after_help = "Example:\n  runner run debian:12 --limits memory=512M -- make test\n\n\
         Exit codes: the command's own; 125 the runner failed, 126 cannot execute, 127 not found.")]
     Run(Run),
     /// Check job files without running anything
@@ -34,8 +34,8 @@ pub(super) enum Verb {
     /// List, copy out or check what a run collected
     #[command(after_help = "Example:\n  runner artifacts list latest")]
     Artifacts(Artifacts),
-    /// Work with images
-    #[command(after_help = "Example:\n  runner image unpack rootfs.tar.zst ./rootfs")]
+    /// Work with images and the store
+    #[command(after_help = "Example:\n  runner image pull alpine:3.20")]
     Image(Image),
     /// Say what this machine can do, what is missing, and the command that fixes it
     #[command(after_help = "Example:\n  runner doctor")]
@@ -47,8 +47,16 @@ pub(super) struct Exec {
     /// The job file
     #[arg(default_value = "job.yml")]
     pub(super) file: PathBuf,
+    /// Give a param of the file its value
+    #[arg(short = 'p', long = "param", value_name = "NAME=VALUE")]
+    pub(super) param: Vec<String>,
+    /// Run at most N jobs at once; else as many as their CPUs and memory allow
+    #[arg(short = 'j', long, value_name = "N")]
+    pub(super) jobs: Option<std::num::NonZero<usize>>,
     #[command(flatten)]
     pub(super) overrides: Overrides,
+    #[command(flatten)]
+    pub(super) sources: Sources,
     /// How the run is shown: `auto` is `tty` on a terminal, else `plain`
     #[arg(long, value_enum, default_value_t = Output::Auto)]
     pub(super) output: Output,
@@ -88,15 +96,34 @@ pub(super) struct Overrides {
     pub(super) timeout: Option<String>,
 }
 
+#[derive(Debug, Default, Args)]
+pub(super) struct Sources {
+    /// Connect to nothing: images are in the store, or the run fails
+    #[arg(long, conflicts_with = "refresh")]
+    pub(super) offline: bool,
+    /// Ask where images come from although the store has them: a tag may have moved
+    #[arg(long)]
+    pub(super) refresh: bool,
+    /// Trust the certificates of this PEM file as well
+    #[arg(long, value_name = "FILE")]
+    pub(super) ca_file: Vec<PathBuf>,
+    /// What is known of registries; else RUNNER_CONFIG, ~/.config/runner/config.yml or /etc/runner/config.yml
+    #[arg(long, value_name = "FILE")]
+    pub(super) config: Option<PathBuf>,
+}
+
 #[derive(Debug, Args)]
 pub(super) struct Run {
-    /// `host`, dir:PATH, the path of a rootfs tarball, or its http(s) URL
+    /// The name of an image, the path of a rootfs tarball or its http(s) URL, dir:PATH, oci:PATH[:TAG], archive:PATH,
+    /// local:NAME or `host`
     pub(super) image: String,
     /// The command and its arguments
     #[arg(last = true, required = true, value_name = "CMD")]
     pub(super) command: Vec<String>,
     #[command(flatten)]
     pub(super) overrides: Overrides,
+    #[command(flatten)]
+    pub(super) sources: Sources,
     /// Show a directory or file of this machine inside; read-only unless `:rw`
     #[arg(long, value_name = "HOST:PATH[:rw]")]
     pub(super) mount: Vec<String>,
@@ -115,7 +142,7 @@ pub(super) struct Run {
     /// Pass standard input to the command
     #[arg(short, long)]
     pub(super) interactive: bool,
-    /// The digest that the tarball must have
+    /// The digest that the tarball, or the image's manifest, must have
     #[arg(long, value_name = "HEX")]
     pub(super) sha256: Option<String>,
 }
@@ -207,6 +234,89 @@ pub(super) struct Image {
 
 #[derive(Debug, Subcommand)]
 pub(super) enum ImageVerb {
+    /// Bring images into the store, so that runs need no network
+    #[command(after_help = "Example:\n  runner image pull alpine:3.20 ghcr.io/owner/image@sha256:...")]
+    Pull {
+        /// What `image` of a job file takes
+        #[arg(required = true, value_name = "IMAGE")]
+        images: Vec<String>,
+        #[command(flatten)]
+        sources: Sources,
+    },
+    /// Give a root filesystem a name of your own: `local:NAME`
+    #[command(
+        after_help = "Example:\n  runner image import ./rootfs.tar.zst base:1\n  tar c -C rootfs . | runner image import - base"
+    )]
+    Import {
+        /// What `image` of a job file takes, or `-` for a tarball on standard input
+        source: String,
+        /// Lower-case, with or without a tag
+        name: String,
+        #[command(flatten)]
+        sources: Sources,
+    },
+    /// List what is in the store, the last used first
+    #[command(after_help = "Example:\n  runner image list")]
+    List {
+        /// Print JSON
+        #[arg(long)]
+        json: bool,
+    },
+    /// Show what is known of an image: layers, configuration, names
+    #[command(after_help = "Example:\n  runner image inspect alpine:3.20")]
+    Inspect {
+        /// A name, or the beginning of a digest
+        image: String,
+        /// Print JSON
+        #[arg(long)]
+        json: bool,
+    },
+    /// Remove images that no run uses
+    #[command(after_help = "Example:\n  runner image remove alpine:3.20")]
+    Remove {
+        /// Names, or beginnings of digests
+        #[arg(required = true, value_name = "IMAGE")]
+        images: Vec<String>,
+    },
+    /// Remove images that lie idle; imported ones and those that runs use stay
+    #[command(after_help = "Example:\n  runner image prune --older 30d --max-size 20G")]
+    Prune {
+        /// Those that no run has used for so long: 12h, 30d
+        #[arg(long, value_name = "TIME")]
+        older: Option<String>,
+        /// The longest idle, until the store has at most so many bytes
+        #[arg(long, value_name = "SIZE")]
+        max_size: Option<String>,
+        /// Only say what would go
+        #[arg(long)]
+        dry_run: bool,
+        /// Print JSON
+        #[arg(long)]
+        json: bool,
+    },
+    /// Read everything in the store again and name what has changed
+    #[command(after_help = "Example:\n  runner image verify\n\nExit codes: 6 if anything has changed.")]
+    Verify {
+        /// Names, or beginnings of digests; everything if none is given
+        #[arg(value_name = "IMAGE")]
+        images: Vec<String>,
+        /// Print JSON
+        #[arg(long)]
+        json: bool,
+    },
+    /// Write an image as an OCI layout, which other tools load, or as a tar of its files
+    #[command(
+        after_help = "Example:\n  runner image export alpine:3.20 alpine.tar && docker load -i alpine.tar"
+    )]
+    Export {
+        /// A name, or the beginning of a digest
+        image: String,
+        /// Where to: a directory or file that does not exist
+        target: PathBuf,
+        /// What is written; a layout in a tar if TARGET ends with .tar
+        #[arg(long, value_enum)]
+        format: Option<ExportFormat>,
+    },
     /// Unpack a rootfs tarball to a plain directory
     #[command(
         after_help = "Example:\n  runner image unpack https://example.org/rootfs.tar.xz ./rootfs --max-bytes 2G"
@@ -244,6 +354,16 @@ pub(super) struct Doctor {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
 pub(super) enum Topic {
     Net,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub(super) enum ExportFormat {
+    /// An OCI layout in a directory
+    Oci,
+    /// An OCI layout in a tar
+    OciTar,
+    /// A tar of all files
+    Rootfs,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]

@@ -1,13 +1,17 @@
 //! Settings: what a command gets. Values are parsed, defaults of the environment applied.
 
+use std::collections::BTreeMap;
 use std::fmt::Display;
 use std::path::{Path, PathBuf};
 
+use images::RegistrySettings;
 use jobs::units::{parse_cpus, parse_duration, parse_size};
-use jobs::{ImageSpec, LimitsOverride, Mount, Overrides, User};
+use jobs::{ImageSpec, LimitsOverride, Mount, Overrides, Pull, User};
 
+use super::config;
 use super::environment::Environment;
 use super::flags::{self, Verb};
+use super::image::{self, ImageSettings, UnpackSettings};
 use crate::report::{Output, ReportSettings};
 
 /// Bytes of a file of variables; a larger one is another file.
@@ -30,6 +34,8 @@ pub enum Command {
     Artifacts(ArtifactsSettings),
     /// `runner image unpack`
     ImageUnpack(UnpackSettings),
+    /// `runner image` with what concerns the store
+    Image(ImageSettings),
     /// `runner doctor`
     Doctor(DoctorSettings),
 }
@@ -45,6 +51,7 @@ impl Command {
             Self::Show(settings) => settings.stderr_color,
             Self::Artifacts(settings) => settings.stderr_color,
             Self::ImageUnpack(settings) => settings.report.color,
+            Self::Image(settings) => settings.report.color,
             Self::Doctor(settings) => settings.stderr_color,
         }
     }
@@ -59,6 +66,21 @@ pub enum ExitCodeOf {
     Step,
 }
 
+/// How images are come by.
+#[derive(Debug, Clone, Default)]
+pub struct ImageSources {
+    /// Connect to nothing.
+    pub offline: bool,
+    /// Ask sources although the store has the image.
+    pub refresh: bool,
+    /// Files with certificates to trust besides the system's.
+    pub authorities: Vec<PathBuf>,
+    /// What the configuration file knows of registries.
+    pub registries: BTreeMap<String, RegistrySettings>,
+    /// Files with logins.
+    pub logins: Vec<PathBuf>,
+}
+
 /// `runner exec`
 #[derive(Debug)]
 pub struct ExecSettings {
@@ -68,6 +90,10 @@ pub struct ExecSettings {
     pub file: PathBuf,
     /// What wins over the file.
     pub overrides: Overrides,
+    /// Most jobs at once.
+    pub jobs_max: Option<usize>,
+    /// How images are come by.
+    pub sources: ImageSources,
     /// Where artifacts are copied, besides the records.
     pub artifacts_dir: Option<PathBuf>,
     /// The run's id, if not a fresh one.
@@ -93,6 +119,8 @@ pub struct RunSettings {
     pub command: Vec<String>,
     /// Environment, limits, network, time, user, directory, host name.
     pub overrides: Overrides,
+    /// How images are come by.
+    pub sources: ImageSources,
     /// What else is shown inside.
     pub mounts: Vec<Mount>,
     /// What the command finds in its working directory.
@@ -194,27 +222,6 @@ pub struct ArtifactsSettings {
     pub stderr_color: bool,
 }
 
-/// `runner image unpack`
-#[derive(Debug)]
-pub struct UnpackSettings {
-    /// Where downloads are kept meanwhile.
-    pub home: PathBuf,
-    /// A path or an URL, as written.
-    pub source: String,
-    /// Where to.
-    pub directory: PathBuf,
-    /// Most bytes of all files.
-    pub bytes_max: Option<u64>,
-    /// Most files, directories and links.
-    pub entries_max: Option<u64>,
-    /// Whether whiteouts are read.
-    pub layer: bool,
-    /// The digest that the tarball must have: 64 lower-case hexadecimal digits.
-    pub sha256: Option<String>,
-    /// How progress is shown.
-    pub report: ReportSettings,
-}
-
 /// `runner doctor`
 #[derive(Debug)]
 pub struct DoctorSettings {
@@ -277,7 +284,7 @@ pub(super) fn command(verb: Verb, environment: &Environment) -> Result<Command, 
             };
             Command::Artifacts(ArtifactsSettings { home: home()?, run, verb, stderr_color })
         }
-        Verb::Image(flags::Image { verb }) => Command::ImageUnpack(unpack(verb, home()?, environment)?),
+        Verb::Image(flags::Image { verb }) => image::command(verb, home()?, environment)?,
         Verb::Doctor(flags::Doctor { topic, json }) => {
             let network_only = topic == Some(flags::Topic::Net);
             Command::Doctor(DoctorSettings { home: home()?, network_only, json, stdout_color, stderr_color })
@@ -295,7 +302,13 @@ fn exec(flags: flags::Exec, home: PathBuf, environment: &Environment) -> Result<
     Ok(ExecSettings {
         home,
         file: flags.file,
-        overrides: overrides(flags.overrides, environment)?,
+        overrides: Overrides {
+            params: params(&flags.param)?,
+            pull: pull(&flags.sources),
+            ..overrides(flags.overrides, environment)?
+        },
+        jobs_max: flags.jobs.map(std::num::NonZero::get),
+        sources: sources(flags.sources, environment)?,
         artifacts_dir: flags.artifacts_dir,
         run_id: flags.run_id,
         suggest_network: flags.suggest_network,
@@ -308,7 +321,27 @@ fn exec(flags: flags::Exec, home: PathBuf, environment: &Environment) -> Result<
     })
 }
 
-fn report(output: Output, color: bool, json: bool, environment: &Environment) -> ReportSettings {
+/// What the flags say about asking, over what the job file says.
+fn pull(flags: &flags::Sources) -> Option<Pull> {
+    match (flags.offline, flags.refresh) {
+        (true, _) => Some(Pull::Never),
+        (false, true) => Some(Pull::Always),
+        (false, false) => None,
+    }
+}
+
+pub(super) fn sources(flags: flags::Sources, environment: &Environment) -> Result<ImageSources, String> {
+    let named = flags.config.as_deref().or(environment.config.as_deref());
+    Ok(ImageSources {
+        offline: flags.offline,
+        refresh: flags.refresh,
+        authorities: flags.ca_file,
+        registries: config::registries(named, &environment.config_defaults)?,
+        logins: environment.logins.clone(),
+    })
+}
+
+pub(super) fn report(output: Output, color: bool, json: bool, environment: &Environment) -> ReportSettings {
     let stderr_is_terminal = environment.terminals.stderr && environment.live;
     ReportSettings { output, color, json, stderr_is_terminal }
 }
@@ -318,6 +351,7 @@ fn run(flags: flags::Run, home: PathBuf, environment: &Environment) -> Result<Ru
     if let Some(user) = &flags.user {
         let _: User = user.parse().map_err(|error| invalid("--user", user, error))?;
     }
+    overrides.pull = pull(&flags.sources);
     overrides.user = flags.user;
     overrides.workdir = flags.workdir;
     overrides.hostname = flags.hostname;
@@ -332,6 +366,7 @@ fn run(flags: flags::Run, home: PathBuf, environment: &Environment) -> Result<Ru
         image,
         command: flags.command,
         overrides,
+        sources: sources(flags.sources, environment)?,
         mounts: mounts.collect::<Result<_, _>>()?,
         workspace: match flags.workspace {
             flags::Workspace::InPlace => jobs::Workspace::InPlace,
@@ -343,32 +378,7 @@ fn run(flags: flags::Run, home: PathBuf, environment: &Environment) -> Result<Ru
     })
 }
 
-fn unpack(
-    verb: flags::ImageVerb,
-    home: PathBuf,
-    environment: &Environment,
-) -> Result<UnpackSettings, String> {
-    let flags::ImageVerb::Unpack { source, directory, max_bytes, max_entries, layer, sha256 } = verb;
-    let bytes_max =
-        max_bytes.map(|size| parse_size(&size).map_err(|error| invalid("--max-bytes", &size, error)));
-    if let Some(digest) = &sha256 {
-        ImageSpec { reference: source.clone(), sha256: None }
-            .with_sha256(digest)
-            .map_err(|error| invalid("--sha256", digest, error))?;
-    }
-    Ok(UnpackSettings {
-        home,
-        source,
-        directory,
-        bytes_max: bytes_max.transpose()?,
-        entries_max: max_entries,
-        layer,
-        sha256,
-        report: report(Output::Passthrough, environment.stderr_color, false, environment),
-    })
-}
-
-fn invalid(flag: &str, value: &str, error: impl Display) -> String {
+pub(super) fn invalid(flag: &str, value: &str, error: impl Display) -> String {
     format!("invalid value '{value}' for {flag}: {error}")
 }
 
@@ -393,6 +403,15 @@ fn overrides(flags: flags::Overrides, environment: &Environment) -> Result<Overr
         timeout: timeout.transpose()?,
         ..Overrides::default()
     })
+}
+
+/// Reads `NAME=VALUE` of params.
+fn params(flags: &[String]) -> Result<Vec<(String, String)>, String> {
+    let param = |text: &String| match text.split_once('=') {
+        Some((name, value)) => Ok((name.to_owned(), value.to_owned())),
+        None => Err(invalid("--param", text, "it is not NAME=VALUE")),
+    };
+    flags.iter().map(param).collect()
 }
 
 /// Reads `NAME=VALUE`, or `NAME` with our own value.

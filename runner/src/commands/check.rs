@@ -3,7 +3,7 @@
 use std::io::Read;
 use std::path::Path;
 
-use jobs::{Diagnostics, Overrides};
+use jobs::Diagnostics;
 
 use super::{Class, CommandError};
 use crate::cli::{CheckFormat, CheckSettings};
@@ -15,13 +15,8 @@ pub fn check(settings: &CheckSettings, out: &mut Sink) -> Result<u8, CommandErro
     let mut good = true;
     for path in &settings.files {
         let (file, text) = read_job_file(path)?;
-        let diagnostics = match jobs::plan(&file.name, &file.stem, &text, &Overrides::default()) {
-            Ok(planned) => planned.warnings,
-            Err(errors) => {
-                good = false;
-                errors
-            }
-        };
+        let diagnostics = jobs::check(&file.name, &text);
+        good &= diagnostics.errors() == 0;
         all.push((file.name, diagnostics));
     }
     match settings.format {

@@ -2,16 +2,18 @@
 
 use std::path::Path;
 
-use jobs::{Network, Planned};
+use jobs::{Facts, Network, Overrides, Planned};
 
 use super::check::read_job_file;
-use super::launch::{launch, no_input};
+use super::launch::{fetch_settings, launch, no_input};
 use super::{Class, CommandError, RUN_ERROR_EXIT_CODE};
 use crate::cli::{ExecSettings, ExitCodeOf};
+use crate::host;
 use crate::report::{self, Sink};
 use crate::run::artifacts;
 use crate::run::execute::{Execution, Finished};
 use crate::run::record::{RunDirectory, Selector, WarningRecord, suggestion};
+use crate::run::workspace;
 use crate::sandbox::zygote::Zygote;
 
 /// Runs the file and returns what to exit with.
@@ -29,10 +31,12 @@ pub fn exec(zygote: Zygote, settings: ExecSettings) -> Result<u8, CommandError> 
         hint: warning.hint.clone(),
     });
     let execution = Execution {
+        fetch: fetch_settings(&settings.sources),
         base: base_of(&settings.file)?,
         home: settings.home.clone(),
         run_id: settings.run_id,
         warnings: warnings.collect(),
+        jobs_max: settings.jobs_max,
         stdin: no_input()?,
         file: Some((settings.file.display().to_string(), text)),
         plan: planned.plan,
@@ -59,8 +63,8 @@ fn must_be_recorded(plan: &jobs::Plan) -> Result<(), CommandError> {
         return Ok(());
     }
     let text = "cannot suggest a network: this job's is not recorded";
-    Err(CommandError::new(Class::Usage, text)
-        .with_hint("use `network: full`, or rules without `record: false`"))
+    let hint = "use `network: full`, or rules without `record: false`";
+    Err(CommandError::new(Class::Usage, text).with_hint(hint))
 }
 
 /// Prints what the run's steps reached, behind everything else.
@@ -84,10 +88,19 @@ fn exit_code(finished: &Finished, whose: ExitCodeOf) -> u8 {
 
 fn load(settings: &ExecSettings) -> Result<(Vec<u8>, Planned), CommandError> {
     let (file, text) = read_job_file(&settings.file)?;
-    match jobs::plan(&file.name, &file.stem, &text, &settings.overrides) {
+    let overrides = Overrides { facts: facts(&base_of(&settings.file)?), ..settings.overrides.clone() };
+    match jobs::plan(&file.name, &file.stem, &text, &overrides) {
         Ok(planned) => Ok((text, planned)),
         Err(problems) => Err(problems.into()),
     }
+}
+
+/// What expressions see of this machine and of the work tree around the job file.
+pub(super) fn facts(base: &Path) -> Facts {
+    let (host_arch, host_cpus, host_kernel) = host::facts();
+    let (git_commit, git_branch) = workspace::git_head(&workspace::root_of(base)).unwrap_or_default();
+    let git_branch = git_branch.unwrap_or_default();
+    Facts { git_commit, git_branch, host_arch, host_cpus, host_kernel }
 }
 
 /// The directory of the job file.

@@ -6,8 +6,12 @@ use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Instant;
 
+use images::{FetchSettings, Refresh};
+
 use super::{Class, CommandError};
+use crate::cli::ImageSources;
 use crate::report::{ReportSettings, Reporter};
+use crate::run::credentials::Logins;
 use crate::run::error::RunError;
 use crate::run::execute::{Execution, Finished, execute};
 use crate::sandbox::zygote::Zygote;
@@ -52,6 +56,18 @@ impl From<RunError> for CommandError {
         };
         let hint = error.hint();
         Self { hint, ..Self::new(class, error) }
+    }
+}
+
+/// How images are come by, in the words of the crate that fetches them.
+pub(super) fn fetch_settings(sources: &ImageSources) -> FetchSettings {
+    FetchSettings {
+        offline: sources.offline,
+        refresh: if sources.refresh { Refresh::Always } else { Refresh::Default },
+        authorities: sources.authorities.clone(),
+        registries: sources.registries.clone(),
+        credentials: Arc::new(Logins { files: sources.logins.clone() }),
+        ..FetchSettings::default()
     }
 }
 

@@ -117,6 +117,7 @@ pub fn dispatch(command: Command, zygote: Result<Zygote, Errno>) -> u8 {
         Command::Show(settings) => show::show(&settings, &mut out),
         Command::Artifacts(settings) => artifacts::artifacts(&settings, &mut out),
         Command::ImageUnpack(settings) => image::unpack(&settings, &mut out),
+        Command::Image(settings) => zygote().and_then(|zygote| image::image(zygote, &settings, &mut out)),
         Command::Doctor(settings) => doctor::doctor(zygote, &settings, &mut out),
     };
     out.flush();
@@ -137,6 +138,7 @@ fn infrastructure_exit_code(command: &Command) -> Option<u8> {
         | Command::Show(_)
         | Command::Artifacts(_)
         | Command::ImageUnpack(_)
+        | Command::Image(_)
         | Command::Doctor(_) => None,
     }
 }

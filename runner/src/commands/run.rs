@@ -7,7 +7,7 @@ use jobs::{Command, Workspace};
 use rustix::pipe::{PipeFlags, pipe_with};
 use serde_json::json;
 
-use super::launch::{launch, no_input};
+use super::launch::{fetch_settings, launch, no_input};
 use super::{Class, CommandError, RUN_ERROR_EXIT_CODE};
 use crate::cli::RunSettings;
 use crate::run::execute::Execution;
@@ -21,8 +21,17 @@ pub fn run(zygote: Zygote, settings: RunSettings) -> Result<u8, CommandError> {
     let plan = plan(&settings)?;
     let stdin = if settings.interactive { pumped_input()? } else { no_input()? };
     let base = std::env::current_dir().map_err(|error| CommandError::new(Class::Usage, error))?;
-    let execution =
-        Execution { plan, file: None, base, home: settings.home, run_id: None, warnings: Vec::new(), stdin };
+    let execution = Execution {
+        plan,
+        file: None,
+        fetch: fetch_settings(&settings.sources),
+        base,
+        home: settings.home,
+        run_id: None,
+        warnings: Vec::new(),
+        jobs_max: None,
+        stdin,
+    };
     let finished = launch(zygote, execution, settings.report)?;
     Ok(finished.step_exit_code.unwrap_or(RUN_ERROR_EXIT_CODE))
 }

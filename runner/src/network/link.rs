@@ -3,6 +3,7 @@
 //! The job's network namespace gets `tun0` and no process of ours; the gate's namespace has no process at all and lives
 //! by its descriptors. Both are made by whoever owns them; the steps own neither.
 
+use std::borrow::Cow;
 use std::fs;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::os::fd::OwnedFd;
@@ -39,7 +40,7 @@ pub const GATE_PORT: u16 = 1;
 #[derive(Debug)]
 pub struct LinkTrouble {
     /// Fits after "cannot".
-    pub what: &'static str,
+    pub what: Cow<'static, str>,
     /// Why.
     pub errno: Errno,
     /// The machine has no usable tun device: E522.
@@ -47,7 +48,7 @@ pub struct LinkTrouble {
 }
 
 fn tried<T>(what: &'static str, result: Result<T, Errno>) -> Result<T, LinkTrouble> {
-    result.map_err(|errno| LinkTrouble { what, errno, no_tun: false })
+    result.map_err(|errno| LinkTrouble { what: what.into(), errno, no_tun: false })
 }
 
 /// Makes the gate in the caller's network namespace, which must be new. Returns its tun device and its listeners.
@@ -96,7 +97,7 @@ pub fn make_way_out(addresses: &Addresses) -> Result<OwnedFd, LinkTrouble> {
 
 /// A new `tun0`, and its number.
 fn interface() -> Result<(OwnedFd, u32), LinkTrouble> {
-    let no_tun = |what| move |errno| LinkTrouble { what, errno, no_tun: true };
+    let no_tun = |what: &'static str| move |errno| LinkTrouble { what: what.into(), errno, no_tun: true };
     let device = tun::open_device().map_err(no_tun("open /dev/net/tun"))?;
     tun::attach(&device, c"tun0").map_err(no_tun("make a network interface by /dev/net/tun"))?;
     let socket = tried(

@@ -54,9 +54,12 @@ impl Passthrough {
 
     pub(super) fn event(&mut self, event: &Event, _now: Instant) {
         match &event.what {
-            What::ImagePull { image, state, bytes, total, note } => match &mut self.bars {
+            What::ImagePull { image, state, bytes, total, note, layer } => match &mut self.bars {
                 Some(bars) => {
                     let columns = bars.screen.width();
+                    if let Some(layer) = layer {
+                        bars.pulls.layer(&bars.multi, columns, image, layer);
+                    }
                     let progress = (*bytes, *total);
                     // What was pulled is not the command's output: nothing stays on the screen.
                     let _ = bars.pulls.event(&bars.multi, columns, image, state, progress, note.as_deref());

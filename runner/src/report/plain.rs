@@ -114,7 +114,7 @@ impl Plain {
                     self.line(&format!("job {job}: started, {steps} on {image}"), now);
                 }
             }
-            What::ImagePull { image, state, bytes, total, note } => {
+            What::ImagePull { image, state, bytes, total, note, layer: _ } => {
                 self.pull(image, state, *bytes, *total, note.as_deref(), now);
             }
             What::StepStart { name, index, steps } => self.start(event, name, *index, *steps, now),

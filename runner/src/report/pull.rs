@@ -1,16 +1,18 @@
-//! The bar of an image that is being pulled.
+//! The bars of an image that is being pulled: one for the whole, one for each layer that is on its way.
 
 use std::collections::BTreeMap;
 
 use indicatif::{MultiProgress, ProgressBar, ProgressStyle};
 
+use crate::event::LayerPull;
+
 /// Below this width rate and remaining time give way to the bar.
 const WIDE_COLUMNS: u16 = 70;
 
-/// Bars by image.
+/// Bars by image, and by its layers' numbers; 0 is the whole.
 #[derive(Debug, Default)]
 pub(super) struct Pulls {
-    bars: BTreeMap<String, ProgressBar>,
+    bars: BTreeMap<(String, usize), ProgressBar>,
 }
 
 impl Pulls {
@@ -25,12 +27,43 @@ impl Pulls {
         note: Option<&str>,
     ) -> Option<String> {
         if matches!(state, "finished" | "cached") {
-            let bar = self.bars.remove(image)?;
-            bar.finish_and_clear();
-            multi.remove(&bar);
+            self.clear_image(multi, image)?;
             return Some(format!("image {image} ready, {}", super::format::size(bytes)));
         }
-        let bar = self.bars.entry(image.to_owned()).or_insert_with(|| {
+        let bar = self.bar(multi, columns, (image, 0), total);
+        let label = super::escape::fit(image, usize::from(columns / 3));
+        bar.set_prefix(label);
+        bar.set_message(note.map_or_else(String::new, |note| format!("{state}: {note}")));
+        bar.set_position(bytes);
+        None
+    }
+
+    /// Draws one layer of a pull.
+    pub(super) fn layer(&mut self, multi: &MultiProgress, columns: u16, image: &str, layer: &LayerPull) {
+        // An image of one layer is that layer.
+        if layer.layers < 2 {
+            return;
+        }
+        if layer.finished {
+            if let Some(bar) = self.bars.remove(&(image.to_owned(), layer.number)) {
+                bar.finish_and_clear();
+                multi.remove(&bar);
+            }
+            return;
+        }
+        let bar = self.bar(multi, columns, (image, layer.number), layer.total);
+        bar.set_prefix(format!("  layer {}/{}", layer.number, layer.layers));
+        bar.set_position(layer.bytes);
+    }
+
+    fn bar(
+        &mut self,
+        multi: &MultiProgress,
+        columns: u16,
+        (image, number): (&str, usize),
+        total: Option<u64>,
+    ) -> &ProgressBar {
+        let bar = self.bars.entry((image.to_owned(), number)).or_insert_with(|| {
             let bar = multi.add(ProgressBar::no_length());
             bar.set_style(style(columns, false));
             bar
@@ -39,11 +72,20 @@ impl Pulls {
             bar.set_length(total);
             bar.set_style(style(columns, true));
         }
-        let label = super::escape::fit(image, usize::from(columns / 3));
-        bar.set_prefix(label);
-        bar.set_message(note.map_or_else(String::new, |note| format!("{state}: {note}")));
-        bar.set_position(bytes);
-        None
+        bar
+    }
+
+    /// Takes an image's bars off the screen; `None` if there was none.
+    fn clear_image(&mut self, multi: &MultiProgress, image: &str) -> Option<()> {
+        let before = self.bars.len();
+        self.bars.retain(|(of, _), bar| {
+            if of == image {
+                bar.finish_and_clear();
+                multi.remove(bar);
+            }
+            of != image
+        });
+        (self.bars.len() < before).then_some(())
     }
 
     /// Takes all bars off the screen.

@@ -104,7 +104,9 @@ impl Terminal {
     /// Returns the block of a running step: a head and its last lines, cut to the screen.
     fn block(&self, live: &Live, now: Instant) -> String {
         let columns = usize::from(self.screen.width()).saturating_sub(1);
-        let room = usize::from(self.screen.height().saturating_sub(ROWS_ABOVE)).clamp(1, LIVE_LINES_MAX);
+        // All running steps share the screen, each with a head of its own.
+        let rows = usize::from(self.screen.height().saturating_sub(ROWS_ABOVE)) / self.live.len().max(1);
+        let room = rows.saturating_sub(usize::from(self.live.len() > 1)).clamp(1, LIVE_LINES_MAX);
         let elapsed = format::elapsed(now.saturating_duration_since(live.started));
         let head = format!("▸ {} {elapsed} {}  {}", live.label, live.place, live.name);
         let mut block = self.paint.strong(&escape::fit(head.trim_end(), columns));
@@ -123,8 +125,11 @@ impl Terminal {
                 self.jobs = *jobs;
                 self.print(&self.paint.dim(&format!("run {} · {}", event.run, show_name(name))));
             }
-            What::ImagePull { image, state, bytes, total, note } => {
+            What::ImagePull { image, state, bytes, total, layer, note } => {
                 let columns = self.screen.width();
+                if let Some(layer) = layer {
+                    self.pulls.layer(&self.multi, columns, image, layer);
+                }
                 let progress = (*bytes, *total);
                 let line = self.pulls.event(&self.multi, columns, image, state, progress, note.as_deref());
                 if let Some(line) = line {

@@ -5,8 +5,10 @@ use std::collections::BTreeMap;
 use jobs::{Command, JobPlan, StepPlan};
 
 use super::layer::SCRIPTS;
+use super::step_files;
 use super::users::StepUser;
-use crate::sandbox::spec::{Go, Rlimit};
+use super::values::Env;
+use crate::sandbox::spec::{Go, Rlimit, Script};
 
 /// Where commands are looked for when neither the image nor the job file says.
 const PATH: &str = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
@@ -40,12 +42,14 @@ pub struct Surroundings<'s> {
     pub git: Option<&'s (String, Option<String>)>,
 }
 
-/// The script files of a job: name and text.
-pub fn scripts(job: &JobPlan) -> Vec<(String, &str)> {
+/// The script files of a job.
+pub fn scripts(job: &JobPlan) -> Vec<Script> {
     job.steps
         .iter()
         .filter_map(|step| match &step.command {
-            Command::Script { text, suffix, .. } => Some((script_name(step, suffix), text.as_str())),
+            Command::Script { text, suffix, .. } => {
+                Some(Script { name: script_name(step, suffix), text: text.clone() })
+            }
             Command::Argv(_) => None,
         })
         .collect()
@@ -66,13 +70,25 @@ pub fn argv(step: &StepPlan) -> Vec<String> {
     }
 }
 
-/// The environment of a step. Nothing of the host's; later layers win: ours, the image's, the job file's.
-pub fn environment(step: &StepPlan, user: &StepUser, around: &Surroundings<'_>) -> BTreeMap<String, String> {
+/// The environment of a step. Nothing of the host's; later layers win: ours, the image's, then `own`, the job file's.
+/// `path`: directories for the front of PATH.
+pub fn environment(
+    step: &StepPlan,
+    user: &StepUser,
+    around: &Surroundings<'_>,
+    own: &Env,
+    path: &[String],
+) -> BTreeMap<String, String> {
     let mut all = BTreeMap::new();
     let mut set = |name: &str, value: &str| {
         all.insert(name.to_owned(), value.to_owned());
     };
-    set("PATH", PATH);
+    // What the image may know better.
+    for (name, value) in
+        [("PATH", PATH), ("HOME", &user.home), ("USER", &user.name), ("TZ", "UTC"), ("LANG", "C.UTF-8")]
+    {
+        set(name, value);
+    }
     for (name, value) in around.image {
         set(name, value);
     }
@@ -86,10 +102,6 @@ pub fn environment(step: &StepPlan, user: &StepUser, around: &Surroundings<'_>) 
         ("RUNNER_ATTEMPT", "1"),
         ("RUNNER_WORKSPACE", WORKSPACE),
         ("RUNNER_CPUS", &cpus),
-        ("HOME", &user.home),
-        ("USER", &user.name),
-        ("TZ", "UTC"),
-        ("LANG", "C.UTF-8"),
     ] {
         set(name, value);
     }
@@ -97,20 +109,32 @@ pub fn environment(step: &StepPlan, user: &StepUser, around: &Surroundings<'_>) 
         set("RUNNER_COMMIT", commit);
         set("RUNNER_BRANCH", branch.as_deref().unwrap_or_default());
     }
-    for (name, value) in &step.env {
+    for (file, variables) in step_files::FILES {
+        for variable in variables {
+            set(variable, &step_files::path_of(file));
+        }
+    }
+    for (name, value) in own {
         match value {
             Some(value) => drop(all.insert(name.clone(), value.clone())),
             None => drop(all.remove(name)),
         }
     }
+    if !path.is_empty() {
+        let before = path.join(":");
+        let after = all.get("PATH").map_or(String::new(), |after| format!(":{after}"));
+        all.insert("PATH".to_owned(), before + &after);
+    }
     all
 }
 
-/// The go message of a step. `single_id`: supplementary groups cannot be set.
+/// The go message of a step. `image_workdir`: where the image wants to start, if the workspace is no reason to start there.
+/// `single_id`: supplementary groups cannot be set.
 pub fn go(
     step: &StepPlan,
     user: &StepUser,
     environment: &BTreeMap<String, String>,
+    image_workdir: Option<&str>,
     files: Option<u64>,
     single_id: bool,
 ) -> Go {
@@ -122,7 +146,7 @@ pub fn go(
         ),
         argv: argv.into_iter().map(String::into_bytes).collect(),
         env: environment.iter().map(|(name, value)| format!("{name}={value}").into_bytes()).collect(),
-        cwd: working_directory(step.workdir.as_deref()).into_bytes(),
+        cwd: working_directory(step.workdir.as_deref().or(image_workdir)).into_bytes(),
         uid: user.uid,
         gid: user.gid,
         groups: (!single_id).then(Vec::new),

@@ -7,7 +7,8 @@ use std::io;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::os::unix::ffi::OsStringExt as _;
 
-use images::unpack::{UnpackError, UnpackOptions, UnpackSummary, unpack};
+use images::unpack::{UnpackError, UnpackOptions, UnpackSummary, unpack_recorded};
+use images::{Digest, TreeError};
 use rustix::io::Errno;
 use rustix::pipe::{PipeFlags, fcntl_setpipe_size, pipe_with};
 use serde::{Deserialize, Serialize};
@@ -16,7 +17,7 @@ use thiserror::Error;
 use crate::network;
 use crate::sandbox::ids::{Identity, step_map};
 use crate::sandbox::servant::{self, Errand};
-use crate::sandbox::sweep::{self, Rule, Swept};
+use crate::sandbox::sweep::{self, Rule, Since, Sweep, Swept};
 use crate::sandbox::wire;
 use crate::sandbox::zygote::{Request, Zygote};
 use crate::sys::process::{self, Who};
@@ -27,12 +28,17 @@ const PIPE_BYTES: usize = 1 << 20;
 /// What is to be done. Descriptors travel beside it.
 #[derive(Debug, Serialize, Deserialize)]
 enum Task {
-    /// Unpack the stream of the first descriptor into the directory of the second.
+    /// Unpack the stream of the first descriptor into the directory of the second; list what is there to the third, if
+    /// there is one.
     Unpack(UnpackOptions),
+    /// List what the directory of the first descriptor has, to the second.
+    Record,
+    /// Write the directory of the first descriptor as a tar, to the second.
+    Pack,
     /// Remove the entry of this name from the directory.
     Remove(Vec<u8>),
-    /// Hand everything below the directory to this user and group.
-    HandOver(u32, u32),
+    /// Hand what has changed since then below the directory to this user and group.
+    HandOver(u32, u32, Since),
     /// Be a job's way to the world, for as long as the keeper lives.
     Network(Box<network::Settings>),
 }
@@ -41,6 +47,8 @@ enum Task {
 #[derive(Debug, Serialize, Deserialize)]
 enum Done {
     Unpacked(Box<Result<UnpackSummary, UnpackError>>),
+    Recorded(Result<Digest, (String, i32)>),
+    Packed(Result<(), String>),
     Removed(Result<(), String>),
     HandedOver(u64, u64),
 }
@@ -69,14 +77,23 @@ pub fn work(words: &[u8], socket: &OwnedFd, fds: Vec<OwnedFd>) {
     let done = match (task, fds.next(), fds.next()) {
         (Task::Unpack(options), Some(stream), Some(target)) => {
             let stream = std::fs::File::from(stream);
-            Done::Unpacked(Box::new(unpack(stream, target.as_fd(), &options)))
+            let record = fds.next().map(std::fs::File::from);
+            Done::Unpacked(Box::new(unpack_recorded(stream, target.as_fd(), record, &options)))
+        }
+        (Task::Record, Some(tree), Some(out)) => {
+            let recorded = images::record_tree(tree.as_fd(), std::fs::File::from(out));
+            Done::Recorded(recorded.map_err(|error| (error.path, error.errno.raw_os_error())))
+        }
+        (Task::Pack, Some(tree), Some(out)) => {
+            let packed = images::pack_tree(tree.as_fd(), io::BufWriter::new(std::fs::File::from(out)));
+            Done::Packed(packed.map_err(|error| error.to_string()))
         }
         (Task::Remove(name), Some(parent), _) => {
             let removed = images::remove_tree(&parent, OsString::from_vec(name));
             Done::Removed(removed.map_err(|error| error.to_string()))
         }
-        (Task::HandOver(uid, gid), Some(directory), _) => {
-            let swept = sweep::to_owner(directory.as_fd(), &Rule::Everything, uid, gid);
+        (Task::HandOver(uid, gid, since), Some(directory), _) => {
+            let swept = sweep::to_owner(directory.as_fd(), &Sweep { rule: Rule::Changed, since, uid, gid });
             Done::HandedOver(swept.changed, swept.failed)
         }
         _ => return,
@@ -112,26 +129,33 @@ impl Servants<'_> {
         }
         match self.send(&Task::Remove(name.as_bytes().to_vec()), &[parent])?.wait()? {
             Done::Removed(result) => result.map_err(|what| ErrandError { what }),
-            Done::Unpacked(_) | Done::HandedOver(..) => Err(Errno::BADMSG.into()),
+            _ => Err(Errno::BADMSG.into()),
         }
     }
 
     /// Hands a tree to its owner: ids of the host, but with subids ids inside. As root, only files of the private
-    /// range change hands.
+    /// range change hands; set-uid bits go from what has changed since then.
     ///
     /// # Errors
     /// When the servant died.
-    pub fn hand_over(&self, directory: BorrowedFd<'_>, owner: (u32, u32)) -> Result<Swept, ErrandError> {
+    pub fn hand_over(
+        &self,
+        directory: BorrowedFd<'_>,
+        (uid, gid): (u32, u32),
+        since: Since,
+    ) -> Result<Swept, ErrandError> {
         match self.identity {
             Identity::Root { base } => {
                 let rule = Rule::Range(base, crate::sandbox::ids::RANGE);
-                Ok(sweep::to_owner(directory, &rule, owner.0, owner.1))
+                Ok(sweep::to_owner(directory, &Sweep { rule, since, uid, gid }))
             }
             // Every file is the caller's already; set-uid bits go.
-            Identity::Single => Ok(sweep::to_owner(directory, &Rule::Range(0, 0), owner.0, owner.1)),
-            Identity::Subids => match self.send(&Task::HandOver(owner.0, owner.1), &[directory])?.wait()? {
+            Identity::Single => {
+                Ok(sweep::to_owner(directory, &Sweep { rule: Rule::Range(0, 0), since, uid, gid }))
+            }
+            Identity::Subids => match self.send(&Task::HandOver(uid, gid, since), &[directory])?.wait()? {
                 Done::HandedOver(changed, failed) => Ok(Swept { changed, failed }),
-                Done::Unpacked(_) | Done::Removed(_) => Err(Errno::BADMSG.into()),
+                _ => Err(Errno::BADMSG.into()),
             },
         }
     }
@@ -144,11 +168,14 @@ impl Servants<'_> {
         &self,
         mut source: Box<dyn io::Read + Send>,
         target: BorrowedFd<'_>,
+        record: Option<BorrowedFd<'_>>,
         options: &UnpackOptions,
     ) -> Result<Result<UnpackSummary, UnpackError>, ErrandError> {
         let (theirs, ours) = pipe_with(PipeFlags::CLOEXEC)?;
         let _default = fcntl_setpipe_size(&ours, PIPE_BYTES);
-        let servant = self.send(&Task::Unpack(options.clone()), &[theirs.as_fd(), target])?;
+        let mut fds = vec![theirs.as_fd(), target];
+        fds.extend(record);
+        let servant = self.send(&Task::Unpack(options.clone()), &fds)?;
         drop(theirs);
         let mut ours = std::fs::File::from(ours);
         let copied = io::copy(&mut source, &mut ours);
@@ -158,7 +185,37 @@ impl Servants<'_> {
             (Done::Unpacked(result), Ok(_)) => Ok(*result),
             (Done::Unpacked(result), Err(error)) if error.kind() == io::ErrorKind::BrokenPipe => Ok(*result),
             (Done::Unpacked(_), Err(error)) => Err(ErrandError { what: error.to_string() }),
-            (Done::Removed(_) | Done::HandedOver(..), _) => Err(Errno::BADMSG.into()),
+            (_, _) => Err(Errno::BADMSG.into()),
+        }
+    }
+
+    /// Lists what a tree consists of, in a servant.
+    ///
+    /// # Errors
+    /// The outer one when the servant died; the inner one is the tree's.
+    pub fn record(
+        &self,
+        tree: BorrowedFd<'_>,
+        out: BorrowedFd<'_>,
+    ) -> Result<Result<Digest, TreeError>, ErrandError> {
+        match self.send(&Task::Record, &[tree, out])?.wait()? {
+            Done::Recorded(result) => Ok(result.map_err(|(path, errno)| TreeError {
+                action: "list",
+                path,
+                errno: Errno::from_raw_os_error(errno),
+            })),
+            _ => Err(Errno::BADMSG.into()),
+        }
+    }
+
+    /// Writes a tree as a tar, in a servant.
+    ///
+    /// # Errors
+    /// What could not be read or written.
+    pub fn pack(&self, tree: BorrowedFd<'_>, out: BorrowedFd<'_>) -> Result<(), ErrandError> {
+        match self.send(&Task::Pack, &[tree, out])?.wait()? {
+            Done::Packed(result) => result.map_err(|what| ErrandError { what }),
+            _ => Err(Errno::BADMSG.into()),
         }
     }
 

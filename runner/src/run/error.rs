@@ -12,7 +12,6 @@ use super::identity::IdentityError;
 use super::record::RecordError;
 use super::workspace::WorkspaceError;
 use crate::cgroup::CgroupError;
-use crate::sandbox::seccomp::FilterError;
 use crate::sandbox::spawn::SandboxError;
 
 /// Our part could not be done.
@@ -43,9 +42,6 @@ pub enum RunError {
     /// The records.
     #[error(transparent)]
     Record(#[from] RecordError),
-    /// The filters.
-    #[error(transparent)]
-    Filter(#[from] FilterError),
     /// The workspace.
     #[error(transparent)]
     Workspace(#[from] WorkspaceError),
@@ -140,7 +136,7 @@ impl RunError {
             Self::Workspace(error) if error.is_full() => {
                 Some("the copy goes below RUNNER_HOME: free some space there, or set it to a directory on another file system".to_owned())
             }
-            Self::Filter(_) | Self::Workspace(_) | Self::Errand(_) | Self::Io { .. } | Self::Mount { .. } => {
+            Self::Workspace(_) | Self::Errand(_) | Self::Io { .. } | Self::Mount { .. } => {
                 None
             }
         }

@@ -1,29 +1,30 @@
 //! A whole run: records, image, job, summary. What `runner exec` and `runner run` have in common.
 
 use std::os::fd::OwnedFd;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Instant;
 
+use images::FetchSettings;
 use jobs::{JobPlan, Plan};
 use sha2::{Digest as _, Sha256};
 use tokio::sync::watch;
 
+use super::conduct::{Conducted, Conductor, Opened};
 use super::error::RunError;
 use super::feed::{Feed, Show};
-use super::identity;
-use super::image::Images;
-use super::job::{Job, JobEnd};
+use super::job::Rest;
 use super::record::{
-    HostRecord, ImageRecord, JobRecord, RECORD_VERSION, RunDirectory, RunRecord, RunState, WarningRecord,
-    timestamp,
+    HostRecord, ImageRecord, JobRecord, RECORD_VERSION, RecordError, RunDirectory, RunRecord, RunState,
+    WarningRecord, timestamp,
 };
+use super::schedule::Space;
 use super::step::Cancel;
 use super::traces;
 use crate::cgroup::Hierarchy;
 use crate::event::What;
 use crate::host::Host;
-use crate::outcome::{Outcome, StepResult};
+use crate::outcome::Outcome;
 use crate::sandbox::zygote::Zygote;
 
 /// What is to be run, and how.
@@ -32,6 +33,8 @@ pub struct Execution {
     pub plan: Plan,
     /// The job file as named and its bytes; none for a single command.
     pub file: Option<(String, Vec<u8>)>,
+    /// How images are come by.
+    pub fetch: FetchSettings,
     /// Relative paths of the plan start here.
     pub base: PathBuf,
     /// The home directory.
@@ -40,6 +43,8 @@ pub struct Execution {
     pub run_id: Option<String>,
     /// What checking the job file had to say.
     pub warnings: Vec<WarningRecord>,
+    /// Most jobs at once; as many as there is room for if none.
+    pub jobs_max: Option<usize>,
     /// What the steps read.
     pub stdin: OwnedFd,
 }
@@ -67,40 +72,30 @@ pub struct Finished {
 /// When nothing could be recorded. Everything later is in [`Finished`].
 pub async fn execute(zygote: Arc<Zygote>, execution: Execution, show: Show) -> Result<Finished, RunError> {
     let clock = Instant::now();
+    // Of a single job everything is begun at once; several wait for each other anyway.
+    let only = (execution.plan.jobs.len() == 1).then(|| execution.plan.jobs.first()).flatten();
+    let opened = only.map(|job| Opened::of(&zygote, &execution, job, None));
     let run = RunDirectory::create(&execution.home, execution.run_id.as_deref())?;
     let hierarchy = Hierarchy::discover()?;
-    let mut record = first_record(&execution, run.id(), &Host::quick(&hierarchy));
+    let host = Host::quick(&hierarchy);
+    let mut record = first_record(&execution, run.id(), &host);
     run.write_run(&record)?;
     run.write_resolved(&execution.plan)?;
     if let Some((_, text)) = &execution.file {
         run.write_job_file(text)?;
     }
-    let mut feed = Feed::new(run.id().to_owned(), Some(run.event_log()?), show);
+    let feed = Feed::new(run.id().to_owned(), Some(run.event_log()?), show);
     let directory = run.path().display().to_string();
     let file = execution.file.as_ref().map(|(name, _)| name.clone());
     let (name, jobs) = (execution.plan.name.clone(), execution.plan.jobs.len());
     feed.send(None, None, What::RunStart { file, name, jobs, directory: directory.clone() });
-    let (cancel, signal) = listen();
-    let mut ended = None;
-    let mut error = None;
-    for job in &execution.plan.jobs {
-        let what = What::JobStart { image: job.image.reference.clone(), steps: job.steps.len() };
-        feed.send(Some(&job.id), None, what);
-        warnings(&execution, job, &mut feed, &mut record);
-        let cancel = cancel.clone();
-        let one =
-            One { zygote: &zygote, execution: &execution, hierarchy: &hierarchy, job, run: &run, cancel };
-        match one.run(&mut feed, &mut record).await {
-            Ok(end) => ended = Some(end),
-            Err(why) => error = Some(why),
-        }
-        let outcome = ended.as_ref().map_or(Outcome::Error, |end| end.outcome);
-        feed.send(Some(&job.id), None, What::JobEnd { outcome });
-    }
-    let (outcome, steps) = ended.as_mut().map_or((Outcome::Error, Vec::new()), |end| {
-        error = end.error.take();
-        (end.outcome, std::mem::take(&mut end.steps))
-    });
+    record.warnings = warnings(&execution, &feed);
+    let (cancel, signal) = listen(execution.file.is_none());
+    let space = Space { jobs: execution.jobs_max, cpus: host.cpus as f64, memory_bytes: host.memory_bytes };
+    let conductor = Conductor::new(&zygote, &execution, &hierarchy, &run, &feed, record);
+    let conducted = conductor.conduct(space, opened, cancel).await;
+    let Conducted { outcome, mut error, step_exit_code, rest, left } = conducted;
+    let mut record = conductor.record.into_inner();
     let usage = error.as_ref().is_some_and(RunError::is_usage);
     let exit_code = match outcome {
         Outcome::Cancelled => signal.borrow().unwrap_or(outcome.run_exit_code()),
@@ -109,14 +104,10 @@ pub async fn execute(zygote: Arc<Zygote>, execution: Execution, show: Show) -> R
     };
     let wall_s = clock.elapsed().as_secs_f64();
     finish(&mut record, outcome, exit_code, wall_s);
-    let step_exit_code = deciding(&steps).and_then(|step| step.exit_code);
-    if let Some(job) = record.jobs.first_mut() {
-        (job.steps, job.outcome, job.ended) = (steps, Some(outcome), Some(timestamp()));
+    let (recorded, left) = conclude(&zygote, &run, &record, rest, left, &execution.home).await;
+    for text in left {
+        feed.send(None, None, What::Warning { code: None, text, hint: None });
     }
-    if let Some(end) = ended {
-        record.artifacts = end.artifacts;
-    }
-    let recorded = run.finish(&record);
     feed.send(None, None, What::RunEnd { outcome, exit_code, wall_s, directory });
     if let Err(why) = recorded.or_else(|why| feed.failure().map_or(Err(why), Err)) {
         error.get_or_insert(why.into());
@@ -126,84 +117,47 @@ pub async fn execute(zygote: Arc<Zygote>, execution: Execution, show: Show) -> R
     Ok(Finished { outcome, exit_code, step_exit_code, id: run.id().to_owned(), directory, error })
 }
 
-/// One job of a run.
-struct One<'o> {
-    zygote: &'o Arc<Zygote>,
-    execution: &'o Execution,
-    hierarchy: &'o Hierarchy,
-    job: &'o JobPlan,
-    run: &'o RunDirectory,
-    cancel: watch::Receiver<Cancel>,
-}
-
-impl One<'_> {
-    async fn run(self, feed: &mut Feed, record: &mut RunRecord) -> Result<JobEnd, RunError> {
-        let home = &self.execution.home;
-        let lease = identity::establish(self.zygote, home)?;
-        for id in traces::sweep(home, self.zygote, Some(lease.identity))?.runs {
-            let text = format!("cleaned up after run {id}, which was killed");
-            feed.send(Some(&self.job.id), None, What::Warning { code: None, text, hint: None });
-        }
-        let images = Images {
-            home,
-            base: &self.execution.base,
-            zygote: Arc::clone(self.zygote),
-            identity: lease.identity,
-        };
-        let user = self.job.steps.first().and_then(|step| step.user.as_ref());
-        let mut cancel = self.cancel.clone();
-        let rootfs = tokio::select! {
-            rootfs = images.obtain(&self.job.image, user, feed) => rootfs?,
-            _ = cancel.wait_for(|wish| *wish != Cancel::No) => return Ok(cancelled()),
-        };
-        if let Some(job) = record.jobs.first_mut() {
-            job.image.digest = rootfs.digest.as_ref().map(ToString::to_string);
-            self.run.write_run(record)?;
-        }
-        let job = Job {
-            plan: self.job,
-            rootfs: &rootfs,
-            base: &self.execution.base,
-            home,
-            run: self.run,
-            zygote: self.zygote,
-            lease: &lease,
-            hierarchy: self.hierarchy,
-            stdin: &self.execution.stdin,
-            feed,
-            cancel: self.cancel,
-        };
-        job.run().await
+/// Flushes the last record to the disk, which waits for the disk, while the job is taken apart, which waits for the kernel.
+async fn conclude(
+    zygote: &Zygote,
+    run: &RunDirectory,
+    record: &RunRecord,
+    rest: Option<Rest>,
+    mut left: Vec<String>,
+    home: &Path,
+) -> (Result<(), RecordError>, Vec<String>) {
+    let writing = match run.conclusion(record) {
+        Ok(conclusion) => tokio::task::spawn_blocking(move || conclusion.write()),
+        Err(error) => return (Err(error), left),
+    };
+    if let Some(rest) = rest {
+        left.append(&mut rest.clear(home, zygote).await);
     }
-}
-
-fn cancelled() -> JobEnd {
-    JobEnd { outcome: Outcome::Cancelled, steps: Vec::new(), artifacts: Vec::new(), error: None }
-}
-
-/// The step whose end decided the run: the last one that did not count as a success, else the last that ran.
-fn deciding(steps: &[StepResult]) -> Option<&StepResult> {
-    steps
-        .iter()
-        .find(|step| step.conclusion.is_failure())
-        .or_else(|| steps.iter().rfind(|step| step.exit_code.is_some()))
+    if left.is_empty() {
+        traces::forget(home, run.id());
+    }
+    zygote.dismiss();
+    // Only a panic ends the thread without a word.
+    (writing.await.unwrap_or(Ok(())), left)
 }
 
 /// What the job file's check said.
-fn warnings(execution: &Execution, job: &JobPlan, feed: &mut Feed, record: &mut RunRecord) {
+fn warnings(execution: &Execution, feed: &Feed) -> Vec<WarningRecord> {
     for warning in &execution.warnings {
         let WarningRecord { code, text, hint } = warning.clone();
-        feed.send(Some(&job.id), None, What::Warning { code, text, hint });
+        feed.send(None, None, What::Warning { code, text, hint });
     }
-    record.warnings.clone_from(&execution.warnings);
+    execution.warnings.clone()
 }
 
 fn first_record(execution: &Execution, id: &str, host: &Host) -> RunRecord {
     let job = |job: &JobPlan| JobRecord {
         id: job.id.clone(),
+        matrix: serde_json::to_value(&job.matrix).unwrap_or_default(),
         image: ImageRecord { reference: job.image.reference.clone(), digest: None, platform: None },
         outcome: None,
-        started: Some(timestamp()),
+        conclusion: None,
+        started: None,
         ended: None,
         steps: Vec::new(),
     };
@@ -249,7 +203,9 @@ fn hex(bytes: &[u8]) -> String {
 
 /// Listens for INT, TERM and HUP: once is gently, twice is now, thrice ends us at once; the kernel then ends the steps.
 /// Also tells which exit code the first one stands for.
-fn listen() -> (watch::Receiver<Cancel>, watch::Receiver<Option<u8>>) {
+///
+/// A single command is one part of somebody's pipeline: it ends when nobody reads what it says any more, as it would outside.
+fn listen(single: bool) -> (watch::Receiver<Cancel>, watch::Receiver<Option<u8>>) {
     use tokio::signal::unix::{SignalKind, signal};
     let (wish, wishes) = watch::channel(Cancel::No);
     let (first, code) = watch::channel(None);
@@ -257,12 +213,14 @@ fn listen() -> (watch::Receiver<Cancel>, watch::Receiver<Option<u8>>) {
     let [Ok(mut interrupt), Ok(mut terminate), Ok(mut hangup)] = kinds.map(signal) else {
         return (wishes, code);
     };
+    let mut pipe = if single { signal(SignalKind::pipe()).ok() } else { None };
     tokio::spawn(async move {
         loop {
             let number = tokio::select! {
                 _ = interrupt.recv() => 130,
                 _ = terminate.recv() => 143,
                 _ = hangup.recv() => 129,
+                () = broken(&mut pipe) => 141,
             };
             let next = match *wish.borrow() {
                 Cancel::No => Cancel::Gently,
@@ -276,4 +234,15 @@ fn listen() -> (watch::Receiver<Cancel>, watch::Receiver<Option<u8>>) {
         }
     });
     (wishes, code)
+}
+
+/// Waits for SIGPIPE, if it counts; the first one is enough.
+async fn broken(pipe: &mut Option<tokio::signal::unix::Signal>) {
+    match pipe {
+        Some(signal) => {
+            let _first = signal.recv().await;
+            *pipe = None;
+        }
+        None => std::future::pending().await,
+    }
 }

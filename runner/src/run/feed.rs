@@ -1,14 +1,20 @@
 //! Where events go: into `events.ndjson`, and to whoever shows them.
 
+use std::cell::RefCell;
+
 use super::record::{EventLog, RecordError, timestamp};
 use crate::event::{EVENTS_VERSION, Event, What};
 
 /// Shows events; given by the command. Called with `None` about once a second, for what moves by time alone.
 pub type Show = Box<dyn FnMut(Option<&Event>)>;
 
-/// One run's events.
+/// One run's events. All its jobs share it; nothing that is called from here sends events itself.
 pub struct Feed {
     run: String,
+    inner: RefCell<Inner>,
+}
+
+struct Inner {
     log: Option<EventLog>,
     show: Show,
     failed: Option<RecordError>,
@@ -23,11 +29,11 @@ impl std::fmt::Debug for Feed {
 impl Feed {
     /// A feed of the run `run`.
     pub fn new(run: String, log: Option<EventLog>, show: Show) -> Self {
-        Self { run, log, show, failed: None }
+        Self { run, inner: RefCell::new(Inner { log, show, failed: None }) }
     }
 
     /// Sends an event. A record that cannot be written is kept for [`Feed::failure`]; the show goes on.
-    pub fn send(&mut self, job: Option<&str>, step: Option<&str>, what: What) {
+    pub fn send(&self, job: Option<&str>, step: Option<&str>, what: What) {
         let event = Event {
             v: EVENTS_VERSION,
             ts: timestamp(),
@@ -36,22 +42,23 @@ impl Feed {
             step: step.map(str::to_owned),
             what,
         };
-        if let Some(log) = &mut self.log
+        let mut inner = self.inner.borrow_mut();
+        if let Some(log) = &mut inner.log
             && let Err(error) = log.append(&event)
         {
-            self.log = None;
-            self.failed.get_or_insert(error);
+            inner.log = None;
+            inner.failed.get_or_insert(error);
         }
-        (self.show)(Some(&event));
+        (inner.show)(Some(&event));
     }
 
     /// Lets time pass for the show.
-    pub fn tick(&mut self) {
-        (self.show)(None);
+    pub fn tick(&self) {
+        (self.inner.borrow_mut().show)(None);
     }
 
     /// The first record that could not be written, once.
-    pub fn failure(&mut self) -> Option<RecordError> {
-        self.failed.take()
+    pub fn failure(&self) -> Option<RecordError> {
+        self.inner.borrow_mut().failed.take()
     }
 }

@@ -145,6 +145,11 @@ fn map_single(pid: i32) -> io::Result<()> {
     fs::write(format!("/proc/{pid}/gid_map"), format!("0 {} 1\n", Gid::current()))
 }
 
+/// Whether the caller is root.
+pub fn caller_is_root() -> bool {
+    Uid::current().is_root()
+}
+
 /// The caller's name and group name, for `user: me` and the generated passwd.
 pub fn caller() -> (String, u32, u32, String) {
     let (uid, gid) = (Uid::current(), Gid::current());

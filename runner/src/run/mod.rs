@@ -2,6 +2,8 @@
 
 pub mod artifacts;
 pub mod command;
+pub mod conduct;
+pub mod credentials;
 pub mod egress;
 pub mod errands;
 pub mod error;
@@ -14,8 +16,12 @@ pub mod layer;
 pub mod logs;
 pub mod record;
 pub mod room;
+pub mod schedule;
+pub mod skeleton;
 pub mod step;
+pub mod step_files;
 pub mod traces;
 pub mod users;
+pub mod values;
 pub mod verdict;
 pub mod workspace;

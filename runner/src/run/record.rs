@@ -266,13 +266,15 @@ impl RunDirectory {
         self.write_json("run.json", record, Durability::Cheap)
     }
 
-    /// Writes the final `run.json`, flushed to the disk, and points `latest-failed` here if the run failed.
-    pub fn finish(&self, record: &RunRecord) -> Result<(), RecordError> {
-        self.write_json("run.json", record, Durability::Flushed)?;
-        if record.conclusion.is_some_and(crate::outcome::Outcome::is_failure) {
-            write::replace_link(&self.runs, "latest-failed", &self.id)?;
-        }
-        Ok(())
+    /// Makes the last record of the run, to be written by whoever has the time to wait for the disk.
+    pub fn conclusion(&self, record: &RunRecord) -> Result<Conclusion, RecordError> {
+        let path = self.path.join("run.json");
+        let failed = record.conclusion.is_some_and(crate::outcome::Outcome::is_failure);
+        Ok(Conclusion {
+            bytes: to_json(&path, record)?,
+            path,
+            failed: failed.then(|| (self.runs.clone(), self.id.clone())),
+        })
     }
 
     fn write_json(
@@ -282,10 +284,7 @@ impl RunDirectory {
         durability: Durability,
     ) -> Result<(), RecordError> {
         let path = self.path.join(relative);
-        let mut bytes = serde_json::to_vec_pretty(value)
-            .map_err(|source| RecordError::io("write", &path, io::Error::other(source)))?;
-        bytes.push(b'\n');
-        write_file_atomic(&path, &bytes, durability)
+        write_file_atomic(&path, &to_json(&path, value)?, durability)
     }
 
     /// Reads `run.json`. Of a run that has not finished (alive, or killed), the steps are read from their own
@@ -314,6 +313,14 @@ impl RunDirectory {
         StepDirectory::create(&self.path, job, index, id)
     }
 
+    /// Keeps what a job hands to those that need it.
+    pub fn write_outputs(&self, job: &str, outputs: &[(String, String)]) -> Result<(), RecordError> {
+        let outputs: std::collections::BTreeMap<_, _> = outputs.iter().cloned().collect();
+        let directory = self.path.join("jobs").join(job);
+        make_directory(&directory)?;
+        self.write_json(&format!("jobs/{job}/outputs.json"), &outputs, Durability::Cheap)
+    }
+
     /// Returns the directories of all steps that were started, job by job, in order.
     pub fn steps(&self) -> Result<Vec<StepDirectory>, RecordError> {
         step::all(&self.path)
@@ -323,6 +330,34 @@ impl RunDirectory {
     pub fn artifacts_path(&self) -> PathBuf {
         self.path.join("artifacts")
     }
+}
+
+/// The last record of a run.
+#[derive(Debug)]
+pub struct Conclusion {
+    path: PathBuf,
+    bytes: Vec<u8>,
+    /// Where to point `latest-failed`, and at what.
+    failed: Option<(PathBuf, String)>,
+}
+
+impl Conclusion {
+    /// Writes the final `run.json`, flushed to the disk, and points `latest-failed` at the run if it failed.
+    pub fn write(&self) -> Result<(), RecordError> {
+        write_file_atomic(&self.path, &self.bytes, Durability::Flushed)?;
+        match &self.failed {
+            Some((runs, id)) => write::replace_link(runs, "latest-failed", id),
+            None => Ok(()),
+        }
+    }
+}
+
+/// The text of a record; `path` is for the error.
+fn to_json(path: &Path, value: &impl Serialize) -> Result<Vec<u8>, RecordError> {
+    let mut bytes = serde_json::to_vec_pretty(value)
+        .map_err(|source| RecordError::io("write", path, io::Error::other(source)))?;
+    bytes.push(b'\n');
+    Ok(bytes)
 }
 
 /// Gives the finished directory its name, refusing to replace another run.

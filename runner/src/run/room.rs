@@ -9,20 +9,22 @@ use std::path::{Path, PathBuf};
 use images::{Rootfs, RootfsKind};
 use jobs::{JobPlan, Network as PlanNetwork, User};
 
+use super::command::WORKSPACE;
 use super::egress::{self, Egress, Outlook};
 use super::errands::Servants;
 use super::error::RunError;
 use super::identity;
-use super::layer::{self, Layer};
+use super::layer::{self, SCRIPTS, Wishes};
+use super::skeleton::{self, Skeleton};
 use super::users::{Accounts, StepUser};
-use super::workspace::Workspace;
+use super::workspace::{self, Workspace};
 use crate::cgroup::{Cgroup, CgroupLimits, Hierarchy, Limit, RunCgroup};
+use crate::sandbox::filters;
 use crate::sandbox::ids::{Identity, layer_map, step_map, workspace_map};
 use crate::sandbox::ops::{self, SYS_MASKS};
-use crate::sandbox::seccomp;
-use crate::sandbox::spawn::{Opened, Sandbox, Stage};
-use crate::sandbox::spec::{Bind, Idmap, Kind, Network, SandboxSpec, Source, StageSpec, Upper};
-use crate::sandbox::sweep::{self, Rule};
+use crate::sandbox::spawn::{Sandbox, Stage};
+use crate::sandbox::spec::{Bind, Idmap, Kind, Network, SandboxSpec, Source, StageOpening, StageSpec, Upper};
+use crate::sandbox::sweep::{self, Rule, Since, Sweep};
 use crate::sandbox::zygote::Zygote;
 
 /// `limits.pids` when the job file has none; where no cgroup can count, only this one may be missing.
@@ -44,12 +46,18 @@ pub struct Plans<'p> {
     pub workspace: &'p Workspace,
     /// Relative mount sources start here.
     pub base: &'p Path,
-    /// An empty directory of the run's own, with `upper` and `root` to come.
+    /// The home directory.
+    pub home: &'p Path,
+    /// A directory of the run's own, for upper directories.
     pub scratch: &'p Path,
     /// Where ids come from.
     pub identity: Identity,
-    /// Name of the run's cgroup.
-    pub run_id: &'p str,
+    /// Name of the job's cgroup.
+    pub unit: &'p str,
+    /// Its number among the run's jobs, from 0.
+    pub number: usize,
+    /// When the job began.
+    pub since: Since,
 }
 
 /// The room.
@@ -57,16 +65,21 @@ pub struct Plans<'p> {
 pub struct Room {
     stage: Stage,
     cgroup: RunCgroup,
-    limits: CgroupLimits,
     /// The way to the world, if the job has one.
     pub egress: Option<Egress>,
+    _skeleton: Skeleton,
+    limits: CgroupLimits,
     /// Whoever each step runs as.
     pub users: Vec<StepUser>,
     identity: Identity,
     hostname: String,
     layers: usize,
     binds: Vec<Bind>,
-    upper: PathBuf,
+    /// Binds whose source exists once per user.
+    per_user: Vec<Bind>,
+    hand_back: Vec<String>,
+    since: Since,
+    scratch: PathBuf,
     affinity: Vec<u32>,
     /// The workspace's filesystem takes no id map: its files were given to the steps, and must be taken back.
     pub workspace_was_given: bool,
@@ -86,56 +99,46 @@ pub struct Prepared {
 }
 
 impl Room {
-    /// Makes the room. `hierarchy`: where cgroups go.
+    /// Makes the room. `stage`: opened for the job; `hierarchy`: where cgroups go.
     ///
     /// # Errors
     /// Any of [`RunError`]; what was made is undone by drop or by the traces.
-    pub fn open(zygote: &Zygote, hierarchy: &Hierarchy, plans: &Plans<'_>) -> Result<Self, RunError> {
+    pub fn open(
+        zygote: &Zygote,
+        opened: OpenStage,
+        hierarchy: &Hierarchy,
+        plans: &Plans<'_>,
+    ) -> Result<Self, RunError> {
+        let OpenStage { stage, outlook } = opened;
         let users = users(plans)?;
-        let outlook = Outlook::of(plans.job)?;
+        let user = users.first().map_or((0, 0), |user| (user.uid, user.gid));
         let (limits, mut warnings) = limits(plans.job, hierarchy)?;
-        let host = plans.rootfs.kind == RootfsKind::Host;
-        let mut mounts = Mounts { sources: Vec::new(), binds: Vec::new(), points: Vec::new() };
-        mounts.of_the_plan(plans, users.first().map_or((0, 0), |user| (user.uid, user.gid)))?;
-        let (root, upper) = (plans.scratch.join("root"), plans.scratch.join("upper"));
-        for directory in [&root, &upper] {
-            make_directory(directory).map_err(RunError::io("create", directory))?;
-        }
-        let scripts = super::command::scripts(plans.job);
-        let parts = layer::make(
-            &root,
-            &Layer {
-                hostname: &plans.job.hostname,
-                mount_points: std::mem::take(&mut mounts.points),
-                scripts,
-                resolv_conf: resolv_conf(&plans.job.network, outlook.as_ref()),
-                host,
-            },
-        )
-        .map_err(RunError::io("write the job's layer", &root))?;
-        own_layer(zygote, plans, &users, &root)?;
-        let layers = mounts.of_the_root(plans, &root, &upper, &parts)?;
+        let mut mounts = Mounts::default();
+        mounts.of_the_plan(plans, &users)?;
+        let (layer, parts) = layer::plan(&Wishes {
+            hostname: &plans.job.hostname,
+            mount_points: std::mem::take(&mut mounts.points),
+            resolv_conf: resolv_conf(&plans.job.network, outlook.as_ref()),
+            host: plans.rootfs.kind == RootfsKind::Host,
+        });
+        let servants = Servants { zygote, identity: plans.identity, user };
+        let skeleton = skeleton::obtain(plans.home, &layer, &servants)?;
+        let layers = mounts.of_the_root(plans, &skeleton.path, &parts)?;
         let workspaces = mounts.of_the_workspace(plans, &users)?;
-        let spec = StageSpec {
-            identity: plans.identity,
-            network: match (&plans.job.network, &outlook) {
-                (_, Some(outlook)) => Network::Gated(outlook.addresses),
-                (PlanNetwork::Host, None) => Network::Host,
-                (PlanNetwork::None | PlanNetwork::Full | PlanNetwork::Rules(_), None) => Network::Private,
-            },
-            sources: mounts.sources,
-            filters: seccomp::filters()?,
-            sys_masks: sys_masks(),
-        };
-        let Opened { stage, unmapped, gate } = Stage::open(zygote, spec)?;
-        let workspace_was_given = unmapped.iter().any(|index| workspaces.contains(index));
-        if workspace_was_given {
-            give_workspace(plans, &users);
-            let text = format!("the filesystem of {} takes no id maps", plans.workspace.path.display());
-            let hint = "its files change owner while steps run; `workspace: copy` avoids that".to_owned();
-            warnings.push((text, Some(hint)));
+        let scripts = super::command::scripts(plans.job);
+        if !scripts.is_empty() {
+            mounts.binds.push(Bind { from: "scripts".into(), to: SCRIPTS.into(), directory: true });
         }
-        let cgroup = hierarchy.open_run(plans.run_id)?;
+        stage.furnish(&StageSpec {
+            sources: mounts.sources,
+            scripts,
+            scripts_owner: root_outside(plans.identity, user.0),
+            filters: filters::default().map(<[u8]>::to_vec).to_vec(),
+            sys_masks: sys_masks(),
+        })?;
+        // Meanwhile the stage works.
+        let cgroup = hierarchy.open_run(plans.unit)?;
+        let (unmapped, gate) = stage.furnished()?;
         let egress = match &outlook {
             Some(outlook) => {
                 let own = egress::cgroup(&cgroup, hierarchy, limits.cpus)?;
@@ -143,18 +146,29 @@ impl Room {
             }
             None => None,
         };
+        let workspace_was_given = unmapped.iter().any(|index| workspaces.contains(index));
+        if workspace_was_given {
+            give_workspace(plans, &users);
+            let text = format!("the filesystem of {} takes no id maps", plans.workspace.path.display());
+            let hint = "its files change owner while steps run; `workspace: copy` avoids that".to_owned();
+            warnings.push((text, Some(hint)));
+        }
         Ok(Self {
             stage,
             cgroup,
             egress,
-            affinity: affinity(limits.cpus),
+            _skeleton: skeleton,
+            affinity: affinity(limits.cpus, plans.number),
             limits,
             users,
             identity: plans.identity,
             hostname: plans.job.hostname.clone(),
             layers,
             binds: mounts.binds,
-            upper,
+            per_user: mounts.per_user,
+            hand_back: mounts.hand_back,
+            since: plans.since,
+            scratch: plans.scratch.to_path_buf(),
             workspace_was_given,
             warnings,
         })
@@ -167,11 +181,11 @@ impl Room {
     pub fn prepare(&self, index: usize) -> Result<Prepared, RunError> {
         let user = self.users.get(index).map_or((0, 0), |user| (user.uid, user.gid));
         let name = format!("step-{}", index + 1);
-        let upper = self.upper.join(&name);
+        let upper = self.scratch.join(&name);
         make_directory(&upper).map_err(RunError::io("create", &upper))?;
         let cgroup = self.cgroup.create(&name, &self.limits)?;
-        let mut binds = self.binds.clone();
-        binds.push(Bind { from: workspace_name(user), to: "/workspace".into(), directory: true });
+        let own = |bind: &Bind| Bind { from: place_for(&bind.from, user), ..bind.clone() };
+        let binds = self.binds.iter().cloned().chain(self.per_user.iter().map(own)).collect();
         let spec = SandboxSpec {
             hostname: self.hostname.clone(),
             layers: self.layers,
@@ -180,7 +194,8 @@ impl Room {
             shm_bytes: self.limits.memory_bytes.map_or(SHM_BYTES, |bytes| bytes / 2),
             affinity: self.affinity.clone(),
             user,
-            sweep: true,
+            hand_back: self.hand_back.clone(),
+            since: self.since,
         };
         let map = |id| step_map(self.identity, id).to_string();
         let single = self.identity == Identity::Single;
@@ -196,7 +211,12 @@ impl Room {
         &self.limits
     }
 
-    /// Ends the stage and the network, and removes the run's cgroup.
+    /// Ends the stage without waiting for its end: nothing more will be prepared.
+    pub fn dismiss(&self) {
+        self.stage.dismiss();
+    }
+
+    /// Waits for the stage's end and the network's, and removes the run's cgroup.
     ///
     /// # Errors
     /// When something still lives in it.
@@ -209,15 +229,35 @@ impl Room {
     }
 }
 
-/// With subids, the keeper is the step's user inside: the layer it wrote must be root's there, or the step could
-/// change /etc.
-fn own_layer(zygote: &Zygote, plans: &Plans<'_>, users: &[StepUser], root: &Path) -> Result<(), RunError> {
-    let user = users.first().map_or((0, 0), |user| (user.uid, user.gid));
-    if plans.identity == Identity::Subids && user.0 != 0 {
-        let handle = fs::File::open(root).map_err(RunError::io("open", root))?;
-        Servants { zygote, identity: plans.identity, user }.hand_over(handle.as_fd(), (0, 0))?;
-    }
-    Ok(())
+/// A stage that makes its namespaces, and what was seen of this machine's network for it.
+#[derive(Debug)]
+pub struct OpenStage {
+    stage: Stage,
+    outlook: Option<Outlook>,
+}
+
+/// Opens a job's stage before anything but its network is known. Of the rest it guesses what most jobs have: steps that
+/// run as root inside, in the directory of the job file.
+///
+/// # Errors
+/// When it cannot be cloned.
+pub fn open_stage(
+    zygote: &Zygote,
+    job: &JobPlan,
+    base: &Path,
+    identity: Identity,
+) -> Result<OpenStage, RunError> {
+    let outlook = Outlook::of(job)?;
+    let network = match (&job.network, &outlook) {
+        (_, Some(outlook)) => Network::Gated(outlook.addresses),
+        (PlanNetwork::Host, None) => Network::Host,
+        (PlanNetwork::None | PlanNetwork::Full | PlanNetwork::Rules(_), None) => Network::Private,
+    };
+    let owner = fs::metadata(workspace::root_of(base)).map_or((0, 0), |found| (found.uid(), found.gid()));
+    let layers = layer_map(identity).map(|map| (map.clone(), map));
+    let workspace = workspace_map(identity, owner.0, 0).zip(workspace_map(identity, owner.1, 0));
+    let opening = StageOpening { network, maps: layers.into_iter().chain(workspace).collect() };
+    Ok(OpenStage { stage: Stage::open(zygote, opening)?, outlook })
 }
 
 /// What a job with this network finds in resolv.conf.
@@ -229,9 +269,30 @@ fn resolv_conf(network: &PlanNetwork, outlook: Option<&Outlook>) -> String {
     }
 }
 
-/// One name per user that steps run as: each sees the workspace's owner as itself.
-fn workspace_name(user: (u32, u32)) -> String {
-    format!("ws/{}-{}", user.0, user.1)
+/// The stage's name for root inside.
+fn root_outside(identity: Identity, user: u32) -> u32 {
+    match identity {
+        Identity::Root { base } => base,
+        // 0 is the caller, who is the step's user; every other id i is i + 1.
+        Identity::Subids if user != 0 => 1,
+        Identity::Subids | Identity::Single => 0,
+    }
+}
+
+/// A source's place in the stage for one of the users that steps run as: each sees the owner's files as its own.
+fn place_for(source: &str, user: (u32, u32)) -> String {
+    format!("{source}/{}-{}", user.0, user.1)
+}
+
+/// The users that steps run as, each once.
+fn distinct(users: &[StepUser]) -> Vec<(u32, u32)> {
+    let mut seen = Vec::new();
+    for user in users.iter().map(|user| (user.uid, user.gid)) {
+        if !seen.contains(&user) {
+            seen.push(user);
+        }
+    }
+    seen
 }
 
 /// Settles whom each step runs as.
@@ -268,14 +329,10 @@ fn settle(user: &User, accounts: &Accounts) -> Result<StepUser, RunError> {
     }
 }
 
-/// `USER` of an image: a name or number, with a group after a colon.
+/// `USER` of an image.
 fn from_config(text: &str, accounts: &Accounts) -> Result<StepUser, RunError> {
-    let (user, group) = text.split_once(':').map_or((text, None), |(user, group)| (user, Some(group)));
-    let gid = group.and_then(|group| group.parse().ok());
-    match user.parse() {
-        Ok(uid) => Ok(accounts.by_id(uid, gid)),
-        Err(_) => named(user, accounts),
-    }
+    let known = || accounts.names().join(", ");
+    accounts.by_config(text).ok_or_else(|| RunError::User { name: text.into(), known: known() })
 }
 
 fn named(name: &str, accounts: &Accounts) -> Result<StepUser, RunError> {
@@ -308,8 +365,9 @@ fn limits(job: &JobPlan, hierarchy: &Hierarchy) -> Result<(CgroupLimits, Vec<War
     Ok((limits, warnings))
 }
 
-/// As many CPUs as the cap needs, so that `nproc` tells the truth; which ones goes round with the process id.
-fn affinity(cpus: Option<f64>) -> Vec<u32> {
+/// As many CPUs as the cap needs, so that `nproc` tells the truth; which ones goes round with the process id and
+/// the job's number.
+fn affinity(cpus: Option<f64>, number: usize) -> Vec<u32> {
     let Some(cpus) = cpus else { return Vec::new() };
     let Ok(set) = rustix::thread::sched_getaffinity(None) else { return Vec::new() };
     let usable: Vec<u32> =
@@ -318,14 +376,17 @@ fn affinity(cpus: Option<f64>) -> Vec<u32> {
     if wanted >= usable.len() {
         return Vec::new();
     }
-    usable.iter().copied().cycle().skip(std::process::id() as usize % usable.len()).take(wanted).collect()
+    let first = (std::process::id() as usize + number * wanted) % usable.len();
+    usable.iter().copied().cycle().skip(first).take(wanted).collect()
 }
 
 /// Fixed masks of /sys, and one per CPU.
 fn sys_masks() -> Vec<String> {
     let mut masks: Vec<String> = SYS_MASKS.iter().map(|path| (*path).to_owned()).collect();
-    let cpus = fs::read_dir("/sys/devices/system/cpu").into_iter().flatten().flatten();
-    for name in cpus.filter_map(|entry| entry.file_name().into_string().ok()) {
+    let entries = fs::read_dir("/sys/devices/system/cpu").into_iter().flatten().flatten();
+    let names = entries.filter_map(|entry| entry.file_name().into_string().ok());
+    let is_cpu = |name: &String| name.strip_prefix("cpu").is_some_and(|n| n.parse::<u32>().is_ok());
+    for name in names.filter(is_cpu) {
         let path = format!("devices/system/cpu/{name}/thermal_throttle");
         if Path::new("/sys").join(&path).is_dir() {
             masks.push(path);
@@ -338,47 +399,56 @@ fn sys_masks() -> Vec<String> {
 fn give_workspace(plans: &Plans<'_>, users: &[StepUser]) {
     if let (Identity::Root { base }, Some(user)) = (plans.identity, users.first()) {
         let rule = Rule::Range(plans.workspace.owner.0, 1);
-        sweep::to_owner(plans.workspace.handle.as_fd(), &rule, base + user.uid, base + user.gid);
+        let (uid, gid) = (base + user.uid, base + user.gid);
+        sweep::to_owner(plans.workspace.handle.as_fd(), &Sweep { rule, since: plans.since, uid, gid });
     }
 }
 
 /// Sources for the stage and binds for the steps, as they come together.
+#[derive(Default)]
 struct Mounts {
     sources: Vec<Source>,
     binds: Vec<Bind>,
+    /// Binds whose source exists once per user.
+    per_user: Vec<Bind>,
+    /// Paths inside that steps can write to and that belong to the host.
+    hand_back: Vec<String>,
     /// Mount points for the layer.
     points: Vec<(String, bool)>,
 }
 
 impl Mounts {
-    /// The `mounts` of the job file.
-    fn of_the_plan(&mut self, plans: &Plans<'_>, user: (u32, u32)) -> Result<(), RunError> {
+    /// The `mounts` of the job file, once per user.
+    fn of_the_plan(&mut self, plans: &Plans<'_>, users: &[StepUser]) -> Result<(), RunError> {
         for (index, mount) in plans.job.mounts.iter().enumerate() {
             let path = plans.base.join(&mount.host);
             let wrong = |source: io::Error| RunError::Mount { path: path.clone(), source };
             let canonical = fs::canonicalize(&path).map_err(wrong)?;
             let metadata = fs::metadata(&canonical).map_err(wrong)?;
-            let at = format!("b/{index}");
             let owner = (metadata.uid(), metadata.gid());
-            self.source(&canonical, &at, mount.read_only, true, wished(plans.identity, owner, user))
-                .map_err(wrong)?;
+            for user in distinct(users) {
+                let at = place_for(&format!("b/{index}"), user);
+                self.source(&canonical, &at, mount.read_only, true, wished(plans.identity, owner, user))
+                    .map_err(wrong)?;
+            }
             // Init makes the others: a directory of ours would cover the image's link, and all that is behind it.
             if !plans.rootfs.layers.iter().any(|layer| layer::leads_through_link(layer, &mount.path)) {
                 self.points.push((mount.path.clone(), metadata.is_dir()));
             }
-            self.binds.push(Bind { from: at, to: mount.path.clone(), directory: metadata.is_dir() });
+            self.per_user.push(Bind {
+                from: format!("b/{index}"),
+                to: mount.path.clone(),
+                directory: metadata.is_dir(),
+            });
+            if !mount.read_only {
+                self.hand_back.push(mount.path.clone());
+            }
         }
         Ok(())
     }
 
     /// Layers, upper directory, device nodes, the host's parts. Returns the number of layers.
-    fn of_the_root(
-        &mut self,
-        plans: &Plans<'_>,
-        root: &Path,
-        upper: &Path,
-        parts: &[PathBuf],
-    ) -> Result<usize, RunError> {
+    fn of_the_root(&mut self, plans: &Plans<'_>, root: &Path, parts: &[PathBuf]) -> Result<usize, RunError> {
         let map = || layer_map(plans.identity).map_or(Idmap::None, |map| Idmap::Required(map.clone(), map));
         let layers: Vec<&Path> =
             std::iter::once(root).chain(plans.rootfs.layers.iter().rev().map(PathBuf::as_path)).collect();
@@ -387,8 +457,8 @@ impl Mounts {
             self.source(&path, &format!("l/{index}"), true, false, map())
                 .map_err(RunError::io("use the layer", layer))?;
         }
-        let path = fs::canonicalize(upper).map_err(RunError::io("find", upper))?;
-        self.source(&path, "up", false, false, map()).map_err(RunError::io("use", upper))?;
+        let path = fs::canonicalize(plans.scratch).map_err(RunError::io("find", plans.scratch))?;
+        self.source(&path, "up", false, false, map()).map_err(RunError::io("use", &path))?;
         for (index, part) in parts.iter().enumerate() {
             let at = format!("h/{index}");
             let map = layer_map(plans.identity).map_or(Idmap::None, |map| Idmap::Wished(map.clone(), map));
@@ -412,18 +482,15 @@ impl Mounts {
     /// The workspace, once per user. Returns the indices of these sources.
     fn of_the_workspace(&mut self, plans: &Plans<'_>, users: &[StepUser]) -> Result<Vec<usize>, RunError> {
         let workspace = plans.workspace;
-        let mut seen: Vec<(u32, u32)> = Vec::new();
         let mut indices = Vec::new();
-        for user in users.iter().map(|user| (user.uid, user.gid)) {
-            if seen.contains(&user) {
-                continue;
-            }
-            seen.push(user);
+        for user in distinct(users) {
             indices.push(self.sources.len());
             let map = wished(plans.identity, workspace.owner, user);
-            self.source(&workspace.path, &workspace_name(user), false, true, map)
+            self.source(&workspace.path, &place_for("ws", user), false, true, map)
                 .map_err(RunError::io("use the workspace", &workspace.path))?;
         }
+        self.per_user.push(Bind { from: "ws".into(), to: WORKSPACE.into(), directory: true });
+        self.hand_back.push(WORKSPACE.into());
         Ok(indices)
     }
 
@@ -456,7 +523,7 @@ fn wished(identity: Identity, owner: (u32, u32), user: (u32, u32)) -> Idmap {
 
 /// A directory that only the keeper enters; the stage reaches it by a clone. The caller's umask must not count: init,
 /// another user, has to get in.
-fn make_directory(path: &Path) -> io::Result<()> {
+pub fn make_directory(path: &Path) -> io::Result<()> {
     fs::create_dir(path)?;
     fs::set_permissions(path, fs::Permissions::from_mode(0o755))
 }

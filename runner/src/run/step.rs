@@ -57,7 +57,7 @@ pub struct Running<'r> {
     /// Where output goes.
     pub log: LogWriter,
     /// Where events go.
-    pub feed: &'r mut Feed,
+    pub feed: &'r Feed,
     /// When and why to stop it.
     pub deadline: Option<(Instant, Stopped)>,
     /// From SIGTERM to SIGKILL.

@@ -1,9 +1,11 @@
 //! What a run leaves on the machine while it lives, written down before it is made, and how the next call removes what
 //! a killed keeper left. No process ids: a run is dead when nobody holds its lock.
 
+use std::cell::RefCell;
+use std::collections::BTreeMap;
 use std::fs;
 use std::io;
-use std::os::unix::fs::symlink;
+use std::os::unix::fs::{MetadataExt as _, symlink};
 use std::path::{Path, PathBuf};
 
 use rustix::fs::{CWD, Mode, OFlags, openat};
@@ -11,43 +13,86 @@ use serde::{Deserialize, Serialize};
 
 use super::errands::Servants;
 use super::record::{Durability, RecordError, RunDirectory, Selector};
+use super::skeleton;
 use crate::cgroup::Hierarchy;
 use crate::sandbox::ids::Identity;
+use crate::sandbox::sweep::Since;
 use crate::sandbox::zygote::Zygote;
 
 /// Name of the file in the run directory.
 const FILE: &str = "sweep.json";
 
-/// Everything of one run that outlives a killed keeper.
+/// Everything of one job that outlives a killed keeper.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Traces {
     /// Its cgroups' directories.
     pub cgroups: Vec<PathBuf>,
     /// Its private directory below the home's `scratch`.
     pub scratch: Option<String>,
-    /// The workspace that its steps could change.
-    pub workspace: Option<UsedWorkspace>,
+    /// What of the host its steps could change.
+    pub used: Option<Used>,
 }
 
-/// A workspace in use.
+/// Trees of the host that steps could change, and who the steps were.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct UsedWorkspace {
-    /// Where it is.
+pub struct Used {
+    /// Where the steps' ids came from.
+    pub identity: Identity,
+    /// The steps' user and group inside.
+    pub user: (u32, u32),
+    /// When the job began.
+    pub since: Since,
+    /// The workspace, and the sources of writable mounts.
+    pub trees: Vec<UsedTree>,
+}
+
+/// A directory, or a file, in use.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct UsedTree {
+    /// Where it is, canonical.
     pub path: PathBuf,
     /// Its identity, so that nothing else is touched: `st_dev`, `st_ino`.
     pub id: (u64, u64),
     /// Whose it is.
     pub owner: (u32, u32),
-    /// Where the steps' ids came from.
-    pub identity: Identity,
-    /// The steps' user and group inside.
-    pub user: (u32, u32),
 }
 
-impl UsedWorkspace {
-    /// The owner as [`Servants::hand_over`] wants it: with subids the step's user, who is the caller outside.
-    pub fn as_seen(&self) -> (u32, u32) {
-        if self.identity == Identity::Subids { self.user } else { self.owner }
+impl UsedTree {
+    /// The tree at a canonical path.
+    ///
+    /// # Errors
+    /// Those of stat(2).
+    pub fn at(path: &Path) -> io::Result<Self> {
+        let found = fs::symlink_metadata(path)?;
+        let (id, owner) = ((found.dev(), found.ino()), (found.uid(), found.gid()));
+        Ok(Self { path: path.to_path_buf(), id, owner })
+    }
+}
+
+impl Used {
+    /// Hands what the steps gave away back to its owners. Returns what could not be, in words.
+    pub fn hand_back(&self, zygote: &Zygote) -> Vec<String> {
+        let failed = |tree: &UsedTree| {
+            let outcome = self.hand_back_tree(zygote, tree);
+            outcome.err().map(|error| format!("{}: {error}", tree.path.display()))
+        };
+        self.trees.iter().filter_map(failed).collect()
+    }
+
+    fn hand_back_tree(&self, zygote: &Zygote, tree: &UsedTree) -> Result<(), String> {
+        let flags = OFlags::PATH | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+        let Ok(handle) = openat(CWD, &tree.path, flags, Mode::empty()) else { return Ok(()) };
+        let stat = rustix::fs::fstat(&handle).map_err(|errno| errno.to_string())?;
+        if (stat.st_dev, stat.st_ino) != tree.id {
+            return Ok(());
+        }
+        let servants = Servants { zygote, identity: self.identity, user: self.user };
+        // With subids the step's user is the caller outside.
+        let owner = if self.identity == Identity::Subids { self.user } else { tree.owner };
+        servants
+            .hand_over(std::os::fd::AsFd::as_fd(&handle), owner, self.since)
+            .map(|_| ())
+            .map_err(|error| error.to_string())
     }
 }
 
@@ -69,12 +114,39 @@ fn live(home: &Path) -> PathBuf {
     home.join("live")
 }
 
+/// What all jobs of a run leave, by the job's id.
+#[derive(Debug)]
+pub struct Ledger<'r> {
+    home: &'r Path,
+    run: &'r RunDirectory,
+    jobs: RefCell<BTreeMap<String, Traces>>,
+}
+
+impl<'r> Ledger<'r> {
+    /// An empty one.
+    pub fn new(home: &'r Path, run: &'r RunDirectory) -> Self {
+        Self { home, run, jobs: RefCell::default() }
+    }
+
+    /// Writes down what a job will leave, before it is made.
+    ///
+    /// # Errors
+    /// Those of the file system.
+    pub fn leave(&self, job: &str, traces: Traces) -> Result<(), RecordError> {
+        let mut jobs = self.jobs.borrow_mut();
+        jobs.insert(job.to_owned(), traces);
+        leave(self.home, self.run, &jobs)
+    }
+
+    /// Forgets what a job left: it is gone. The file is written with the next job's.
+    pub fn gone(&self, job: &str) {
+        self.jobs.borrow_mut().remove(job);
+    }
+}
+
 /// Makes the run known to the next call, and writes down what it will leave.
-///
-/// # Errors
-/// Those of the file system.
-pub fn leave(home: &Path, run: &RunDirectory, traces: &Traces) -> Result<(), RecordError> {
-    let bytes = serde_json::to_vec_pretty(traces)
+fn leave(home: &Path, run: &RunDirectory, jobs: &BTreeMap<String, Traces>) -> Result<(), RecordError> {
+    let bytes = serde_json::to_vec_pretty(jobs)
         .map_err(|error| RecordError::io("write", run.path().join(FILE), io::Error::other(error)))?;
     run.write_file_atomic(FILE, &bytes, Durability::Cheap)?;
     let directory = live(home);
@@ -89,8 +161,8 @@ pub fn leave(home: &Path, run: &RunDirectory, traces: &Traces) -> Result<(), Rec
 }
 
 /// Forgets a run that has cleaned up after itself.
-pub fn forget(home: &Path, run: &RunDirectory) {
-    let _twice = fs::remove_file(live(home).join(run.id()));
+pub fn forget(home: &Path, run_id: &str) {
+    let _twice = fs::remove_file(live(home).join(run_id));
 }
 
 /// Cleans up after every dead run. What lives is left alone.
@@ -116,7 +188,7 @@ pub fn sweep(home: &Path, zygote: &Zygote, own: Option<Identity>) -> Result<Swee
         let before = summary.left.len();
         clean(home, &run, zygote, own, &mut summary);
         if summary.left.len() == before {
-            forget(home, &run);
+            forget(home, run.id());
             summary.runs.push(name);
         }
     }
@@ -130,24 +202,30 @@ fn clean(
     own: Option<Identity>,
     summary: &mut SweepSummary,
 ) {
-    let Some(traces) =
-        fs::read(run.path().join(FILE)).ok().and_then(|bytes| serde_json::from_slice::<Traces>(&bytes).ok())
-    else {
-        return;
-    };
+    let bytes = fs::read(run.path().join(FILE)).unwrap_or_default();
+    let Ok(jobs) = serde_json::from_slice::<BTreeMap<String, Traces>>(&bytes) else { return };
+    for traces in jobs.values() {
+        clean_job(home, traces, zygote, own, summary);
+    }
+}
+
+fn clean_job(
+    home: &Path,
+    traces: &Traces,
+    zygote: &Zygote,
+    own: Option<Identity>,
+    summary: &mut SweepSummary,
+) {
     let cgroups = Hierarchy::sweep(&traces.cgroups);
     summary.removed += cgroups.removed.len() as u64;
     summary.killed += cgroups.killed as u64;
     summary.left.extend(cgroups.left.iter().map(ToString::to_string));
-    let used = traces.workspace.as_ref();
-    let identity = used.map(|used| used.identity).or(own);
-    let Some(identity) = identity else { return };
+    let used = traces.used.as_ref();
+    let Some(identity) = used.map(|used| used.identity).or(own) else { return };
     let user = used.map_or((0, 0), |used| used.user);
     let servants = Servants { zygote, identity, user };
-    if let Some(used) = used
-        && let Err(error) = hand_over(&servants, used)
-    {
-        summary.left.push(format!("workspace {}: {error}", used.path.display()));
+    if let Some(used) = used {
+        summary.left.extend(used.hand_back(zygote));
     }
     if let Some(name) = &traces.scratch {
         match remove_scratch(home, &servants, name) {
@@ -155,22 +233,10 @@ fn clean(
             Err(error) => summary.left.push(error),
         }
     }
+    skeleton::collect(home, &servants);
 }
 
-fn hand_over(servants: &Servants<'_>, used: &UsedWorkspace) -> Result<(), String> {
-    let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
-    let Ok(handle) = openat(CWD, &used.path, flags, Mode::empty()) else { return Ok(()) };
-    let stat = rustix::fs::fstat(&handle).map_err(|errno| errno.to_string())?;
-    if (stat.st_dev, stat.st_ino) != used.id {
-        return Ok(());
-    }
-    servants
-        .hand_over(std::os::fd::AsFd::as_fd(&handle), used.as_seen())
-        .map(|_| ())
-        .map_err(|error| error.to_string())
-}
-
-/// Removes a run's private directory: upper directories, the job's layer, a copied workspace.
+/// Removes a job's private directory: upper directories, the job's layer, a copied workspace.
 ///
 /// # Errors
 /// What could not be removed, in words.

@@ -14,6 +14,8 @@ pub enum Stopped {
     StepTimeout(Duration),
     /// What was left of the job's `timeout`.
     JobTimeout(Duration),
+    /// What a run that fails or is stopped has for its last steps.
+    Cleanup(Duration),
     /// The user asked.
     Cancelled,
 }
@@ -152,6 +154,12 @@ fn stopped_by_us(
             Some("timeout"),
             format!("the job ran longer than its timeout of {}{manner}", format_duration(after)),
             "raise the job's `timeout`",
+        ),
+        Stopped::Cleanup(after) => verdict(
+            Outcome::Timeout,
+            Some("timeout"),
+            format!("the steps after the job's end had {}{manner}", format_duration(after)),
+            "keep short what runs after a cancel or a timeout",
         ),
         Stopped::Cancelled => verdict(Outcome::Cancelled, Some("cancel"), format!("cancelled{manner}"), ""),
     }

@@ -4,7 +4,7 @@
 //! here nothing formats, prints, reads the environment or panics. A failure is an operation's number and an errno.
 
 use std::ffi::CStr;
-use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd, RawFd};
 
 use rustix::event::{PollFd, PollFlags, poll};
 use rustix::fs::{
@@ -23,9 +23,10 @@ use rustix::thread::{
     CpuSet, Gid, Uid, UnshareFlags, sched_setaffinity, set_name, set_thread_res_gid, set_thread_res_uid,
 };
 
-use super::ops::{Op, Script};
+use super::ops::{HandBack, Op, Script};
+use super::payload;
+use super::sweep::{self, Rule, Sweep};
 use super::wire::{self, LEFTOVERS_MAX, Left, Order, Phase, Word};
-use super::{payload, sweep};
 use crate::sys::clone::{self, Side};
 use crate::sys::process::{self, Status, Who};
 use crate::sys::{mount as mount_sys, signal};
@@ -60,10 +61,10 @@ pub fn run(inherited: &Inheritance<'_>) -> ! {
         }
     }
     drop(root);
-    let workspace = inherited.script.sweep.and_then(|_| {
-        let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
-        open("/workspace", flags, Mode::empty()).ok()
-    });
+    let flags = OFlags::PATH | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+    let paths = &inherited.script.sweep.paths;
+    let trees: Vec<OwnedFd> =
+        paths.iter().filter_map(|path| open(path.as_c_str(), flags, Mode::empty()).ok()).collect();
     let ended = match signal::child_ends() {
         Ok(descriptor) => descriptor,
         Err(errno) => fail(inherited.control.as_fd(), Phase::Fork, 0, errno),
@@ -73,7 +74,7 @@ pub fn run(inherited: &Inheritance<'_>) -> ! {
         Ok(Side::Child) => payload::run(inherited.go.as_fd(), inherited.filters),
         Err(errno) => fail(inherited.control.as_fd(), Phase::Fork, 0, errno),
     };
-    watch(inherited, payload, &ended, workspace.as_ref())
+    watch(inherited, payload, &ended, &trees)
 }
 
 /// Says what failed and ends; the pid namespace goes along.
@@ -83,14 +84,13 @@ fn fail(socket: BorrowedFd<'_>, phase: Phase, index: usize, errno: Errno) -> ! {
 }
 
 /// Waits for the payload's end, the keeper's orders, or the keeper's end.
-fn watch(inherited: &Inheritance<'_>, payload: i32, ended: &OwnedFd, workspace: Option<&OwnedFd>) -> ! {
-    let mut keep =
-        [ended.as_raw_fd(), inherited.control.as_raw_fd(), workspace.map_or(0, AsRawFd::as_raw_fd)];
+fn watch(inherited: &Inheritance<'_>, payload: i32, ended: &OwnedFd, trees: &[OwnedFd]) -> ! {
+    let own = [ended.as_raw_fd(), inherited.control.as_raw_fd()];
+    let mut keep: Vec<RawFd> = own.into_iter().chain(trees.iter().map(AsRawFd::as_raw_fd)).collect();
     keep.sort_unstable();
     // The payload's socket must close here, or the keeper never sees that the exec has happened.
     let _kept = process::close_all_but(&keep);
     let control = inherited.control.as_fd();
-    let owner = inherited.script.sweep;
     let mut reported = false;
     loop {
         let mut polled = [PollFd::new(&control, PollFlags::IN), PollFd::new(ended, PollFlags::IN)];
@@ -118,7 +118,7 @@ fn watch(inherited: &Inheritance<'_>, payload: i32, ended: &OwnedFd, workspace: 
                 process::kill_others();
                 while process::reap(Who::Any, true).is_ok() {}
                 if !reported {
-                    sweep_for(workspace, owner);
+                    hand_back(trees, &inherited.script.sweep);
                 }
                 process::exit_now(0)
             }
@@ -132,10 +132,11 @@ fn next_order(control: BorrowedFd<'_>) -> Option<Order> {
     bytes.first().copied().and_then(Order::from_byte)
 }
 
-/// Hands the workspace's files to its owner.
-fn sweep_for(workspace: Option<&OwnedFd>, owner: Option<(u32, u32)>) {
-    if let (Some(directory), Some((uid, gid))) = (workspace, owner) {
-        let _counted = sweep::to_owner(directory.as_fd(), &sweep::Rule::Everything, uid, gid);
+/// Hands the files of these trees to their owner.
+fn hand_back(trees: &[OwnedFd], order: &HandBack) {
+    let sweep = Sweep { rule: Rule::Changed, since: order.since, uid: order.user.0, gid: order.user.1 };
+    for tree in trees {
+        let _counted = sweep::to_owner(tree.as_fd(), &sweep);
     }
 }
 

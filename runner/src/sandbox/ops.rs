@@ -3,6 +3,7 @@
 use std::ffi::CString;
 
 use super::spec::{Bind, SandboxSpec, Upper};
+use super::sweep::Since;
 use serde::{Deserialize, Serialize};
 
 /// One operation of init. Paths are relative to the stage's root or to the new root; `child` says which.
@@ -66,8 +67,19 @@ pub struct Script {
     pub gid_map: String,
     /// `setgroups` is denied: the maps hold one id.
     pub single_id: bool,
-    /// Hand the workspace's files to this user and group inside, when the keeper is gone.
-    pub sweep: Option<(u32, u32)>,
+    /// What to hand back when the keeper is gone.
+    pub sweep: HandBack,
+}
+
+/// Trees that init hands to their owner, the step's user, if nobody else can do it any more.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct HandBack {
+    /// Absolute paths inside: the workspace and other writable mounts.
+    pub paths: Vec<CString>,
+    /// The step's user and group inside.
+    pub user: (u32, u32),
+    /// When the job began.
+    pub since: Since,
 }
 
 /// Read-only below /proc: they are not namespaced, and root inside could write some.
@@ -131,7 +143,9 @@ pub fn script(spec: &SandboxSpec, uid_map: String, gid_map: String, single_id: b
     ops.extend(spec.binds.iter().map(bind));
     ops.push(Op::PivotRoot);
     ops.push(Op::Hostname(spec.hostname.clone()));
-    Script { ops, uid_map, gid_map, single_id, sweep: spec.sweep.then_some(spec.user) }
+    let paths = spec.hand_back.iter().map(|path| c_string(path)).collect();
+    let sweep = HandBack { paths, user: spec.user, since: spec.since };
+    Script { ops, uid_map, gid_map, single_id, sweep }
 }
 
 /// The overlay. `volatile`: its writes are thrown away, so nothing is synced at umount. `userxattr`: the only
@@ -205,7 +219,8 @@ mod tests {
             shm_bytes: 64 << 20,
             affinity: vec![],
             user: (0, 0),
-            sweep: true,
+            hand_back: vec!["/workspace".into()],
+            since: Since::EVER,
         }
     }
 
@@ -220,7 +235,7 @@ mod tests {
             position(&script, |o| *o == Op::EnterCgroups) < position(&script, |o| *o == Op::UnshareCgroup)
         );
         assert!(position(&script, |o| *o == Op::AwaitMaps) < position(&script, |o| *o == Op::Hide));
-        assert_eq!(script.sweep, Some((0, 0)));
+        assert_eq!(script.sweep.paths, [c"/workspace".to_owned()]);
     }
 
     #[test]

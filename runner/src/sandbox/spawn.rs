@@ -10,7 +10,7 @@ use thiserror::Error;
 use tokio::io::unix::AsyncFd;
 
 use super::ops::{Op, Script};
-use super::spec::{Go, StageSpec};
+use super::spec::{Go, StageOpening, StageSpec};
 use super::stage::{Answer, Build};
 use super::wire::{self, Order, Phase, Word};
 use super::zygote::{Request, Zygote};
@@ -119,37 +119,44 @@ fn tun_hint(errno: Errno) -> &'static str {
 }
 
 /// A job's stage. Dropping it ends the stage; sandboxes that it made live on.
+///
+/// It is opened as soon as the job's network is known, and furnished when everything else is: both take it a while, in
+/// which the keeper has other things to do.
 #[derive(Debug)]
 pub struct Stage {
     socket: Option<OwnedFd>,
     pidfd: OwnedFd,
 }
 
-/// A stage that is ready.
-#[derive(Debug)]
-pub struct Opened {
-    /// The stage.
-    pub stage: Stage,
-    /// Indices of the sources whose filesystem takes no id map.
-    pub unmapped: Vec<usize>,
-    /// The job's interface, the gate's, the listeners; empty without a gate.
-    pub gate: Vec<OwnedFd>,
-}
-
 impl Stage {
-    /// Starts a stage. Also returns the indices of the sources whose filesystem takes no id map, and the gate's
-    /// descriptors where the spec has one.
+    /// Starts a stage, which makes its namespaces.
+    ///
+    /// # Errors
+    /// When it cannot be cloned. What it fails at later is told by [`Stage::furnished`].
+    pub fn open(zygote: &Zygote, opening: StageOpening) -> Result<Self, SandboxError> {
+        let (ours, theirs) = wire::pair().map_err(SandboxError::Zygote)?;
+        let request = Request::Stage(opening);
+        let asked = zygote.ask(&request, &[theirs.as_fd()]).map_err(SandboxError::Zygote)?;
+        Ok(Self { socket: Some(ours), pidfd: asked.ok_or(SandboxError::Lost)? })
+    }
+
+    /// Gives it what the sandboxes share. Wait for [`Stage::furnished`] before the first sandbox.
+    ///
+    /// # Errors
+    /// When it is gone.
+    pub fn furnish(&self, spec: &StageSpec) -> Result<(), SandboxError> {
+        let socket = self.socket.as_ref().ok_or(SandboxError::Lost)?;
+        wire::send_value(socket.as_fd(), spec, &[]).map_err(|_| SandboxError::Lost)
+    }
+
+    /// Waits until all of it is there. Returns the indices of the sources whose filesystem takes no id map, and the
+    /// gate's descriptors where there is one: the job's interface, the gate's, the listeners.
     ///
     /// # Errors
     /// [`SandboxError::Stage`] names what could not be prepared.
-    pub fn open(zygote: &Zygote, spec: StageSpec) -> Result<Opened, SandboxError> {
-        let (ours, theirs) = wire::pair().map_err(SandboxError::Zygote)?;
-        let request = Request::Stage(Box::new(spec));
-        let asked = zygote.ask(&request, &[theirs.as_fd()]).map_err(SandboxError::Zygote)?;
-        drop(theirs);
-        let stage = Self { socket: Some(ours), pidfd: asked.ok_or(SandboxError::Lost)? };
-        match stage.hear()? {
-            (Answer::Ready { unmapped }, gate) => Ok(Opened { stage, unmapped, gate }),
+    pub fn furnished(&self) -> Result<(Vec<usize>, Vec<OwnedFd>), SandboxError> {
+        match self.hear()? {
+            (Answer::Ready { unmapped }, gate) => Ok((unmapped, gate)),
             (Answer::NoTun { what, errno }, _) => {
                 Err(SandboxError::NoTun { what, errno: Errno::from_raw_os_error(errno) })
             }
@@ -191,6 +198,11 @@ impl Stage {
             }
             Answer::Ready { .. } | Answer::NoTun { .. } => Err(SandboxError::Lost),
         }
+    }
+
+    /// Ends it without waiting for its end: no more sandboxes will be asked for.
+    pub fn dismiss(&self) {
+        let _gone = pidfd_send_signal(&self.pidfd, Signal::KILL);
     }
 
     fn hear(&self) -> Result<(Answer, Vec<OwnedFd>), SandboxError> {

@@ -4,7 +4,8 @@
 
 use serde::{Deserialize, Serialize};
 
-use super::ids::{IdMap, Identity};
+use super::ids::IdMap;
+use super::sweep::Since;
 use crate::network::Addresses;
 
 /// Which network the job's steps see.
@@ -72,15 +73,33 @@ pub struct Source {
     pub idmap: Idmap,
 }
 
-/// Everything that the sandboxes of one job share.
+/// What a stage can begin with while the job's image and workspace are still looked at.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct StageSpec {
-    /// Where ids come from.
-    pub identity: Identity,
+pub struct StageOpening {
     /// Which network.
     pub network: Network,
+    /// Id maps, for users and groups, that its sources will most likely have.
+    pub maps: Vec<(IdMap, IdMap)>,
+}
+
+/// A text that steps find as a file.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Script {
+    /// File name.
+    pub name: String,
+    /// Content.
+    pub text: String,
+}
+
+/// Everything else that the sandboxes of one job share.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct StageSpec {
     /// Layers `l/N` (highest first), `ws`, `up`, `usr`, `b/N`, `dev/*`.
     pub sources: Vec<Source>,
+    /// Executable files in the stage's `scripts`, read-only.
+    pub scripts: Vec<Script>,
+    /// Who owns them: root inside, as the stage sees it.
+    pub scripts_owner: u32,
     /// Two filters as `sock_filter` bytes: arguments, then the allow list.
     pub filters: Vec<Vec<u8>>,
     /// Paths below /sys to cover: resolved once, missing ones skipped.
@@ -129,8 +148,10 @@ pub struct SandboxSpec {
     pub affinity: Vec<u32>,
     /// The step's user and group inside.
     pub user: (u32, u32),
-    /// Sweep the workspace's owners when the keeper dies.
-    pub sweep: bool,
+    /// Absolute paths of the trees that go back to their owner when the keeper dies: what the step can write to of the host.
+    pub hand_back: Vec<String>,
+    /// When the job began: what has not changed since is left alone.
+    pub since: Since,
 }
 
 /// One resource limit (getrlimit(2)), already clamped to what the keeper may set.

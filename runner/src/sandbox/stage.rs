@@ -3,7 +3,9 @@
 
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 
-use rustix::fs::{CWD, FileType, Mode, OFlags, RawDir, fstat, major, minor, mkdirat, open, openat};
+use rustix::fs::{
+    CWD, FileType, Gid, Mode, OFlags, RawDir, Uid, fchown, fstat, major, minor, mkdirat, open, openat,
+};
 use rustix::io::Errno;
 use rustix::mount::{
     FsMountFlags, FsOpenFlags, MountAttrFlags, MountPropagationFlags, MoveMountFlags, OpenTreeFlags,
@@ -11,15 +13,16 @@ use rustix::mount::{
     unmount,
 };
 use rustix::pipe::{PipeFlags, pipe_with};
-use rustix::process::{Signal, chdir, fchdir, pidfd_send_signal, pivot_root, umask};
+use rustix::process::{chdir, fchdir, pivot_root, umask};
 use rustix::thread::{UnshareFlags, set_name};
 use serde::{Deserialize, Serialize};
 
+use super::ids::IdMap;
 use super::ops::Script;
-use super::spec::{Idmap, Kind, Network, Source, StageSpec};
+use super::spec::{Idmap, Kind, Network, Source, StageOpening, StageSpec};
 use super::{child, servant, wire};
 use crate::network::link::{self, LinkTrouble};
-use crate::sys::clone::{self, Side};
+use crate::sys::clone::{self, Holder, Side};
 use crate::sys::{mount, process, socket};
 
 /// Asks the stage for one sandbox. Descriptors along: control, go, the cgroup directory if `cgroup`, `tasks` files.
@@ -67,30 +70,37 @@ fn tried<T>(what: impl Into<String>, result: Result<T, Errno>) -> Result<T, Trou
     result.map_err(|errno| (what.into(), errno))
 }
 
+/// Room for the steps' scripts and for mount points in the job's root. The first are bounded by the job file's size, the
+/// second are empty.
+const ROOT_BYTES: &str = "32m";
+/// Mount points, and one file per script.
+const ROOT_INODES: &str = "8192";
+
 /// The stage's life. Returns when the keeper is gone or has dropped the job.
-pub fn run(spec: &StageSpec, socket: &OwnedFd) {
+pub fn run(opening: &StageOpening, socket: &OwnedFd) {
     let _cosmetic = set_name(c"runner-stage");
     // Inits, which are other users, walk the directories made here, whatever the caller's umask is.
     umask(Mode::from_raw_mode(0o022));
-    let gate = match enter_network(spec.network) {
-        Ok(gate) => gate,
-        Err(trouble) => {
-            let (what, errno) = (trouble.what.to_owned(), trouble.errno.raw_os_error());
-            let answer =
-                if trouble.no_tun { Answer::NoTun { what, errno } } else { Answer::Failed { what, errno } };
+    let foundation = Foundation::lay(opening);
+    let Ok(Some((spec, _))) = wire::receive_value::<StageSpec>(socket.as_fd()) else { return };
+    let mut foundation = match foundation {
+        Ok(foundation) => foundation,
+        Err(LinkTrouble { what, errno, no_tun }) => {
+            let (what, errno) = (what.into_owned(), errno.raw_os_error());
+            let answer = if no_tun { Answer::NoTun { what, errno } } else { Answer::Failed { what, errno } };
             return reply(socket, &answer, &[]);
         }
     };
-    match prepare(spec) {
-        Ok(unmapped) => reply(socket, &Answer::Ready { unmapped }, &gate),
+    match furnish(&mut foundation, &spec) {
+        Ok(unmapped) => reply(socket, &Answer::Ready { unmapped }, &foundation.gate),
         Err((what, errno)) => {
             return reply(socket, &Answer::Failed { what, errno: errno.raw_os_error() }, &[]);
         }
     }
-    // Whoever got them holds them now; a copy here would keep a dead worker's interfaces alive.
-    drop(gate);
+    // The gate's descriptors too: a copy here would keep a dead worker's interfaces alive.
+    drop(foundation);
     while let Ok(Some((build, fds))) = wire::receive_value::<Build>(socket.as_fd()) {
-        match clone_init(spec, &build, &fds) {
+        match clone_init(&spec, &build, &fds) {
             (Some(pidfd), Ok(())) => reply(socket, &Answer::Cloned, &[pidfd]),
             (pidfd, Err((what, errno))) => {
                 let pidfd: Vec<OwnedFd> = pidfd.into_iter().collect();
@@ -106,10 +116,52 @@ fn reply(socket: &OwnedFd, answer: &Answer, fds: &[OwnedFd]) {
     let _gone = wire::send_value(socket.as_fd(), answer, &fds);
 }
 
+/// What needs neither image nor workspace: the job's namespaces, and mounts that are not attached yet.
+struct Foundation {
+    root: OwnedFd,
+    sys: OwnedFd,
+    proc: OwnedFd,
+    namespaces: IdNamespaces,
+    /// The job's interface, the gate's, the listeners; empty without a gate.
+    gate: Vec<OwnedFd>,
+}
+
+impl Foundation {
+    fn lay(opening: &StageOpening) -> Result<Self, LinkTrouble> {
+        let gate = enter_network(opening.network)?;
+        Self::lay_mounts(opening, gate).map_err(|(what, errno)| LinkTrouble {
+            what: what.into(),
+            errno,
+            no_tun: false,
+        })
+    }
+
+    fn lay_mounts(opening: &StageOpening, gate: Vec<OwnedFd>) -> Result<Self, Trouble> {
+        let private = opening.network != Network::Host;
+        tried("create the job's mount namespace", clone::unshare(UnshareFlags::NEWNS))?;
+        let quiet = MountPropagationFlags::PRIVATE | MountPropagationFlags::REC;
+        tried("make the job's mount namespace private", mount_change("/", quiet))?;
+        if private {
+            tried("bring up the loopback interface", socket::loopback_up())?;
+            open_ports();
+        }
+        let mut namespaces = IdNamespaces::default();
+        for (uids, gids) in &opening.maps {
+            namespaces.get(uids, gids)?;
+        }
+        let sys = sysfs(private)?;
+        // Steps may mount a proc of their own only while one without masks is visible to them.
+        let all = tree_flags() | OpenTreeFlags::AT_RECURSIVE;
+        let proc = tried("clone /proc", open_tree(CWD, "/proc", all))?;
+        Ok(Self { root: new_root()?, sys, proc, namespaces, gate })
+    }
+}
+
 /// Makes the job's network namespace and moves into it; before it the gate's, which then lives by its descriptors.
 fn enter_network(network: Network) -> Result<Vec<OwnedFd>, LinkTrouble> {
-    let enter = |what| {
-        clone::unshare(UnshareFlags::NEWNET).map_err(|errno| LinkTrouble { what, errno, no_tun: false })
+    let enter = |what: &'static str| {
+        let entered = clone::unshare(UnshareFlags::NEWNET);
+        entered.map_err(|errno| LinkTrouble { what: what.into(), errno, no_tun: false })
     };
     match network {
         Network::Host => Ok(Vec::new()),
@@ -124,31 +176,18 @@ fn enter_network(network: Network) -> Result<Vec<OwnedFd>, LinkTrouble> {
     }
 }
 
-/// Makes the job's mount namespace and its tree of mounts, and moves into it. Returns the sources without an id map.
-fn prepare(spec: &StageSpec) -> Result<Vec<usize>, Trouble> {
-    let private = spec.network != Network::Host;
-    tried("create the job's mount namespace", clone::unshare(UnshareFlags::NEWNS))?;
-    let quiet = MountPropagationFlags::PRIVATE | MountPropagationFlags::REC;
-    tried("make the job's mount namespace private", mount_change("/", quiet))?;
-    if private {
-        tried("bring up the loopback interface", socket::loopback_up())?;
-        open_ports();
-    }
+/// Makes the job's tree of mounts, and moves into it. Returns the sources without an id map.
+fn furnish(foundation: &mut Foundation, spec: &StageSpec) -> Result<Vec<usize>, Trouble> {
     let mut unmapped = Vec::new();
     let mut trees = Vec::with_capacity(spec.sources.len());
-    let mut namespaces_by_map = Vec::new();
     for (index, source) in spec.sources.iter().enumerate() {
-        let (tree, mapped) = clone_source(source, &mut namespaces_by_map)?;
+        let (tree, mapped) = clone_source(source, &mut foundation.namespaces)?;
         if !mapped {
             unmapped.push(index);
         }
         trees.push(tree);
     }
-    let sys = sysfs(private)?;
-    let all = OpenTreeFlags::OPEN_TREE_CLONE | OpenTreeFlags::OPEN_TREE_CLOEXEC | OpenTreeFlags::AT_RECURSIVE;
-    // Steps may mount a proc of their own only while one without masks is visible to them.
-    let proc = tried("clone /proc", open_tree(CWD, "/proc", all))?;
-    enter_new_root()?;
+    enter(&foundation.root)?;
     for (source, tree) in spec.sources.iter().zip(&trees) {
         attach(tree, &source.at, matches!(source.kind, Kind::Directory { .. }))?;
     }
@@ -158,15 +197,42 @@ fn prepare(spec: &StageSpec) -> Result<Vec<usize>, Trouble> {
     let empty = tried("clone the empty directory", open_tree(CWD, "empty", tree_flags()))?;
     tried("seal the empty directory", mount::set_attributes(empty.as_fd(), sealed(), false, None))?;
     attach(&empty, "empty", true)?;
-    attach(&proc, "proc", true)?;
-    attach(&sys, "sys", true)?;
+    attach(&foundation.proc, "proc", true)?;
+    attach(&foundation.sys, "sys", true)?;
     for path in &spec.sys_masks {
         mask(&format!("sys/{path}"))?;
+    }
+    if !spec.scripts.is_empty() {
+        scripts(spec)?;
     }
     tried("change to the job's root", pivot_root(".", "."))?;
     tried("let go of the host's mounts", unmount(".", UnmountFlags::DETACH))?;
     tried("enter the job's root", chdir("/"))?;
     Ok(unmapped)
+}
+
+/// Writes the steps' scripts and makes them a read-only mount.
+fn scripts(spec: &StageSpec) -> Result<(), Trouble> {
+    make_directory("scripts")?;
+    let owner = (Uid::from_raw(spec.scripts_owner), Gid::from_raw(spec.scripts_owner));
+    let flags = OFlags::CREATE | OFlags::EXCL | OFlags::WRONLY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+    for script in &spec.scripts {
+        let name = &script.name;
+        let made = openat(CWD, format!("scripts/{name}"), flags, Mode::from_raw_mode(0o755));
+        let file = tried(format!("make the script {name}"), made)?;
+        let mut rest = script.text.as_bytes();
+        while !rest.is_empty() {
+            let written = tried(format!("write the script {name}"), rustix::io::write(&file, rest))?;
+            rest = rest.get(written..).unwrap_or_default();
+        }
+        tried(format!("own the script {name}"), fchown(&file, Some(owner.0), Some(owner.1)))?;
+    }
+    let tree = tried("clone the scripts", open_tree(CWD, "scripts", tree_flags()))?;
+    let attributes = MountAttrFlags::MOUNT_ATTR_RDONLY
+        | MountAttrFlags::MOUNT_ATTR_NOSUID
+        | MountAttrFlags::MOUNT_ATTR_NODEV;
+    tried("seal the scripts", mount::set_attributes(tree.as_fd(), attributes, false, None))?;
+    attach(&tree, "scripts", true)
 }
 
 /// No step has a capability over this network namespace, so two sysctls stand in: any port may be bound, and ping
@@ -191,10 +257,7 @@ fn sealed() -> MountAttrFlags {
 }
 
 /// Clones a source of the host as a detached mount with its flags and owners; says whether it has the id map.
-fn clone_source(
-    source: &Source,
-    namespaces: &mut Vec<(String, OwnedFd)>,
-) -> Result<(OwnedFd, bool), Trouble> {
+fn clone_source(source: &Source, namespaces: &mut IdNamespaces) -> Result<(OwnedFd, bool), Trouble> {
     let path = &source.path;
     let mut flags = tree_flags();
     flags.set(OpenTreeFlags::AT_RECURSIVE, source.recursive);
@@ -208,7 +271,7 @@ fn clone_source(
     let (Idmap::Required(uids, gids) | Idmap::Wished(uids, gids)) = &source.idmap else {
         return Ok((tree, true));
     };
-    let namespace = user_namespace(&uids.to_string(), &gids.to_string(), namespaces)?;
+    let namespace = namespaces.get(uids, gids)?;
     let none = MountAttrFlags::empty();
     match (mount::set_attributes(tree.as_fd(), none, source.recursive, Some(namespace)), &source.idmap) {
         (Ok(()), _) => Ok((tree, true)),
@@ -237,34 +300,33 @@ fn check(source: &Source, tree: &OwnedFd) -> Result<(), Trouble> {
     if same { Ok(()) } else { Err((format!("use {path}: it is not what it was a moment ago"), Errno::STALE)) }
 }
 
-/// A user namespace with these maps, as a descriptor for idmapped mounts; one per pair of maps.
-fn user_namespace<'n>(
-    uid_map: &str,
-    gid_map: &str,
-    made: &'n mut Vec<(String, OwnedFd)>,
-) -> Result<BorrowedFd<'n>, Trouble> {
-    let key = format!("{uid_map}|{gid_map}");
-    if let Some(found) = made.iter().position(|(have, _)| *have == key) {
-        return Ok(made[found].1.as_fd());
-    }
-    let (hears, tells) = tried("make a pipe", pipe_with(PipeFlags::CLOEXEC))?;
-    match tried("clone a holder of id maps", clone::clone(clone::NEW_USER, None))? {
-        Side::Child => {
-            // Waits to be killed; the pipe's end, too, ends it.
-            drop(tells);
-            while rustix::io::read(&hears, &mut [0; 8]).is_ok_and(|n| n > 0) {}
-            process::exit_now(0)
+/// User namespaces with id maps, as descriptors for idmapped mounts; one per pair of maps.
+#[derive(Default)]
+struct IdNamespaces {
+    made: Vec<(String, OwnedFd)>,
+    /// Who held them until they were open; waited for when there is time for it.
+    holders: Vec<Holder>,
+}
+
+impl IdNamespaces {
+    fn get(&mut self, uids: &IdMap, gids: &IdMap) -> Result<BorrowedFd<'_>, Trouble> {
+        let (uid_map, gid_map) = (uids.to_string(), gids.to_string());
+        let key = format!("{uid_map}|{gid_map}");
+        if let Some(found) = self.made.iter().position(|(have, _)| *have == key) {
+            return Ok(self.made[found].1.as_fd());
         }
-        Side::Parent(pid, pidfd) => {
-            let held = std::fs::File::open(format!("/proc/{pid}/ns/user")).map(OwnedFd::from);
-            let written = servant::write_maps(pid, uid_map, gid_map, false, tells);
-            let _ending = pidfd_send_signal(&pidfd, Signal::KILL);
-            let _reaped = process::reap(process::Who::Pidfd(pidfd.as_fd()), true);
-            tried("write the id maps of a mount", written)?;
-            let held = held.map_err(|error| Errno::from_io_error(&error).unwrap_or(Errno::IO));
-            made.push((key, tried("open a user namespace", held)?));
-            Ok(made[made.len() - 1].1.as_fd())
-        }
+        let (hears, tells) = tried("make a pipe", pipe_with(PipeFlags::CLOEXEC))?;
+        let holder = tried("clone a holder of id maps", Holder::start(hears.as_fd(), tells.as_fd()))?;
+        let held = std::fs::File::open(format!("/proc/{}/ns/user", holder.pid)).map(OwnedFd::from);
+        tried(
+            "write the id maps of a mount",
+            servant::write_maps(holder.pid, &uid_map, &gid_map, false, tells),
+        )?;
+        let held = held.map_err(|error| Errno::from_io_error(&error).unwrap_or(Errno::IO));
+        holder.dismiss();
+        self.holders.push(holder);
+        self.made.push((key, tried("open a user namespace", held)?));
+        Ok(self.made[self.made.len() - 1].1.as_fd())
     }
 }
 
@@ -286,25 +348,29 @@ fn sysfs(private: bool) -> Result<OwnedFd, Trouble> {
     }
 }
 
-/// A tmpfs becomes the working directory; `prepare` pivots into it when it is furnished.
-fn enter_new_root() -> Result<(), Trouble> {
+/// The tmpfs that becomes the job's root, not attached yet.
+fn new_root() -> Result<OwnedFd, Trouble> {
     let context = tried("open a tmpfs", fsopen("tmpfs", FsOpenFlags::FSOPEN_CLOEXEC))?;
-    for (key, value) in [("mode", "0755"), ("size", "1m"), ("nr_inodes", "4096")] {
+    for (key, value) in [("mode", "0755"), ("size", ROOT_BYTES), ("nr_inodes", ROOT_INODES)] {
         tried("configure the job's root", fsconfig_set_string(&context, key, value))?;
     }
     tried("create the job's root", fsconfig_create(&context))?;
     let attributes = MountAttrFlags::MOUNT_ATTR_NOSUID | MountAttrFlags::MOUNT_ATTR_NODEV;
-    let root = tried("mount the job's root", fsmount(&context, FsMountFlags::FSMOUNT_CLOEXEC, attributes))?;
+    tried("mount the job's root", fsmount(&context, FsMountFlags::FSMOUNT_CLOEXEC, attributes))
+}
+
+/// The root becomes the working directory; `furnish` pivots into it when it is furnished.
+fn enter(root: &OwnedFd) -> Result<(), Trouble> {
     // Any directory serves as mount point in this private namespace; /proc has been cloned already.
-    let moved = move_mount(&root, "", CWD, "/proc", MoveMountFlags::MOVE_MOUNT_F_EMPTY_PATH);
+    let moved = move_mount(root, "", CWD, "/proc", MoveMountFlags::MOVE_MOUNT_F_EMPTY_PATH);
     tried("attach the job's root", moved)?;
-    tried("enter the job's root", fchdir(&root))
+    tried("enter the job's root", fchdir(root))
 }
 
 /// Attaches a detached mount at a path of the new root, whose mount point is made.
 fn attach(tree: &OwnedFd, at: &str, directory: bool) -> Result<(), Trouble> {
-    if let Some((parent, _)) = at.rsplit_once('/') {
-        make_directory(parent)?;
+    for (end, _) in at.match_indices('/') {
+        make_directory(&at[..end])?;
     }
     if directory {
         make_directory(at)?;

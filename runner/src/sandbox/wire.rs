@@ -203,7 +203,7 @@ pub enum Word {
 }
 
 /// Bytes of the longest word.
-pub const WORD_BYTES: usize = 48 + LEFTOVERS_MAX * 20;
+pub const WORD_BYTES: usize = 64 + LEFTOVERS_MAX * 20;
 
 /// Writes a word into a buffer of its own, without allocating.
 pub fn encode(word: &Word) -> [u8; WORD_BYTES] {
@@ -231,6 +231,8 @@ pub fn encode(word: &Word) -> [u8; WORD_BYTES] {
             put(&value.to_le_bytes());
             put(&usage.cpu_us.to_le_bytes());
             put(&usage.rss_max.to_le_bytes());
+            put(&usage.read_bytes.to_le_bytes());
+            put(&usage.write_bytes.to_le_bytes());
             put(&left_count.to_le_bytes());
             for one in left {
                 put(&one.pid.to_le_bytes());
@@ -263,7 +265,12 @@ pub fn decode(bytes: &[u8]) -> Option<Word> {
             let exited = number(1)? == 0;
             let value = number(4)? as i32;
             let status = if exited { Status::Exited(value) } else { Status::Signaled(value) };
-            let usage = Rusage { cpu_us: number(8)?, rss_max: number(8)? };
+            let usage = Rusage {
+                cpu_us: number(8)?,
+                rss_max: number(8)?,
+                read_bytes: number(8)?,
+                write_bytes: number(8)?,
+            };
             let left_count = number(4)? as u32;
             let mut left = [Left::default(); LEFTOVERS_MAX];
             for one in &mut left {
@@ -321,7 +328,7 @@ mod tests {
             Word::Failed { phase: Phase::Exec, index: 3, errno: 2 },
             Word::Report {
                 status: Status::Signaled(9),
-                usage: Rusage { cpu_us: 1 << 40, rss_max: 5 },
+                usage: Rusage { cpu_us: 1 << 40, rss_max: 5, read_bytes: 6, write_bytes: 7 },
                 left_count: 400,
                 left,
             },

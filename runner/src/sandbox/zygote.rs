@@ -14,7 +14,7 @@ use rustix::thread::{UnshareFlags, set_name};
 use serde::{Deserialize, Serialize};
 
 use super::servant::{self, Errand, Work};
-use super::spec::StageSpec;
+use super::spec::StageOpening;
 use super::{stage, wire};
 use crate::sys::clone::{self, Side};
 use crate::sys::{identity, process, signal};
@@ -28,7 +28,7 @@ pub enum Request {
     /// Move into a user namespace; the keeper then writes its maps. The answer is empty.
     EnterUserNamespace,
     /// Clone a stage; one descriptor, its socket, comes along. The answer carries its pidfd.
-    Stage(Box<StageSpec>),
+    Stage(StageOpening),
     /// Clone a servant; its socket and what else it needs come along. The answer carries its pidfd.
     Servant(Box<Errand>),
 }
@@ -77,6 +77,11 @@ impl Zygote {
         self.pid
     }
 
+    /// Ends it without waiting for its end: nothing more will be asked.
+    pub fn dismiss(&self) {
+        let _gone = rustix::process::pidfd_send_signal(&self.pidfd, Signal::KILL);
+    }
+
     /// Asks, and waits for the answer: the pidfd of what was started, if the request starts something.
     ///
     /// # Errors
@@ -95,7 +100,7 @@ impl Zygote {
 
 impl Drop for Zygote {
     fn drop(&mut self) {
-        let _gone = rustix::process::pidfd_send_signal(&self.pidfd, Signal::KILL);
+        self.dismiss();
         let _reaped = process::reap(process::Who::Pidfd(self.pidfd.as_fd()), true);
     }
 }
@@ -108,7 +113,7 @@ fn run(socket: &OwnedFd, work: Work) {
     while let Ok(Some((request, fds))) = wire::receive_value::<Request>(socket.as_fd()) {
         let answer = match request {
             Request::EnterUserNamespace => clone::unshare(UnshareFlags::NEWUSER).map(|()| None),
-            Request::Stage(spec) => spawn_stage(&spec, fds).map(Some),
+            Request::Stage(opening) => spawn_stage(&opening, fds).map(Some),
             Request::Servant(errand) => spawn_servant(&errand, fds, work).map(Some),
         };
         let sent = match answer {
@@ -149,14 +154,14 @@ fn raise_oom_score() {
 }
 
 /// Clones a stage, a child of the *keeper*. Returns its pidfd.
-fn spawn_stage(spec: &StageSpec, fds: Vec<OwnedFd>) -> Result<OwnedFd, Errno> {
+fn spawn_stage(opening: &StageOpening, fds: Vec<OwnedFd>) -> Result<OwnedFd, Errno> {
     let socket = fds.into_iter().next().ok_or(Errno::BADMSG)?;
     match clone::clone(clone::PARENT, None)? {
         Side::Parent(_, pidfd) => Ok(pidfd),
         Side::Child => {
             // The zygote's own socket must not live on here: it would keep a dead keeper's end open.
             keep_only(&[&socket]);
-            stage::run(spec, &socket);
+            stage::run(opening, &socket);
             process::exit_now(0)
         }
     }

@@ -2,7 +2,7 @@
 
 #![expect(unsafe_code, reason = "clone3, fork and unshare have no safe wrapper")]
 
-use std::os::fd::{AsRawFd, BorrowedFd, FromRawFd, OwnedFd, RawFd};
+use std::os::fd::{AsFd as _, AsRawFd, BorrowedFd, FromRawFd, OwnedFd, RawFd};
 
 use rustix::io::Errno;
 use rustix::thread::UnshareFlags;
@@ -78,6 +78,69 @@ pub fn clone(flags: u64, cgroup: Option<BorrowedFd<'_>>) -> Result<Side, Errno> 
         // SAFETY: the kernel has just stored a new descriptor that nobody else owns.
         _ => Ok(Side::Parent(pid as i32, unsafe { OwnedFd::from_raw_fd(pidfd) })),
     }
+}
+
+/// A process that holds a user namespace open and does nothing else. It ends with this value.
+#[derive(Debug)]
+pub struct Holder {
+    /// Its pid.
+    pub pid: i32,
+    pidfd: OwnedFd,
+    /// It runs on this until it is reaped.
+    _stack: Box<[u64]>,
+}
+
+/// Words of a holder's stack: it calls three system calls.
+const HOLDER_STACK_WORDS: usize = 1024;
+
+impl Holder {
+    /// Clones one into a new user namespace. It shares the caller's memory, which spares a copy of it. `alive` and `tells`
+    /// are the ends of a pipe: the holder ends, too, when the caller is gone.
+    ///
+    /// # Errors
+    /// Those of clone(2).
+    pub fn start(alive: BorrowedFd<'_>, tells: BorrowedFd<'_>) -> Result<Self, Errno> {
+        let mut stack = vec![0_u64; HOLDER_STACK_WORDS].into_boxed_slice();
+        let mut pidfd: RawFd = -1;
+        let flags = libc::CLONE_VM | libc::CLONE_NEWUSER | libc::CLONE_PIDFD | libc::SIGCHLD;
+        let words = (alive.as_raw_fd() as usize) | (tells.as_raw_fd() as usize) << 32;
+        let top = stack.as_mut_ptr_range().end.cast();
+        // SAFETY: `hold` runs on `stack`, which lives until the child is reaped (see `drop`), and touches no memory of
+        // ours; its argument is a number; CLONE_PIDFD stores a descriptor in the live int passed as parent_tid.
+        let pid = unsafe { libc::clone(hold, top, flags, words as *mut libc::c_void, &raw mut pidfd) };
+        if pid < 0 {
+            return Err(last_errno());
+        }
+        // SAFETY: the kernel has just stored a new descriptor that nobody else owns.
+        Ok(Self { pid, pidfd: unsafe { OwnedFd::from_raw_fd(pidfd) }, _stack: stack })
+    }
+
+    /// Tells it to end; the drop waits for it.
+    pub fn dismiss(&self) {
+        let _gone = rustix::process::pidfd_send_signal(&self.pidfd, rustix::process::Signal::KILL);
+    }
+}
+
+impl Drop for Holder {
+    fn drop(&mut self) {
+        self.dismiss();
+        while super::process::reap(super::process::Who::Pidfd(self.pidfd.as_fd()), true) == Err(Errno::INTR) {
+        }
+    }
+}
+
+/// A holder's life: waits for the pipe's end. No call here fails, so none writes the errno that it shares.
+extern "C" fn hold(words: *mut libc::c_void) -> libc::c_int {
+    let words = words as usize;
+    let (alive, tells) = ((words & 0xFFFF_FFFF) as RawFd, (words >> 32) as RawFd);
+    let mut byte = [0_u8; 8];
+    // SAFETY: `tells` is this process's own copy of the descriptor; `byte` is live and of the length passed.
+    unsafe {
+        libc::syscall(libc::SYS_close, tells);
+        while libc::syscall(libc::SYS_read, alive, byte.as_mut_ptr(), byte.len()) > 0 {}
+        libc::syscall(libc::SYS_exit, 0);
+    }
+    0
 }
 
 /// Moves the calling, single-threaded process into new namespaces (unshare(2)).

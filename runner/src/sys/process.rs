@@ -25,7 +25,14 @@ pub struct Rusage {
     pub cpu_us: u64,
     /// Largest resident set of one process, bytes.
     pub rss_max: u64,
+    /// Bytes that had to come from a disk.
+    pub read_bytes: u64,
+    /// Bytes of files that were changed in memory and have to go to a disk.
+    pub write_bytes: u64,
 }
+
+/// Bytes of a block as getrusage(2) counts them.
+const BLOCK_BYTES: u64 = 512;
 
 impl From<&libc::rusage> for Rusage {
     fn from(usage: &libc::rusage) -> Self {
@@ -33,6 +40,8 @@ impl From<&libc::rusage> for Rusage {
         Self {
             cpu_us: micros(usage.ru_utime) + micros(usage.ru_stime),
             rss_max: usage.ru_maxrss as u64 * 1024,
+            read_bytes: usage.ru_inblock as u64 * BLOCK_BYTES,
+            write_bytes: usage.ru_oublock as u64 * BLOCK_BYTES,
         }
     }
 }

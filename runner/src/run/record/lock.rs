@@ -38,7 +38,8 @@ impl RunLock {
             "started": timestamp(),
             "boot": boot.trim(),
         });
-        writeln!(file, "{holder}").map_err(|source| RecordError::io("write", path, source))?;
+        file.write_all(format!("{holder}\n").as_bytes())
+            .map_err(|source| RecordError::io("write", path, source))?;
         Ok(Self { _file: file })
     }
 

@@ -92,10 +92,16 @@ pub struct ImageRecord {
 pub struct JobRecord {
     /// Its id in the job file.
     pub id: String,
+    /// The values of its cell, a map; absent without a matrix.
+    #[serde(default, skip_serializing_if = "serde_json::Value::is_null")]
+    pub matrix: serde_json::Value,
     /// What its steps ran on.
     pub image: ImageRecord,
     /// How it ended.
     pub outcome: Option<Outcome>,
+    /// How it counts: differs from the outcome where the job may fail.
+    #[serde(default)]
+    pub conclusion: Option<Outcome>,
     /// RFC 3339, UTC, microseconds.
     pub started: Option<String>,
     /// The same, when it is over.

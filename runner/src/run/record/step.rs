@@ -2,7 +2,8 @@
 
 use std::collections::BTreeMap;
 use std::fs;
-use std::io;
+use std::io::{self, Write as _};
+use std::os::unix::fs::OpenOptionsExt as _;
 use std::path::{Path, PathBuf};
 use std::time::Instant;
 
@@ -46,6 +47,26 @@ impl StepDirectory {
         self.write_json("env.json", variables)
     }
 
+    /// Keeps the outputs it handed on.
+    pub fn write_outputs(&self, outputs: &[(String, String)]) -> Result<(), RecordError> {
+        let outputs: BTreeMap<&str, &str> =
+            outputs.iter().map(|(name, value)| (name.as_str(), value.as_str())).collect();
+        self.write_json("outputs.json", &outputs)
+    }
+
+    /// Adds its summary to the job's; one that does not end its last line gets that.
+    pub fn append_summary(&self, text: &[u8]) -> Result<(), RecordError> {
+        let job = self.path.ancestors().nth(2).unwrap_or(&self.path);
+        let path = job.join("summary.md");
+        let mut text = text.to_vec();
+        if !text.ends_with(b"\n") {
+            text.push(b'\n');
+        }
+        let file = fs::OpenOptions::new().create(true).append(true).mode(0o600).open(&path);
+        file.and_then(|mut file| file.write_all(&text))
+            .map_err(|source| RecordError::io("write", &path, source))
+    }
+
     /// Keeps how it ended.
     pub fn write_result(&self, result: &StepResult) -> Result<(), RecordError> {
         self.write_json("result.json", result)
@@ -67,10 +88,7 @@ impl StepDirectory {
 
     fn write_json(&self, name: &str, value: &impl Serialize) -> Result<(), RecordError> {
         let path = self.path.join(name);
-        let mut bytes = serde_json::to_vec_pretty(value)
-            .map_err(|source| RecordError::io("write", &path, io::Error::other(source)))?;
-        bytes.push(b'\n');
-        write_file_atomic(&path, &bytes, Durability::Cheap)
+        write_file_atomic(&path, &super::to_json(&path, value)?, Durability::Cheap)
     }
 
     /// Reads how it ended; `None` when it has not, or when the run was killed before it did.

@@ -1,6 +1,6 @@
 //! Replacing files and links so that a reader sees the old or the new, never half of it.
 
-use std::fs::{self, File, OpenOptions};
+use std::fs::{self, OpenOptions};
 use std::io::{self, Write};
 use std::os::unix::fs::{OpenOptionsExt, symlink};
 use std::path::Path;
@@ -13,7 +13,8 @@ use super::RecordError;
 pub enum Durability {
     /// The end of this process. Costs no flush.
     Cheap,
-    /// The loss of power: the file and its directory are flushed.
+    /// The loss of power: the file is flushed before it takes its name, so that a reader finds the old one or the new one. Which
+    /// of them, the file system decides within its commit interval: flushing the directory, too, would wait for it.
     Flushed,
 }
 
@@ -33,13 +34,6 @@ pub fn write_file_atomic(path: &Path, bytes: &[u8], durability: Durability) -> R
         // The first error is the one to tell.
         let _ = fs::remove_file(&temporary);
         return Err(RecordError::io("write", path, source));
-    }
-    if durability == Durability::Flushed
-        && let Some(parent) = path.parent()
-    {
-        File::open(parent)
-            .and_then(|directory| directory.sync_all())
-            .map_err(|source| RecordError::io("flush", parent, source))?;
     }
     Ok(())
 }

@@ -1,0 +1,122 @@
+//! What must hold for any bytes whatever. The fuzz targets try bytes of their own, `images/tests/fuzzed.rs` the corpora.
+
+use std::fs::File;
+use std::os::fd::AsFd;
+use std::path::{Path, PathBuf};
+use std::sync::OnceLock;
+
+use images::decode::{DecodeLimits, Decoder};
+use images::{Reference, UnpackLimits, UnpackOptions, remove_children, unpack};
+
+/// Bounds that small inputs can reach, so that a fuzzer finds what lies beyond them.
+fn limits() -> UnpackLimits {
+    UnpackLimits {
+        bytes_max: 16 << 20,
+        entries_max: 500,
+        depth_max: 64,
+        name_bytes_max: 5000,
+        pax_bytes_max: 8 << 10,
+        sparse_segments_max: 64,
+        xattr_bytes_max: 256,
+        hard_links_max: 16,
+        ratio_free_bytes: 4 << 20,
+        directory_bytes_max: 64 << 10,
+        zstd_window_log_max: 22,
+        xz_memory_bytes_max: 8 << 20,
+        ..UnpackLimits::default()
+    }
+}
+
+/// A root to unpack into, and a file beside it that must stay as it is; one for all inputs of a process.
+struct Places {
+    root: PathBuf,
+    secret: PathBuf,
+}
+
+const SECRET: &str = "untouched";
+
+fn places() -> &'static Places {
+    static PLACES: OnceLock<Places> = OnceLock::new();
+    PLACES.get_or_init(|| {
+        let memory = Path::new("/dev/shm");
+        let directory = if memory.is_dir() { memory.to_owned() } else { std::env::temp_dir() };
+        // Removed by the next start of the machine: a fuzzer ends by being killed.
+        let outer = tempfile::Builder::new().prefix("images-fuzz-").tempdir_in(directory).unwrap().keep();
+        let places = Places { root: outer.join("root"), secret: outer.join("secret") };
+        std::fs::create_dir(&places.root).unwrap();
+        std::fs::write(&places.secret, SECRET).unwrap();
+        places
+    })
+}
+
+/// Removes what [`tar`] needed.
+#[allow(dead_code, reason = "a fuzzer has no end at which it could")]
+pub fn clean_up() {
+    let _gone = std::fs::remove_dir_all(places().root.parent().unwrap());
+}
+
+/// Unpacks: as a root filesystem, and over that as a layer.
+pub fn tar(bytes: &[u8]) {
+    let places = places();
+    let root = File::open(&places.root).unwrap();
+    for layer in [false, true] {
+        let options = UnpackOptions { limits: limits(), layer, ..UnpackOptions::default() };
+        if let Ok(summary) = unpack(bytes, root.as_fd(), &options) {
+            assert!(summary.bytes <= limits().bytes_max * 2 && summary.entries <= limits().entries_max);
+        }
+    }
+    assert_eq!(std::fs::read_to_string(&places.secret).unwrap(), SECRET);
+    let around = std::fs::read_dir(places.root.parent().unwrap()).unwrap().count();
+    assert_eq!(around, 2, "something was made beside the root");
+    remove_children(&root).unwrap();
+    assert_eq!(std::fs::read_dir(&places.root).unwrap().count(), 0);
+}
+
+/// Decodes at two paces; both must come to the same.
+pub fn compressed(bytes: &[u8]) {
+    let decoded = [1 << 16, 61].map(|output_bytes| decode(bytes, output_bytes));
+    match &decoded {
+        [Ok(fast), Ok(slow)] => assert!(fast == slow, "the pace changes what comes out"),
+        [Err(_), Err(_)] => {}
+        [fast, slow] => panic!("{:?} and {:?}", fast.as_ref().err(), slow.as_ref().err()),
+    }
+}
+
+fn decode(bytes: &[u8], output_bytes: usize) -> Result<Vec<u8>, String> {
+    /// Enough for any frame; what expands further is none of this check's business.
+    const DECODED_BYTES_MAX: usize = 1 << 20;
+    let limits = DecodeLimits { zstd_window_log_max: 22, xz_memory_bytes_max: 8 << 20 };
+    let mut decoder = Decoder::new(bytes, limits).map_err(|error| error.to_string())?;
+    let mut all = Vec::new();
+    let mut buffer = vec![0; output_bytes];
+    loop {
+        let count = decoder.fill(&mut buffer).map_err(|error| error.to_string())?;
+        all.extend_from_slice(&buffer[..count]);
+        if all.len() >= DECODED_BYTES_MAX {
+            all.truncate(DECODED_BYTES_MAX);
+            return Ok(all);
+        }
+        if count < buffer.len() {
+            assert!(decoder.input_bytes() == bytes.len() as u64, "it ended before its source did");
+            return Ok(all);
+        }
+    }
+}
+
+/// What a reference says of itself is read as the same reference.
+pub fn reference(bytes: &[u8]) {
+    let Ok(text) = std::str::from_utf8(bytes) else { return };
+    let base = Path::new("/base");
+    match Reference::parse(text, base) {
+        Ok(reference) => {
+            let shown = reference.to_string();
+            if let Reference::Url(_) = reference {
+                // Passwords and queries are not shown.
+                return;
+            }
+            let again = Reference::parse(&shown, base);
+            assert_eq!(again.map(|again| again.to_string()).ok(), Some(shown));
+        }
+        Err(error) => assert!(!error.to_string().is_empty()),
+    }
+}

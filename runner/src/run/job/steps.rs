@@ -1,0 +1,493 @@
+//! The steps of a job in order: whose turn comes, what it is given, what it hands on, what its end is called.
+
+use std::fs;
+use std::path::Path;
+use std::time::{Duration, Instant};
+
+use jobs::StepPlan;
+use jobs::expression::Status;
+use tokio::task::JoinSet;
+
+use super::{Job, JobEnd};
+use crate::cgroup::KmsgCursor;
+use crate::event::What;
+use crate::outcome::{Caps, LogSummary, Oom, Outcome, StepResult, Usage};
+use crate::run::command::{self, Surroundings};
+use crate::run::error::RunError;
+use crate::run::record::{ArtifactRecord, NetworkRecord, StepDirectory, timestamp};
+use crate::run::room::{Prepared, Room};
+use crate::run::step::{self, Cancel, Ended, Running};
+use crate::run::step_files::{self, Handed};
+use crate::run::traces::Used;
+use crate::run::values::{Turn, Unsettled, Values};
+use crate::run::verdict::{Facts, Stopped, judge};
+use crate::run::workspace::{self, Workspace};
+use crate::sandbox::ids::Identity;
+use crate::sandbox::spawn::SandboxError;
+
+/// Blocked destinations named in a step's log; its record has all.
+const BLOCKED_SHOWN_MAX: usize = 20;
+/// Time for the steps that run after a cancel or the job's timeout, all together.
+const CLEANUP: Duration = Duration::from_secs(60);
+
+impl Job<'_> {
+    /// The steps in order. The next one's sandbox is built while the current one runs.
+    pub(super) async fn steps(
+        &mut self,
+        room: &Room,
+        workspace: &Workspace,
+        used: &Used,
+        end: &mut JobEnd,
+        ending: &mut JoinSet<()>,
+    ) {
+        let mut limit = Limit::of_the_job(self.plan.timeout);
+        let git = workspace::git_head(&workspace.path);
+        let mut kmsg = KmsgCursor::open();
+        let mut ahead: Option<Result<Prepared, RunError>> = None;
+        let values = Values::new(std::mem::take(&mut self.contexts), self.plan);
+        let mut values = values.with_env(self.plan);
+        for (index, step) in self.plan.steps.iter().enumerate() {
+            let turn = match &mut values {
+                Ok(values) => self.turn(step, values, &mut limit, end),
+                // Of the job's own variables, for which its first step answers.
+                Err(_) if index > 0 => Ok(None),
+                Err(unsettled) => Err(unsettled.clone()),
+            };
+            let (Ok(values), Ok(Some(turn))) = (&mut values, &turn) else {
+                if let Some(Ok(prepared)) = ahead.take() {
+                    throw_away(prepared, Upper::Removed, ending);
+                }
+                let result = self.not_run(step, turn, end);
+                if let Ok(values) = &mut values {
+                    values.ended(&step.id, result.outcome, result.conclusion, &[]);
+                }
+                end.steps.push(result);
+                continue;
+            };
+            let prepared = ahead.take().unwrap_or_else(|| room.prepare(index));
+            let prepared = match prepared {
+                Ok(prepared) => prepared,
+                Err(error) => {
+                    fail(end, step, error);
+                    continue;
+                }
+            };
+            let one = OneStep { step, index, room, limit: limit.0, turn, git: git.as_ref(), workspace, used };
+            // One with a condition may never run, and then it would only have to be thrown away.
+            let next = self.plan.steps.get(index + 1).filter(|next| next.condition.is_none());
+            let next = next.map(|_| &mut ahead);
+            match self.step(&one, prepared, kmsg.as_mut(), next, values, ending).await {
+                Ok((result, artifacts)) => {
+                    if end.outcome == Outcome::Success {
+                        end.outcome = result.conclusion;
+                    }
+                    end.steps.push(result);
+                    end.artifacts.extend(artifacts);
+                }
+                Err(error) => fail(end, step, error),
+            }
+        }
+        if let Some(Ok(prepared)) = ahead {
+            throw_away(prepared, Upper::Removed, ending);
+        }
+        if let Ok(values) = &values {
+            self.conclude(values, end);
+        }
+    }
+
+    /// Settles what the job comes to for others. What cannot be settled makes a failure of a success.
+    fn conclude(&mut self, values: &Values, end: &mut JobEnd) {
+        let settled = values.outputs(self.plan).and_then(|outputs| {
+            end.outputs = outputs;
+            values.switch(&self.plan.continue_on_error)
+        });
+        match settled {
+            Ok(forgiving) => end.forgiving = forgiving,
+            Err(unsettled) => {
+                self.warn(None, unsettled.to_string(), None);
+                if end.outcome == Outcome::Success {
+                    end.outcome = Outcome::Failure;
+                }
+            }
+        }
+    }
+
+    /// Settles whether a step runs, and with what.
+    fn turn(
+        &mut self,
+        step: &StepPlan,
+        values: &mut Values,
+        limit: &mut Limit,
+        end: &mut JobEnd,
+    ) -> Result<Option<Turn>, Unsettled> {
+        // Seen here, the first wish no longer ends what runs because of it; the second one does.
+        let wish = *self.cancel.borrow_and_update();
+        if wish != Cancel::No && end.outcome == Outcome::Success && end.error.is_none() {
+            end.outcome = Outcome::Cancelled;
+        }
+        if end.error.is_some() || wish == Cancel::Now {
+            return Ok(None);
+        }
+        if wish != Cancel::No || limit.has_passed() {
+            limit.begin_cleanup();
+        }
+        values.set_status(match end.outcome {
+            _ if wish != Cancel::No => Status::Cancelled,
+            Outcome::Success => Status::Success,
+            _ => Status::Failure,
+        });
+        values.turn(step)
+    }
+
+    /// The result of a step whose turn did not come, or could not be settled.
+    fn not_run(
+        &mut self,
+        step: &StepPlan,
+        turn: Result<Option<Turn>, Unsettled>,
+        end: &mut JobEnd,
+    ) -> StepResult {
+        let mut result = skipped(step);
+        if let Err(unsettled) = turn {
+            (result.outcome, result.conclusion) = (Outcome::Failure, Outcome::Failure);
+            result.cause = Some(unsettled.to_string());
+            if end.outcome == Outcome::Success {
+                end.outcome = Outcome::Failure;
+            }
+        } else if step.condition.is_none() {
+            // That nothing more runs after the end is no news.
+            return result;
+        }
+        let what = What::StepEnd { result: Box::new(result.clone()) };
+        self.feed.send(Some(&self.plan.id), Some(&step.id), what);
+        result
+    }
+
+    async fn step(
+        &mut self,
+        one: &OneStep<'_>,
+        mut prepared: Prepared,
+        kmsg: Option<&mut KmsgCursor>,
+        next: Option<&mut Option<Result<Prepared, RunError>>>,
+        values: &mut Values,
+        ending: &mut JoinSet<()>,
+    ) -> Result<(StepResult, Vec<ArtifactRecord>), RunError> {
+        let step = one.step;
+        let in_step = |error| RunError::Step { index: step.index, step: step.id.clone(), error };
+        let directory = self.run.step_directory(&self.plan.id, step.index, &step.id)?;
+        let user = one.room.users.get(one.index).ok_or_else(|| in_step(SandboxError::Lost))?;
+        let surroundings = Surroundings {
+            run: self.run.id(),
+            job: &self.plan.id,
+            image: &self.rootfs.config.env,
+            cpus: cpus(one.room.limits().cpus),
+            git: one.git,
+        };
+        let environment = command::environment(step, user, &surroundings, &one.turn.env, &one.turn.path);
+        if let jobs::Command::Script { text, .. } = &step.command {
+            directory.write_script(text.as_bytes())?;
+        }
+        directory.write_environment(&environment)?;
+        let single = self.lease.identity == Identity::Single;
+        // Steps work in the workspace, but in an empty one there is nothing to work on.
+        let own = self.plan.workspace == jobs::Workspace::Empty;
+        let start = self.rootfs.config.workdir.as_deref().filter(|path| own && path.starts_with('/'));
+        let go = command::go(step, user, &environment, start, self.plan.limits.files, single);
+        prepared.sandbox.ready().await.map_err(in_step)?;
+        if let Some(next) = next {
+            *next = Some(one.room.prepare(one.index + 1));
+        }
+        let started = timestamp();
+        let what =
+            What::StepStart { name: step.name.clone(), index: step.index, steps: self.plan.steps.len() };
+        self.feed.send(Some(&self.plan.id), Some(&step.id), what);
+        let running = Running {
+            job: &self.plan.id,
+            step: &step.id,
+            log: directory.log_writer(self.plan.limits.log_bytes, Instant::now())?,
+            feed: self.feed,
+            deadline: Some(deadline(step.timeout, one.limit)),
+            grace: self.plan.grace,
+            cancel: self.cancel.clone(),
+            cgroup: Some(&prepared.cgroup),
+            kmsg,
+            egress: one.room.egress.as_ref(),
+        };
+        let ran = step::run(&mut prepared.sandbox, &go, self.stdin, running).await;
+        let argv = command::argv(step);
+        let (ended, exec) = match ran {
+            Ok(ended) => (ended, None),
+            Err(SandboxError::Exec { errno, existing }) => {
+                (never_ran(&directory), Some((errno, existing > 0)))
+            }
+            Err(error) => return Err(in_step(error)),
+        };
+        let lost = ended.lost_egress;
+        let mut result = self.result(one, &prepared, ended, exec, &argv, started)?;
+        self.network(one, &directory, lost, &mut result).await?;
+        let handed = self.hand_on(one, &prepared, values, &directory, &mut result)?;
+        // The last one's upper directory goes with the scratch directory.
+        let keep = if one.index + 1 == self.plan.steps.len() { Upper::Kept } else { Upper::Removed };
+        throw_away(prepared, keep, ending);
+        let artifacts = self.step_artifacts(one, &mut result)?;
+        values.ended(&step.id, result.outcome, result.conclusion, &handed.outputs);
+        directory.write_result(&result)?;
+        let what = What::StepEnd { result: Box::new(result.clone()) };
+        self.feed.send(Some(&self.plan.id), Some(&step.id), what);
+        self.feed.failure().map_or(Ok((result, artifacts)), |error| Err(error.into()))
+    }
+
+    /// Asks where the step went, keeps it, and names what it was not let to.
+    async fn network(
+        &mut self,
+        one: &OneStep<'_>,
+        directory: &StepDirectory,
+        lost: bool,
+        result: &mut StepResult,
+    ) -> Result<(), RunError> {
+        let Some(egress) = &one.room.egress else { return Ok(()) };
+        if lost {
+            return Err(egress.why().into());
+        }
+        let record = NetworkRecord::of(egress.report().await?, egress.record);
+        (result.usage.net_r, result.usage.net_w) = (Some(record.received), Some(record.sent));
+        for line in record.blocked.iter().take(BLOCKED_SHOWN_MAX) {
+            let reason = line.reason.as_deref().unwrap_or("not allowed");
+            let text = format!("network: blocked {} (step {}): {reason}", line.target(), one.step.id);
+            let hint = reason
+                .contains("network.allow")
+                .then(|| "add it to `network.allow` if the step needs it".into());
+            self.feed.send(Some(&self.plan.id), Some(&one.step.id), What::Warning { code: None, text, hint });
+        }
+        if !record.is_empty() {
+            directory.write_network(&record)?;
+        }
+        Ok(())
+    }
+
+    /// Takes what the step hands on, whatever its end. What cannot be understood makes a failure of a success.
+    fn hand_on(
+        &mut self,
+        one: &OneStep<'_>,
+        prepared: &Prepared,
+        values: &mut Values,
+        directory: &StepDirectory,
+        result: &mut StepResult,
+    ) -> Result<Handed, RunError> {
+        let problem = match step_files::read(&prepared.upper) {
+            Ok(handed) if values.take(&handed) => {
+                for name in &handed.refused {
+                    let text = format!("{name} of step {} is not taken from $RUNNER_ENV", one.step.id);
+                    let hint = "with such a name, one line changes what later steps run; `env` can set it";
+                    self.warn(None, text, Some(hint.to_owned()));
+                }
+                if !handed.outputs.is_empty() {
+                    directory.write_outputs(&handed.outputs)?;
+                }
+                if !handed.summary.is_empty() {
+                    directory.append_summary(&handed.summary)?;
+                }
+                return Ok(handed);
+            }
+            Ok(_) => {
+                ("the job's steps hand on more than is kept".to_owned(), "hand large things on as files")
+            }
+            Err(error) => (error.to_string(), error.hint()),
+        };
+        if result.outcome == Outcome::Success {
+            result.outcome = Outcome::Failure;
+            result.conclusion = conclusion(one.turn.forgiving, Outcome::Failure);
+            (result.cause, result.remedy) = (Some(problem.0), Some(problem.1.to_owned()));
+        }
+        Ok(Handed::default())
+    }
+
+    /// Gathers the facts and has them judged.
+    fn result(
+        &self,
+        one: &OneStep<'_>,
+        prepared: &Prepared,
+        ended: Ended,
+        exec: Option<(rustix::io::Errno, bool)>,
+        argv: &[String],
+        started: String,
+    ) -> Result<StepResult, RunError> {
+        let step = one.step;
+        let (events, used) = (prepared.cgroup.events(), prepared.cgroup.usage());
+        let limits = one.room.limits();
+        let oom = (events.oom_kills > 0).then(|| Oom {
+            limit_bytes: limits.memory_bytes.unwrap_or_default(),
+            kills: events.oom_kills,
+            victim: ended.victim.clone(),
+        });
+        let verdict = judge(&Facts {
+            status: ended.status,
+            stopped: ended.stopped,
+            ignored_term: ended.ignored_term,
+            exec,
+            command: argv.first().map_or("", String::as_str),
+            expect_exit: &step.expect_exit,
+            oom: oom.as_ref(),
+            mem_peak: used.mem_peak,
+            pids: (events.pids_hits, limits.pids),
+            grace: self.plan.grace,
+            leftovers: &ended.leftovers,
+        });
+        let usage = Usage {
+            cpu_s: used.cpu_s.unwrap_or(ended.usage.cpu_us as f64 / 1e6),
+            wall_s: ended.wall.as_secs_f64(),
+            mem_peak: used.mem_peak,
+            // cgroup v1 counts a disk only once it is throttled.
+            io_r: used.io_r.or(Some(ended.usage.read_bytes)),
+            io_w: used.io_w.or(Some(ended.usage.write_bytes)),
+            net_r: None,
+            net_w: None,
+            pids_peak: used.pids_peak,
+            throttled_s: used.throttled_s,
+        };
+        Ok(StepResult {
+            id: step.id.clone(),
+            name: step.name.clone(),
+            index: step.index,
+            outcome: verdict.outcome,
+            conclusion: conclusion(one.turn.forgiving, verdict.outcome),
+            exit_code: verdict.exit_code,
+            signal: verdict.signal,
+            killed_by: verdict.killed_by.map(str::to_owned),
+            attempts: 1,
+            started,
+            ended: timestamp(),
+            usage,
+            limits: Caps { cpus: limits.cpus, memory_bytes: limits.memory_bytes, pids: limits.pids },
+            oom,
+            leftovers: ended.leftovers,
+            log: ended.log?,
+            cause: verdict.cause,
+            remedy: verdict.remedy,
+        })
+    }
+}
+
+/// A step and what it is run with.
+pub(super) struct OneStep<'s> {
+    pub(super) step: &'s StepPlan,
+    index: usize,
+    room: &'s Room,
+    /// When it has to end at the latest, and why.
+    limit: (Instant, Stopped),
+    pub(super) turn: &'s Turn,
+    git: Option<&'s (String, Option<String>)>,
+    pub(super) workspace: &'s Workspace,
+    pub(super) used: &'s Used,
+}
+
+/// `continue-on-error` forgives what the step did, not that the user stopped it.
+pub(super) fn conclusion(forgiving: bool, outcome: Outcome) -> Outcome {
+    let forgiven = forgiving && outcome.is_failure();
+    if forgiven && outcome != Outcome::Cancelled { Outcome::Success } else { outcome }
+}
+
+/// When all steps have to be over, and why.
+#[derive(Debug, Clone, Copy)]
+struct Limit((Instant, Stopped));
+
+impl Limit {
+    fn of_the_job(timeout: Duration) -> Self {
+        Self((Instant::now() + timeout, Stopped::JobTimeout(timeout)))
+    }
+
+    fn has_passed(self) -> bool {
+        Instant::now() >= self.0.0
+    }
+
+    /// From the first step on that runs in spite of the end.
+    fn begin_cleanup(&mut self) {
+        if !matches!(self.0.1, Stopped::Cleanup(_)) {
+            self.0 = (Instant::now() + CLEANUP, Stopped::Cleanup(CLEANUP));
+        }
+    }
+}
+
+/// The earlier of the step's deadline and the limit of all, and whose it is.
+fn deadline(step: Option<Duration>, limit: (Instant, Stopped)) -> (Instant, Stopped) {
+    match step.map(|timeout| (Instant::now() + timeout, Stopped::StepTimeout(timeout))) {
+        Some((at, why)) if at <= limit.0 => (at, why),
+        _ => limit,
+    }
+}
+
+fn cpus(limit: Option<f64>) -> u64 {
+    let usable = std::thread::available_parallelism().map_or(1, std::num::NonZero::get) as u64;
+    limit.map_or(usable, |limit| (limit.ceil() as u64).clamp(1, usable))
+}
+
+/// The result of a step that never ran.
+pub fn skipped(step: &StepPlan) -> StepResult {
+    StepResult {
+        id: step.id.clone(),
+        name: step.name.clone(),
+        index: step.index,
+        outcome: Outcome::Skipped,
+        conclusion: Outcome::Skipped,
+        exit_code: None,
+        signal: None,
+        killed_by: None,
+        attempts: 0,
+        started: timestamp(),
+        ended: timestamp(),
+        usage: Usage::default(),
+        limits: Caps::default(),
+        oom: None,
+        leftovers: Vec::new(),
+        log: LogSummary::default(),
+        cause: None,
+        remedy: None,
+    }
+}
+
+/// Our part failed in this step: nothing more starts.
+fn fail(end: &mut JobEnd, step: &StepPlan, error: RunError) {
+    let mut result = skipped(step);
+    (result.outcome, result.conclusion, result.attempts) = (Outcome::Error, Outcome::Error, 1);
+    result.cause = Some(error.to_string());
+    result.remedy = error.hint();
+    end.steps.push(result);
+    end.outcome = Outcome::Error;
+    end.error = Some(error);
+}
+
+/// What is known of a command that was never executed.
+fn never_ran(directory: &StepDirectory) -> Ended {
+    let path = directory.relative.join("log").display().to_string();
+    Ended { log: Ok(LogSummary { path, ..LogSummary::default() }), ..Ended::default() }
+}
+/// What becomes of an upper directory when its sandbox ends.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Upper {
+    /// Removed at once: a long job must not fill the disk.
+    Removed,
+    /// Left to the removal of the whole scratch directory, which follows.
+    Kept,
+}
+
+/// Ends a sandbox off the path of the steps: init, cgroup, upper directory.
+fn throw_away(mut prepared: Prepared, upper: Upper, ending: &mut JoinSet<()>) {
+    prepared.sandbox.kill();
+    ending.spawn(async move {
+        prepared.sandbox.gone().await;
+        let _swept_with_the_run = prepared.cgroup.remove();
+        if upper == Upper::Kept {
+            return;
+        }
+        let upper = prepared.upper;
+        // An ordinary user's own rights may not reach everything: the rest goes with the scratch directory.
+        let _rest = tokio::task::spawn_blocking(move || remove_upper(&upper)).await;
+    });
+}
+
+fn remove_upper(upper: &Path) {
+    if let (Some(parent), Some(name)) = (upper.parent(), upper.file_name())
+        && let Ok(handle) = fs::File::open(parent)
+    {
+        let _rest = images::remove_tree(&handle, name);
+    }
+}
