@@ -171,7 +171,7 @@ fn misuse_is_told_and_nothing_runs() {
         ("exec --env-file /no/such/file", 2, "cannot read /no/such/file"),
         ("run host", 125, "<CMD>"),
         ("run host ls", 125, "unexpected argument 'ls'"),
-        ("run alpine:3.20 -- ls", 125, "invalid value 'alpine:3.20' for IMAGE"),
+        ("run Alpine:3.20 -- ls", 125, "invalid value 'Alpine:3.20' for IMAGE"),
         ("run host --mount /a -- ls", 125, "expected `host:path`"),
         ("run host --user a:b:c -- ls", 125, "invalid value 'a:b:c' for --user"),
         ("run x.tar --sha256 abc -- ls", 125, "invalid value 'abc' for --sha256"),

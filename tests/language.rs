@@ -260,3 +260,30 @@ fn after_the_jobs_timeout_the_steps_that_always_run_do() {
     assert_eq!(outcomes(&run), ["timeout", "skipped", "success"]);
     assert!(lab.context.work().join("cleaned").exists());
 }
+
+#[test]
+fn a_plan_is_printed_for_the_params_given() {
+    let context = fixtures::TestContext::new(env!("CARGO_BIN_EXE_runner"));
+    context.write(
+        "job.yml",
+        "params: {os: {required: true}}\njobs:\n\
+        \x20 build: {image: \"dir:/${{ params.os }}\", steps: [make]}\n\
+        \x20 test: {needs: [build], image: host, matrix: {n: [1, 2]}, steps: [make test]}\n",
+    );
+    let print = |words: &[&str], code| {
+        let ran = context.run(&[&["check"], words].concat()).expect_code(code);
+        ran.stdout_text()
+    };
+    let plan = print(&["--print", "plan", "-p", "os=debian"], 0);
+    assert!(plan.starts_with("job: 3 jobs\n\nbuild: 1 step on dir:/debian\n"), "{plan}");
+    let graph = print(&["--print", "graph", "-p", "os=debian"], 0);
+    assert!(graph.contains("\"build\" -> \"test\";\n"), "{graph}");
+    let resolved: Value =
+        serde_json::from_str(&print(&["--print", "resolved", "-p", "os=debian"], 0)).unwrap();
+    assert_eq!(resolved["jobs"][2]["matrix"], json!({"n": 2}));
+    let missing = print(&["--print", "plan"], 2);
+    assert!(missing.contains("error[E132]: the param `os` has no value"), "{missing}");
+    assert!(print(&["-p", "os=x y"], 0).contains("job.yml: good, 1 warning\n"));
+    assert!(print(&["-p", "so=x"], 2).contains("error[E131]"));
+    context.run(&["check", "--print", "plan", "--format", "json"]).expect_code(2);
+}

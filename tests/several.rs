@@ -207,3 +207,31 @@ fn what_several_jobs_of_a_killed_run_left_is_swept() {
     }
     before.assert_nothing_new();
 }
+
+#[test]
+fn a_run_has_a_time_and_each_job_its_own() {
+    require!(Root, Cgroups, Busybox);
+    let before = Leftovers::now();
+    let lab = Lab::new(User::Current);
+    // The image is made ready: that takes no time then.
+    lab.exec("steps: ['true']", 0);
+    // The one ends by its own time, the other by the run's, and a third never begins.
+    lab.write(
+        "grace: 0\njobs:\n\
+        \x20 short: {timeout: 200ms, continue-on-error: true, steps: [sleep 600]}\n\
+        \x20 long: {needs: [short], steps: [sleep 600, {run: touch cleaned, if: always()}]}\n\
+        \x20 never: {needs: [long], if: always(), steps: ['touch never']}\n",
+    );
+    let ran = lab.context.run(&["exec", "job.yml", "--timeout", "5s"]).expect_code(4);
+    let run = lab.finished(ran);
+    let expected = [
+        ["short", "timeout", "success"],
+        ["long", "cancelled", "cancelled"],
+        ["never", "cancelled", "cancelled"],
+    ];
+    assert_eq!(jobs(&run), expected, "{}", run.ran.stdout_text());
+    assert_eq!(run.record["outcome"], "timeout");
+    assert!(run.ran.stdout_text().contains("the run took longer than its timeout of 5s"));
+    assert_eq!((made(&lab, "cleaned"), made(&lab, "never")), (true, false));
+    before.assert_nothing_new();
+}

@@ -17,7 +17,7 @@ mod session;
 mod settings;
 
 pub use error::FetchError;
-pub use settings::{Anonymous, Credential, Credentials, FetchSettings, Refresh, RegistrySettings};
+pub use settings::{Anonymous, Credential, Credentials, FetchSettings, Refresh, RegistrySettings, Resolved};
 
 pub(crate) use download::{Begun, Download, Piece, Request, Validators};
 pub(crate) use session::Session;

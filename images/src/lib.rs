@@ -29,7 +29,9 @@ pub mod unpack;
 
 pub use digest::{Digest, DigestError, Hasher};
 pub use export::{ExportError, ExportForm, export};
-pub use fetch::{Anonymous, Credential, Credentials, FetchError, FetchSettings, Refresh, RegistrySettings};
+pub use fetch::{
+    Anonymous, Credential, Credentials, FetchError, FetchSettings, Refresh, RegistrySettings, Resolved,
+};
 pub use layout::LayoutError;
 pub use manifest::{ManifestError, Platform};
 pub use obtain::{ImageError, ImageErrorKind, ImportSource, import, obtain, unpack_to_directory};

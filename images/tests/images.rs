@@ -15,7 +15,7 @@ use fixtures::require;
 use fixtures::tarballs::{Header, Tarball};
 use images::{
     Credential, Credentials, Digest, ExportForm, ImageErrorKind, ImportSource, InProcess, LifeError,
-    LocalName, PruneLimits, PullEvent, Reference, Refresh, export, import,
+    LocalName, PruneLimits, PullEvent, Reference, Refresh, export, import, obtain,
 };
 use pull::{Puller, archive, entries};
 
@@ -507,6 +507,28 @@ fn refreshing_a_tag_transfers_nothing_when_it_has_not_moved() {
     let layers =
         heard.iter().filter(|event| matches!(event, PullEvent::Layer { finished: true, layers: 3, .. }));
     assert_eq!(layers.count(), 3);
+}
+
+#[test]
+fn within_a_run_a_tag_means_one_image() {
+    let (server, name) = served(&three());
+    let mut puller = Puller::new();
+    puller.settings.refresh = Refresh::Always;
+    let reference = Reference::parse(&name, puller.home.path()).unwrap();
+    let pull = |settings: &images::FetchSettings| {
+        let unpacker = Arc::new(InProcess::CALLER);
+        pull::run(obtain(&reference, None, &puller.store, unpacker, settings, puller.heard.clone()))
+            .unwrap()
+            .digest
+    };
+    let first = pull(&puller.settings);
+    let moved = Image::new(&[Tarball::new().file("moved", "1").finish()]);
+    moved.serve(&server, "a/b", "t");
+    let asked = server.requests().len();
+    assert_eq!(pull(&puller.settings.clone()), first, "clones share what was found");
+    assert_eq!(server.requests().len(), asked);
+    let next = images::FetchSettings { resolved: images::Resolved::default(), ..puller.settings.clone() };
+    assert_eq!(pull(&next).unwrap().to_string(), moved.digest(), "another run asks again");
 }
 
 #[test]

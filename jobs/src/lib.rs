@@ -143,6 +143,7 @@ fn jobs(
     let name = name.and_then(|node| read::name(&node, source, problems));
     let name = check::head(document.version.as_ref(), name, problems);
     let early = early(&document.jobs, &mut expander, problems);
+    let alone = early.iter().map(|early| early.cells.len()).sum::<usize>() == 1;
     let mut jobs = Vec::new();
     let mut nodes = 0;
     for (at, file_job) in document.jobs.iter().enumerate() {
@@ -163,7 +164,7 @@ fn jobs(
             let job = check::job(file, file_job, problems);
             if let Some(job) = job {
                 let place =
-                    settle::Place { id: &file_job.id.value, early: &early[at], cell, params: &params };
+                    settle::Place { id: &file_job.id.value, early: &early[at], cell, alone, params: &params };
                 jobs.push(settle::job(&place, job, asker.overrides, asker.valid, source));
             } else if problems.len() > before {
                 break;

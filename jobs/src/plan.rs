@@ -18,6 +18,9 @@ pub struct Plan {
     pub version: u32,
     /// The run's label.
     pub name: String,
+    /// Longest time of the whole run, where it has several jobs and the command line says; each job has its own besides.
+    #[serde(rename = "timeout_ms", serialize_with = "some_millis")]
+    pub timeout: Option<Duration>,
     /// What expressions see of the run's inputs, the machine and the work tree: `params`, `git`, `host`.
     #[serde(serialize_with = "contexts")]
     pub contexts: Vec<(&'static str, Value)>,

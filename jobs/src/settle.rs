@@ -47,7 +47,8 @@ pub(crate) struct Head {
 pub(crate) fn plan(head: Head, jobs: Vec<JobPlan>, overrides: &Overrides, default_name: &str) -> Plan {
     let name = head.name.unwrap_or_else(|| label_of(default_name));
     let contexts = std::iter::once(("params", head.params)).chain(overrides.facts.contexts()).collect();
-    Plan { version: VERSION, name, contexts, jobs: apart(jobs) }
+    let timeout = overrides.timeout.filter(|_| jobs.len() > 1);
+    Plan { version: VERSION, name, timeout, contexts, jobs: apart(jobs) }
 }
 
 /// Where a job stands among the others.
@@ -56,6 +57,8 @@ pub(crate) struct Place<'p> {
     pub id: &'p str,
     pub early: &'p Early,
     pub cell: &'p Cell,
+    /// It is the run's only one: the run's time is its time.
+    pub alone: bool,
     /// The context `params`.
     pub params: &'p Value,
 }
@@ -110,7 +113,7 @@ pub(crate) fn job(
         network_defaulted: network.is_none(),
         network: network.unwrap_or(DEFAULT_NETWORK),
         limits: settle_limits(&job.limits, &overrides.limits),
-        timeout: overrides.timeout.or(job.timeout).unwrap_or(DEFAULT_TIMEOUT),
+        timeout: overrides.timeout.filter(|_| place.alone).or(job.timeout).unwrap_or(DEFAULT_TIMEOUT),
         grace: overrides.grace.or(job.grace).unwrap_or(DEFAULT_GRACE),
         env,
         steps,

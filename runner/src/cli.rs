@@ -17,7 +17,7 @@ pub use environment::Environment;
 pub use image::{ImageSettings, StoreVerb, UnpackSettings};
 pub use settings::{
     ArtifactsSettings, ArtifactsVerb, CheckFormat, CheckSettings, Command, DoctorSettings, ExecSettings,
-    ExitCodeOf, ImageSources, LogsSettings, RunSettings, ShowSettings,
+    ExitCodeOf, ImageSources, LogsSettings, Printed, RunSettings, ShowSettings,
 };
 
 use crate::commands::{Class, RUN_ERROR_EXIT_CODE};

@@ -19,6 +19,8 @@ use crate::reference::ImageUrl;
 const TOKEN_BYTES_MAX: usize = 256 << 10;
 /// How long a token holds whose server does not say (the token specification).
 const TOKEN_SECONDS_DEFAULT: u64 = 60;
+/// The longest that a token is kept; a process lives shorter, and clocks could overflow.
+const TOKEN_SECONDS_MAX: u64 = 86_400;
 /// A token is given up so long before its end, since a request takes its time.
 const TOKEN_MARGIN: Duration = Duration::from_secs(5);
 /// Tries to get a token, each with the usual pauses between them.
@@ -190,45 +192,51 @@ impl Access {
                 self.client.get(url)
             }
         };
-        let asked = timeout(settings.headers_timeout, async {
-            let mut response = request.send().await?;
-            let status = response.status();
-            let mut bytes = Vec::new();
-            while let Some(chunk) = response.chunk().await? {
-                bytes.extend_from_slice(&chunk);
-                if bytes.len() > TOKEN_BYTES_MAX {
-                    break;
-                }
-            }
-            Ok((status, bytes))
-        });
-        let (status, bytes) = match asked.await {
-            Ok(asked) => asked.map_err(|error| connection_error(realm, error))?,
-            Err(_) => {
-                let what = format!("no token within {} s", settings.headers_timeout.as_secs_f32());
-                return Err(FetchError::Stalled { url: realm.to_string(), what });
-            }
-        };
-        if !status.is_success() {
-            return Err(FetchError::Status {
-                url: realm.to_string(),
-                status: status.to_string(),
-                code: status.as_u16(),
-            });
-        }
-        if bytes.len() > TOKEN_BYTES_MAX {
-            return Err(FetchError::TooLarge { url: realm.to_string(), max: TOKEN_BYTES_MAX as u64 });
-        }
+        let bytes = answer(realm, request, settings).await?;
         let answer: TokenAnswer =
             serde_json::from_slice(&bytes).map_err(|_| failed("its answer is no token".to_owned()))?;
         let token = answer.token.or(answer.access_token).filter(|token| !token.is_empty());
         let token = token.ok_or_else(|| failed("its answer holds no token".to_owned()))?;
         let value = HeaderValue::from_str(&format!("Bearer {token}"))
             .map_err(|_| failed("its token has characters that no token has".to_owned()))?;
-        let holds = Duration::from_secs(answer.expires_in.unwrap_or(TOKEN_SECONDS_DEFAULT).min(86_400));
+        let holds =
+            Duration::from_secs(answer.expires_in.unwrap_or(TOKEN_SECONDS_DEFAULT).min(TOKEN_SECONDS_MAX));
         let until = Some(Instant::now() + holds.saturating_sub(TOKEN_MARGIN));
         Ok(Granted { value: sensitive(value), until })
     }
+}
+
+/// Sends a request for a token and reads the answer, bounded in time and length.
+async fn answer(
+    realm: &ImageUrl,
+    request: reqwest::RequestBuilder,
+    settings: &FetchSettings,
+) -> Result<Vec<u8>, FetchError> {
+    let url = || realm.to_string();
+    let asked = timeout(settings.headers_timeout, async {
+        let mut response = request.send().await?;
+        let status = response.status();
+        let mut bytes = Vec::new();
+        while let Some(chunk) = response.chunk().await? {
+            bytes.extend_from_slice(&chunk);
+            if bytes.len() > TOKEN_BYTES_MAX {
+                break;
+            }
+        }
+        Ok((status, bytes))
+    });
+    let Ok(asked) = asked.await else {
+        let what = format!("no token within {} s", settings.headers_timeout.as_secs_f32());
+        return Err(FetchError::Stalled { url: url(), what });
+    };
+    let (status, bytes) = asked.map_err(|error| connection_error(realm, error))?;
+    if !status.is_success() {
+        return Err(FetchError::Status { url: url(), status: status.to_string(), code: status.as_u16() });
+    }
+    if bytes.len() > TOKEN_BYTES_MAX {
+        return Err(FetchError::TooLarge { url: url(), max: TOKEN_BYTES_MAX as u64 });
+    }
+    Ok(bytes)
 }
 
 fn form(fields: &[(&str, &str)]) -> String {

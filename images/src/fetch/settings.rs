@@ -3,8 +3,10 @@
 use std::collections::BTreeMap;
 use std::fmt;
 use std::path::PathBuf;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
+
+use crate::digest::Digest;
 
 const GIB: u64 = 1 << 30;
 
@@ -37,6 +39,8 @@ pub struct FetchSettings {
     pub proxy_from_environment: bool,
     /// When a source is asked although the store has what it was last time.
     pub refresh: Refresh,
+    /// What names in registries have meant since these settings were made: clones share it, so that a run asks once.
+    pub resolved: Resolved,
     /// Never connect: what the store has must do.
     pub offline: bool,
     /// Files with certificates to trust besides the system's.
@@ -67,6 +71,7 @@ impl Default for FetchSettings {
             bytes_max: 64 * GIB,
             proxy_from_environment: true,
             refresh: Refresh::Default,
+            resolved: Resolved::default(),
             offline: false,
             authorities: Vec::new(),
             registries: BTreeMap::new(),
@@ -88,6 +93,20 @@ pub enum Refresh {
     Missing,
     /// Each time.
     Always,
+}
+
+/// Names in registries with the manifests that they were found to mean.
+#[derive(Debug, Clone, Default)]
+pub struct Resolved(Arc<Mutex<BTreeMap<String, Digest>>>);
+
+impl Resolved {
+    pub(crate) fn get(&self, key: &str) -> Option<Digest> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).get(key).copied()
+    }
+
+    pub(crate) fn put(&self, key: &str, digest: Digest) {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).insert(key.to_owned(), digest);
+    }
 }
 
 /// What is known of one registry.

@@ -36,8 +36,12 @@ impl Pull {
             None => Digest::of(format!("registry {name} {platform}").as_bytes()),
         };
         let key = key.hex();
+        if let Some(rootfs) = self.resolved(&key)? {
+            return Ok(self.cached(rootfs, started));
+        }
         if self.settings.refresh != Refresh::Always || pinned.is_some() || self.settings.offline {
             if let Some(rootfs) = self.known_reference(&key)? {
+                rootfs.digest.inspect(|digest| self.settings.resolved.put(&key, *digest));
                 return Ok(self.cached(rootfs, started));
             }
             if self.settings.offline {
@@ -51,6 +55,9 @@ impl Pull {
         if let Some(record) = now.filter(|now| Some(now) != before.as_ref())
             && let Some(rootfs) = self.known(record.digest)?
         {
+            return Ok(self.cached(rootfs, started));
+        }
+        if let Some(rootfs) = self.resolved(&key)? {
             return Ok(self.cached(rootfs, started));
         }
         let mut session = Session::new(name, &self.settings)?;
@@ -67,8 +74,14 @@ impl Pull {
                 self.image(&Parts::Registry(session), plan).await?
             }
         };
+        self.settings.resolved.put(&key, digest);
         self.store.put_reference(&key, &RefRecord::new(digest, Seen::Named, &self.name))?;
         Ok(rootfs)
+    }
+
+    /// Returns what the name has meant before in this run: a tag that moves meanwhile does not move its jobs.
+    fn resolved(&self, key: &str) -> Result<Option<Rootfs>, ImageError> {
+        self.settings.resolved.get(key).map_or(Ok(None), |digest| self.known(digest))
     }
 
     /// Returns the digest that the user asked for, in the name or beside it.

@@ -46,8 +46,8 @@ pub(super) struct Owner {
 struct Given {
     is_uniform: bool,
     owner: Option<(u32, u32)>,
-    /// Modes that come out as asked for, whatever the umask; a tree has a handful.
-    modes: Vec<u32>,
+    /// Modes that were asked for, and whether they come out so; a tree has a handful.
+    modes: Vec<(u32, bool)>,
 }
 
 /// Modes that are remembered; an archive with more of them is made to waste time.
@@ -78,7 +78,7 @@ impl Owner {
     ) -> Result<(), UnpackError> {
         let handle = handle.as_fd();
         let asked = asked.as_raw_mode();
-        if self.given.is_uniform && !self.given.modes.contains(&asked) {
+        if self.given.is_uniform && self.given.comes_out(asked).is_none() {
             let stat = fstat(handle).map_err(system("look at the file"))?;
             self.given.learn(asked, &stat);
         }
@@ -86,7 +86,7 @@ impl Owner {
             self.chown(wanted.uid, wanted.gid, |uid, gid| fchown(handle, uid, gid))?;
         }
         // Set-id bits come last: chown clears them, and so does a write.
-        if wanted.mode != asked || !self.given.modes.contains(&asked) {
+        if wanted.mode != asked || self.given.comes_out(asked) != Some(true) {
             fchmod(handle, Mode::from_raw_mode(wanted.mode)).map_err(system("set the mode"))?;
         }
         futimens(handle, &timestamps(wanted.mtime)).map_err(system("set the modification time"))
@@ -161,14 +161,19 @@ impl Owner {
 }
 
 impl Given {
+    /// Whether a file that is made with this mode has it then; the umask may be in the way.
+    fn comes_out(&self, asked: u32) -> Option<bool> {
+        self.modes.iter().find(|(mode, _)| *mode == asked).map(|(_, does)| *does)
+    }
+
     /// Takes the first look at a file that was made with the permissions `asked`.
     fn learn(&mut self, asked: u32, stat: &Stat) {
         let owner = (stat.st_uid, stat.st_gid);
         if *self.owner.get_or_insert(owner) != owner {
             // The promise of uniformity is broken: rely on nothing more.
             *self = Given::default();
-        } else if stat.st_mode & 0o7777 == asked && self.modes.len() < GIVEN_MODES_MAX {
-            self.modes.push(asked);
+        } else if self.modes.len() < GIVEN_MODES_MAX {
+            self.modes.push((asked, stat.st_mode & 0o7777 == asked));
         }
     }
 }

@@ -94,8 +94,17 @@ fn unpack_all(ownership: Ownership) {
 /// Root keeps all owners. The other tests run this one as somebody else, whose ownership is its role.
 #[test]
 fn as_it_is() {
-    let by_default = if rustix::process::geteuid().is_root() { Ownership::Keep } else { Ownership::Caller };
-    unpack_all(role().unwrap_or(by_default));
+    unpack_all(role().unwrap_or_else(own));
+}
+
+/// What a user asks for who has these rights and no others.
+fn own() -> Ownership {
+    if rustix::process::geteuid().is_root() { Ownership::Keep } else { Ownership::Caller }
+}
+
+#[test]
+fn under_a_closed_umask() {
+    Elsewhere::closed_umask().run("as_it_is", own());
 }
 
 #[test]

@@ -28,6 +28,14 @@ impl Elsewhere {
         Elsewhere { context: TestContext::with_user(this_program(), user), arguments: Vec::new() }
     }
 
+    /// As the same user, whose umask closes new files to everybody else.
+    pub fn closed_umask() -> Elsewhere {
+        let arguments = ["-c", "umask 077; exec \"$0\" \"$@\""].map(str::to_owned);
+        let program = this_program().display().to_string();
+        let arguments = arguments.into_iter().chain([program]).collect();
+        Elsewhere { context: TestContext::new("/bin/sh"), arguments }
+    }
+
     /// As root of a user namespace that an ordinary user made.
     pub fn in_namespace(user: User) -> Elsewhere {
         let search = std::env::var_os("PATH").unwrap_or_default();

@@ -109,7 +109,7 @@ impl Playground {
                 found.push(here);
             }
         }
-        found.sort_by(|one, other| one.line().cmp(&other.line()));
+        found.sort_by_key(Found::line);
         found
     }
 

@@ -7,7 +7,8 @@ use std::time::Duration;
 
 use fixtures::tarballs::{Tarball, gzip};
 use images::{
-    Digest, FetchSettings, ImageError, InProcess, Progress, PullEvent, Reference, Rootfs, Store, obtain,
+    Digest, FetchSettings, ImageError, InProcess, Progress, PullEvent, Reference, Resolved, Rootfs, Store,
+    obtain,
 };
 
 /// Hears and remembers.
@@ -54,7 +55,9 @@ impl Puller {
     pub fn pull(&self, reference: &str, sha256: Option<Digest>) -> Result<Rootfs, ImageError> {
         let reference = Reference::parse(reference, self.home.path())?;
         let unpacker = Arc::new(InProcess::CALLER);
-        run(obtain(&reference, sha256, &self.store, unpacker, &self.settings, self.heard.clone()))
+        // Each pull is a run of its own.
+        let settings = FetchSettings { resolved: Resolved::default(), ..self.settings.clone() };
+        run(obtain(&reference, sha256, &self.store, unpacker, &settings, self.heard.clone()))
     }
 
     /// Returns the last error's text and that nothing was published.

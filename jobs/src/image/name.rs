@@ -64,7 +64,7 @@ fn names_host(part: &str) -> bool {
 
 fn is_host(host: &str) -> bool {
     if let Some((address, behind)) = host.strip_prefix('[').and_then(|rest| rest.split_once(']')) {
-        let is_v6 = address.parse::<std::net::Ipv6Addr>().is_ok();
+        let is_v6 = address.parse::<core::net::Ipv6Addr>().is_ok();
         return is_v6 && (behind.is_empty() || behind.strip_prefix(':').is_some_and(is_port));
     }
     let (name, port) = host.split_once(':').map_or((host, None), |(name, port)| (name, Some(port)));

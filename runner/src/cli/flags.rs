@@ -155,6 +155,19 @@ pub(super) struct Check {
     /// How problems are printed
     #[arg(long, value_enum, default_value_t = Format::Text)]
     pub(super) format: Format,
+    /// Give a param of the file its value
+    #[arg(short = 'p', long = "param", value_name = "NAME=VALUE")]
+    pub(super) param: Vec<String>,
+    /// Print what a file comes to: its jobs and steps, their graph for Graphviz, or all of it as JSON
+    #[arg(long, value_enum, value_name = "WHAT", conflicts_with = "format")]
+    pub(super) print: Option<Print>,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub(super) enum Print {
+    Plan,
+    Graph,
+    Resolved,
 }
 
 #[derive(Debug, Args)]

@@ -140,6 +140,17 @@ pub enum CheckFormat {
     Json,
 }
 
+/// What `runner check` prints of a file that is right.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Printed {
+    /// Jobs and steps, for people.
+    Plan,
+    /// Jobs and needs, for Graphviz.
+    Graph,
+    /// The record of a plan, JSON.
+    Resolved,
+}
+
 /// `runner check`
 #[derive(Debug)]
 pub struct CheckSettings {
@@ -147,6 +158,10 @@ pub struct CheckSettings {
     pub files: Vec<PathBuf>,
     /// How problems are printed.
     pub format: CheckFormat,
+    /// Values of params.
+    pub params: Vec<(String, String)>,
+    /// What is printed of a file that is right.
+    pub print: Option<Printed>,
     /// Whether text on standard output has colours.
     pub stdout_color: bool,
     /// Whether words on standard error have colours.
@@ -248,12 +263,18 @@ pub(super) fn command(verb: Verb, environment: &Environment) -> Result<Command, 
     Ok(match verb {
         Verb::Exec(flags) => Command::Exec(exec(flags, home()?, environment)?),
         Verb::Run(flags) => Command::Run(run(flags, home()?, environment)?),
-        Verb::Check(flags::Check { files, format }) => {
+        Verb::Check(flags::Check { files, format, param, print }) => {
             let format = match format {
                 flags::Format::Text => CheckFormat::Text,
                 flags::Format::Json => CheckFormat::Json,
             };
-            Command::Check(CheckSettings { files, format, stdout_color, stderr_color })
+            let print = print.map(|print| match print {
+                flags::Print::Plan => Printed::Plan,
+                flags::Print::Graph => Printed::Graph,
+                flags::Print::Resolved => Printed::Resolved,
+            });
+            let params = params(&param)?;
+            Command::Check(CheckSettings { files, format, params, print, stdout_color, stderr_color })
         }
         Verb::Logs(flags::Logs { run, step, timestamps, tail, raw }) => {
             let terminal = environment.terminals.stdout;

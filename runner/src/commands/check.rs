@@ -3,14 +3,18 @@
 use std::io::Read;
 use std::path::Path;
 
-use jobs::Diagnostics;
+use jobs::{Diagnostics, Overrides};
 
+use super::exec::{base_of, facts};
 use super::{Class, CommandError};
-use crate::cli::{CheckFormat, CheckSettings};
+use crate::cli::{CheckFormat, CheckSettings, Printed};
 use crate::report::{self, Sink};
 
 /// Checks each file; prints all problems on standard output, and fails when one has errors.
 pub fn check(settings: &CheckSettings, out: &mut Sink) -> Result<u8, CommandError> {
+    if settings.print.is_some() || !settings.params.is_empty() {
+        return planned(settings, out);
+    }
     let mut all = Vec::new();
     let mut good = true;
     for path in &settings.files {
@@ -22,6 +26,34 @@ pub fn check(settings: &CheckSettings, out: &mut Sink) -> Result<u8, CommandErro
     match settings.format {
         CheckFormat::Text => report::check::text(out, &all, settings.stdout_color),
         CheckFormat::Json => report::check::json(out, &all),
+    }
+    Ok(if good { 0 } else { Class::Usage.exit_code() })
+}
+
+/// Plans each file with the params given, and prints what it comes to; of a wrong one, its problems.
+fn planned(settings: &CheckSettings, out: &mut Sink) -> Result<u8, CommandError> {
+    let mut good = true;
+    for path in &settings.files {
+        let (file, text) = read_job_file(path)?;
+        let facts = facts(&base_of(path)?);
+        let overrides = Overrides { params: settings.params.clone(), facts, ..Overrides::default() };
+        let (plan, diagnostics) = match jobs::plan(&file.name, &file.stem, &text, &overrides) {
+            Ok(planned) => (Some(planned.plan), planned.warnings),
+            Err(errors) => (None, errors),
+        };
+        good &= plan.is_some();
+        match (settings.print, &plan) {
+            (Some(Printed::Plan), Some(plan)) => report::plan::plan(out, plan),
+            (Some(Printed::Graph), Some(plan)) => report::plan::graph(out, plan),
+            (Some(Printed::Resolved), Some(plan)) => report::plan::resolved(out, plan),
+            (_, None) | (None, Some(_)) => {
+                let all = [(file.name, diagnostics)];
+                match settings.format {
+                    CheckFormat::Text => report::check::text(out, &all, settings.stdout_color),
+                    CheckFormat::Json => report::check::json(out, &all),
+                }
+            }
+        }
     }
     Ok(if good { 0 } else { Class::Usage.exit_code() })
 }

@@ -104,7 +104,7 @@ pub(super) fn facts(base: &Path) -> Facts {
 }
 
 /// The directory of the job file.
-fn base_of(file: &Path) -> Result<std::path::PathBuf, CommandError> {
+pub(super) fn base_of(file: &Path) -> Result<std::path::PathBuf, CommandError> {
     let absolute = std::path::absolute(file).map_err(|error| CommandError::new(Class::Usage, error))?;
     Ok(absolute.parent().unwrap_or(Path::new("/")).to_path_buf())
 }

@@ -2,7 +2,8 @@
 //!
 //! - [`Reporter`] shows a run while it happens: plain lines, a live terminal, JSON lines, or passed through.
 //! - [`error`] words the end of a command that could not do its part.
-//! - [`show`], [`logs`] and [`artifacts`] print what is on record, [`check`] what is wrong with job files.
+//! - [`show`], [`logs`] and [`artifacts`] print what is on record, [`check`] what is wrong with job files, [`plan`] what
+//!   they come to.
 
 pub mod artifacts;
 pub mod check;
@@ -16,6 +17,7 @@ pub mod logs;
 pub mod network;
 mod passthrough;
 mod plain;
+pub mod plan;
 mod pull;
 mod reporter;
 pub mod show;

@@ -4,12 +4,14 @@ use std::cell::{Cell, RefCell};
 use std::collections::HashMap;
 use std::rc::Rc;
 use std::sync::Arc;
+use std::time::Instant;
 
 use futures_util::StreamExt as _;
 use futures_util::stream::FuturesUnordered;
 use jobs::JobPlan;
 use jobs::expression::{Status, Value};
 use tokio::sync::watch;
+use tokio::time::sleep_until;
 
 use super::error::RunError;
 use super::execute::Execution;
@@ -81,6 +83,8 @@ impl Opened {
 pub struct Conducted {
     /// The first failure that counts, else what the most of them came to.
     pub outcome: Outcome,
+    /// The whole run took longer than it may.
+    pub timed_out: bool,
     /// Why our own part failed.
     pub error: Option<RunError>,
     /// The code of the step that decided it.
@@ -148,8 +152,10 @@ impl<'r> Conductor<'r> {
         let mut results = Results::default();
         let mut wishes: HashMap<usize, watch::Sender<Cancel>> = HashMap::new();
         let mut running = FuturesUnordered::new();
+        let mut deadline = self.execution.plan.timeout.map(|timeout| Instant::now() + timeout);
         let mut conducted = Conducted {
             outcome: Outcome::Skipped,
+            timed_out: false,
             error: None,
             step_exit_code: None,
             rest: None,
@@ -176,6 +182,9 @@ impl<'r> Conductor<'r> {
                 }
             }
             if running.is_empty() {
+                if conducted.timed_out && matches!(conducted.outcome, Outcome::Success | Outcome::Cancelled) {
+                    conducted.outcome = Outcome::Timeout;
+                }
                 return conducted;
             }
             tokio::select! {
@@ -192,6 +201,14 @@ impl<'r> Conductor<'r> {
                     schedule.cancel();
                     for job in wishes.values() {
                         job.send_replace(wish);
+                    }
+                }
+                () = sleep_until(deadline.unwrap_or_else(Instant::now).into()), if deadline.is_some() => {
+                    deadline = None;
+                    conducted.timed_out = true;
+                    schedule.cancel();
+                    for job in wishes.values() {
+                        job.send_if_modified(gently);
                     }
                 }
             }

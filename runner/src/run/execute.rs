@@ -87,14 +87,20 @@ pub async fn execute(zygote: Arc<Zygote>, execution: Execution, show: Show) -> R
     let feed = Feed::new(run.id().to_owned(), Some(run.event_log()?), show);
     let directory = run.path().display().to_string();
     let file = execution.file.as_ref().map(|(name, _)| name.clone());
-    let (name, jobs) = (execution.plan.name.clone(), execution.plan.jobs.len());
-    feed.send(None, None, What::RunStart { file, name, jobs, directory: directory.clone() });
+    let (name, count) = (execution.plan.name.clone(), execution.plan.jobs.len());
+    feed.send(None, None, What::RunStart { file, name, jobs: count, directory: directory.clone() });
     record.warnings = warnings(&execution, &feed);
     let (cancel, signal) = listen(execution.file.is_none());
     let space = Space { jobs: execution.jobs_max, cpus: host.cpus as f64, memory_bytes: host.memory_bytes };
     let conductor = Conductor::new(&zygote, &execution, &hierarchy, &run, &feed, record);
     let conducted = conductor.conduct(space, opened, cancel).await;
-    let Conducted { outcome, mut error, step_exit_code, rest, left } = conducted;
+    let Conducted { outcome, timed_out, mut error, step_exit_code, rest, left } = conducted;
+    if let (true, Some(timeout)) = (timed_out, execution.plan.timeout) {
+        let took = jobs::units::format_duration(timeout);
+        let text = format!("the run took longer than its timeout of {took}: its jobs were cancelled");
+        let hint = Some("raise `--timeout`, or run more jobs at once".to_owned());
+        feed.send(None, None, What::Warning { code: None, text, hint });
+    }
     let mut record = conductor.record.into_inner();
     let usage = error.as_ref().is_some_and(RunError::is_usage);
     let exit_code = match outcome {

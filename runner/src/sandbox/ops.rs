@@ -86,10 +86,11 @@ pub struct HandBack {
 const PROC_READ_ONLY: [&str; 6] =
     ["proc/bus", "proc/fs", "proc/irq", "proc/sys", "proc/sysrq-trigger", "proc/mtrr"];
 
-/// Hidden below /proc: the host's hardware, memory layout, timers and keys.
-const PROC_MASKS: [&str; 17] = [
+/// Hidden below /proc: the host's boot options (some hold secrets), hardware, memory layout, timers and keys.
+const PROC_MASKS: [&str; 18] = [
     "proc/acpi",
     "proc/asound",
+    "proc/cmdline",
     "proc/interrupts",
     "proc/kcore",
     "proc/keys",
