@@ -8,7 +8,7 @@ TARGET  := $(or $(CARGO_TARGET_DIR),target)
 SKIPPED := $(abspath $(TARGET))/skipped-tests
 
 BUILD_PACKAGES := gcc libc6-dev libseccomp-dev ca-certificates
-TEST_PACKAGES  := $(BUILD_PACKAGES) busybox-static debian-archive-keyring mmdebstrap uidmap xz-utils zstd \
+TEST_PACKAGES  := $(BUILD_PACKAGES) busybox-static debian-archive-keyring iproute2 mmdebstrap uidmap xz-utils zstd \
   docker-registry umoci skopeo apache2-utils openssl curl
 
 .PHONY: help run build test lint bench test-v2 test-v2-user build-packages test-packages clean

@@ -12,6 +12,8 @@ mod compare;
 mod lab;
 #[path = "bench/memory.rs"]
 mod memory;
+#[path = "bench/network.rs"]
+mod network;
 #[path = "bench/rivals.rs"]
 mod rivals;
 #[path = "bench/run.rs"]
@@ -22,6 +24,9 @@ mod steps;
 mod table;
 #[path = "bench/unpack.rs"]
 mod unpack;
+#[path = "../tests/world.rs"]
+#[expect(dead_code, reason = "tests change the world in ways that nobody measures")]
+mod world;
 
 use lab::Lab;
 use std::process::ExitCode;
@@ -39,6 +44,9 @@ const CHAPTERS: &[Chapter] = &[
     ("unpack zst to tmpfs", |lab| unpack::table(lab, unpack::Format::Zstd, unpack::Place::Memory)),
     ("unpack gz to disk", |lab| unpack::table(lab, unpack::Format::Gzip, unpack::Place::Disk)),
     ("unpack zst to disk", |lab| unpack::table(lab, unpack::Format::Zstd, unpack::Place::Disk)),
+    ("network: 400 MB down", |lab| network::table(lab, network::Way::Down)),
+    ("network: 400 MB up", |lab| network::table(lab, network::Way::Up)),
+    ("network: connect", |lab| network::table(lab, network::Way::Connect)),
     ("peak memory while streaming", memory::peaks),
 ];
 

@@ -16,7 +16,7 @@ use rustix::process::{Pid, Signal, kill_process};
 use serde_json::{Value, json};
 use waiting::wait_for_file;
 
-const RUN: [&str; 4] = ["run", "./rootfs.tar", "--mount", "./probe:/opt/probe"];
+const RUN: [&str; 6] = ["run", "./rootfs.tar", "--network", "none", "--mount", "./probe:/opt/probe"];
 
 /// `runner run`, a busybox and the probe, with these words.
 fn run(lab: &Lab, words: &[&str]) -> Ran {

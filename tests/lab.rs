@@ -7,7 +7,7 @@ use fixtures::{Compression, Ran, TestContext, User, busybox, probe};
 use serde_json::Value;
 
 /// What every job file of these tests begins with.
-const HEADER: &str = "image: ./rootfs.tar\nnetwork: none\nmounts: [\"./probe:/opt/probe\"]\n";
+const HEADER: &str = "image: ./rootfs.tar\nmounts: [\"./probe:/opt/probe\"]\n";
 
 /// A working directory with everything that the header names.
 pub struct Lab {
@@ -35,9 +35,10 @@ impl Lab {
         Self { context }
     }
 
-    /// Writes `job.yml`: the header and this.
+    /// Writes `job.yml`: the header and this. The network is `none` unless it begins with another.
     pub fn write(&self, job: &str) {
-        self.context.write("job.yml", format!("{HEADER}{job}"));
+        let network = if job.starts_with("network") { "" } else { "network: none\n" };
+        self.context.write("job.yml", format!("{HEADER}{network}{job}"));
     }
 
     /// Runs a job file, the header put before it, to its end, which must have this exit code.

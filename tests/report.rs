@@ -75,6 +75,8 @@ mod fake {
                 io_r: Some(0),
                 io_w: Some(4096),
                 pids_peak: Some(12),
+                net_r: None,
+                net_w: None,
                 throttled_s: None,
             },
             limits: Caps { cpus: Some(2.0), memory_bytes: Some(4 << 30), pids: Some(64) },

@@ -227,7 +227,8 @@ fn mounts_are_read_only_unless_writing_is_asked_for() {
         lab.context.write(&format!("{name}/file"), "text");
         chown(lab.context.work().join(name), Some(54_321), Some(54_321)).unwrap();
     }
-    let words = ["run", "./rootfs.tar", "--workspace", "empty", "--mount", "./probe:/opt/probe"];
+    let words =
+        ["run", "./rootfs.tar", "--network", "none", "--workspace", "empty", "--mount", "./probe:/opt/probe"];
     let mounts = ["--mount", "./shown:/a/shown", "--mount", "./shared:/b/shared:rw"];
     let command = ["--", "/opt/probe", "writable", "/a/shown", "/b/shared", "/a", "/opt"];
     let ran = lab.context.run(&[&words[..], &mounts, &command].concat()).expect_code(0);
@@ -252,7 +253,18 @@ fn a_writable_mount_and_the_workspace_are_handed_back() {
     }
     let script = "for place in /shared /workspace/tools; do cd $place; cp /bin/busybox set-id; chmod 4755 set-id; \
                   echo > given; chown 33:33 given; done";
-    let words = ["run", "./rootfs.tar", "--mount", "./shared:/shared:rw", "--", "sh", "-c", script];
+    let words = [
+        "run",
+        "./rootfs.tar",
+        "--network",
+        "none",
+        "--mount",
+        "./shared:/shared:rw",
+        "--",
+        "sh",
+        "-c",
+        script,
+    ];
     lab.context.run(&words).expect_code(0);
     let found = |path: &str| {
         let found = fs::metadata(lab.context.work().join(path)).unwrap();
@@ -294,7 +306,16 @@ fn an_image_cannot_choose_where_proc_dev_and_sys_go() {
             let _older = fs::remove_file(rootfs.join(name));
             symlink(&target, rootfs.join(name)).unwrap();
         }
-        let words = ["run", "dir:./rootfs", "--workspace", "empty", "--mount", "./probe:/opt/probe"];
+        let words = [
+            "run",
+            "dir:./rootfs",
+            "--network",
+            "none",
+            "--workspace",
+            "empty",
+            "--mount",
+            "./probe:/opt/probe",
+        ];
         let ran = context.run(&[&words[..], &["--", "/opt/probe", "facts"]].concat()).expect_code(0);
         let mut facts = told(&ran.stdout_text());
         // The workspace is empty, and the run is the same in everything else.
@@ -314,7 +335,7 @@ fn a_mount_through_the_images_links_stays_inside() {
     let (context, rootfs, outside) = hostile();
     symlink("/", rootfs.join("to-root")).unwrap();
     symlink("../../..", rootfs.join("up")).unwrap();
-    let words = ["run", "dir:./rootfs", "--workspace", "empty"];
+    let words = ["run", "dir:./rootfs", "--network", "none", "--workspace", "empty"];
     let mounts = ["--mount", "./probe:/to-root/one/probe", "--mount", "./probe:/up/two/probe"];
     let script = "test -x /one/probe && test -x /two/probe && test -L /to-root && test -L /up && grep -c ' /one/probe ' /proc/self/mountinfo";
     let ran = context.run(&[&words[..], &mounts, &["--", "sh", "-c", script]].concat()).expect_code(0);
@@ -342,7 +363,7 @@ fn a_mount_below_a_link_leaves_the_link() {
     symlink("usr/lib", rootfs.join("lib")).unwrap();
     let mounts = ["--mount", "./probe:/lib/extra/probe", "--mount", "./probe:/lib/tool"];
     let script = "cat /lib/loader && test -L /lib && test -x /usr/lib/tool && test -x /lib/extra/probe";
-    let words = ["run", "dir:./rootfs", "--workspace", "empty"];
+    let words = ["run", "dir:./rootfs", "--network", "none", "--workspace", "empty"];
     let ran = context.run(&[&words[..], &mounts, &["--", "sh", "-c", script]].concat()).expect_code(0);
     assert_eq!(ran.stdout_text(), "needed");
     assert_eq!(entries(&rootfs.join("usr/lib")).len(), 1, "the image is left alone");
@@ -356,8 +377,20 @@ fn set_uid_programs_of_the_image_are_plain_programs() {
     let program = rootfs.join("bin/probe");
     fs::copy(probe(), &program).unwrap();
     fs::set_permissions(&program, fs::Permissions::from_mode(0o4755)).unwrap();
-    let words =
-        ["run", "dir:./rootfs", "--workspace", "empty", "--user", "1000", "--", "probe", "facts", "ids"];
+    let words = [
+        "run",
+        "dir:./rootfs",
+        "--network",
+        "none",
+        "--workspace",
+        "empty",
+        "--user",
+        "1000",
+        "--",
+        "probe",
+        "facts",
+        "ids",
+    ];
     let ran = context.run(&words).expect_code(0);
     assert_eq!(told(&ran.stdout_text())["ids"]["uid"], json!([1000, 1000, 1000, 1000]));
 }

@@ -122,6 +122,11 @@ impl Lab {
     }
 }
 
+/// Where programs are found.
+pub fn search_path() -> std::ffi::OsString {
+    std::env::var_os("PATH").unwrap_or_else(|| "/usr/sbin:/usr/bin:/sbin:/bin".into())
+}
+
 /// What the places are called, before the process id.
 const PREFIX: &str = "runner-bench-";
 

@@ -24,6 +24,10 @@ pub const PARAMS_MAX: usize = 200;
 pub const MOUNTS_MAX: usize = 100;
 /// Most artifacts of a job, and most of one step.
 pub const ARTIFACTS_MAX: usize = 1_000;
+/// Most hosts that a job's network is limited to.
+pub const ALLOW_MAX: usize = 1_000;
+/// Least bandwidth in bytes a second: below it connections time out, and nothing is built.
+pub const BANDWIDTH_MIN: u64 = 1024;
 /// Most patterns of one artifact.
 pub const PATTERNS_MAX: usize = 1_000;
 /// Longest pattern in bytes; a path is at most 4,096 (PATH_MAX).

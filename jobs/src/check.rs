@@ -11,7 +11,7 @@ use crate::file::{At, EnvField, JobFile, JobSource, Required, ShellField, Switch
 use crate::job::{Env, Job, Step};
 use crate::names;
 use crate::overrides::Overrides;
-use crate::plan::{Network, Switch, Workspace};
+use crate::plan::{Switch, Workspace};
 use crate::render::quote;
 use crate::shell::{SHELL_NAMES, Shell};
 use crate::suggest::nearest;
@@ -23,6 +23,7 @@ mod image;
 mod limits;
 mod matrix;
 mod mounts;
+mod network;
 mod params;
 mod steps;
 
@@ -67,8 +68,7 @@ pub(crate) fn job(file: JobFile, source: &JobSource, problems: &mut Problems) ->
     let mounts = file.mounts.map(|mounts| check.mounts(mounts.value)).unwrap_or_default();
     let workspaces = [(".", Workspace::InPlace), ("copy", Workspace::Copy), ("empty", Workspace::Empty)];
     let workspace = file.workspace.and_then(|word| check.choice(&word, "workspace", place, &workspaces));
-    let networks = [("none", Network::None), ("host", Network::Host)];
-    let network = file.network.and_then(|word| check.choice(&word, "network", place, &networks));
+    let network = file.network.and_then(|network| check.network(network, place));
     let steps = check.steps(file.steps, &file.span, label);
     let artifacts = file.artifacts.map(|list| check.artifacts(list.value, place)).unwrap_or_default();
     check.artifact_names(&steps, &artifacts);

@@ -85,6 +85,7 @@ codes! {
     DuplicateMount "E225" "two mounts have the same path inside"
     LimitTooSmall "E232" "a limit or a time is zero, negative or too small"
     LimitTooBig "E233" "a limit or a time is larger than anything can be"
+    AllowedHost "E245" "an entry of `network.allow` is not a host, nor `host:port`"
     NoPaths "E262" "an artifact has no paths"
     ArtifactName "E263" "an artifact's name cannot be a directory's name"
     DuplicateArtifact "E264" "two artifacts have the same name"

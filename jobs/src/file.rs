@@ -119,7 +119,7 @@ pub(crate) struct JobFile {
     pub hostname: Option<At<String>>,
     pub mounts: Option<At<Vec<MountField>>>,
     pub workspace: Option<At<String>>,
-    pub network: Option<At<String>>,
+    pub network: Option<At<NetworkField>>,
     pub artifacts: Option<At<Vec<ArtifactField>>>,
     pub outputs: Vec<EnvField>,
     pub continue_on_error: Option<SwitchField>,
@@ -149,6 +149,15 @@ pub(crate) struct LimitsField {
     pub pids: Option<At<i64>>,
     pub files: Option<At<i64>>,
     pub log: Option<At<String>>,
+    pub net_receive: Option<At<String>>,
+    pub net_send: Option<At<String>>,
+}
+
+/// `network: WORD` or `network: {allow, record}`.
+#[derive(Debug)]
+pub(crate) enum NetworkField {
+    Word(String),
+    Rules { allow: Option<At<Vec<At<String>>>>, record: Option<At<bool>> },
 }
 
 /// One step; `- TEXT` is `- run: TEXT`.

@@ -67,6 +67,8 @@ pub(crate) struct JobLimits {
     pub pids: Option<u64>,
     pub files: Option<u64>,
     pub log_bytes: Option<u64>,
+    pub net_receive_bytes: Option<u64>,
+    pub net_send_bytes: Option<u64>,
 }
 
 /// A valid step.

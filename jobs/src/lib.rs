@@ -16,6 +16,7 @@ pub mod glob;
 pub mod image;
 pub mod mount;
 pub mod names;
+pub mod network;
 pub mod plan;
 pub mod units;
 pub mod user;
@@ -43,6 +44,7 @@ use expression::{Shape, Value};
 pub use diagnostic::{Diagnostic, Diagnostics};
 pub use image::{ImageSpec, Pull};
 pub use mount::Mount;
+pub use network::{AllowedHost, HostPattern, NetworkRules};
 pub use overrides::{Facts, LimitsOverride, Overrides};
 pub use plan::{
     ArtifactPlan, Command, JobPlan, Limits, Need, Network, Plan, StepPlan, Switch, When, Workspace,
@@ -59,7 +61,7 @@ pub use user::User;
 pub mod keys {
     pub use crate::read::{
         ARTIFACT_KEYS, DEFAULT_KEYS, FILE_KEYS, IMAGE_KEYS, JOB_KEYS, LIMITS_KEYS, MOUNT_KEYS, NEED_KEYS,
-        PARAM_KEYS, STEP_KEYS,
+        NET_LIMITS_KEYS, NETWORK_KEYS, PARAM_KEYS, STEP_KEYS,
     };
 }
 

@@ -8,6 +8,7 @@ use serde::{Serialize, Serializer};
 use crate::expression::{Expression, Template, Value};
 use crate::image::ImageSpec;
 use crate::mount::Mount;
+use crate::network::NetworkRules;
 use crate::user::User;
 
 /// Everything that one file asks for.
@@ -103,11 +104,15 @@ pub enum Workspace {
 }
 
 /// What the steps can reach.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Network {
     /// Their own loopback interface.
     None,
+    /// The world, from an interface of their own; nothing of this machine.
+    Full,
+    /// The same under rules.
+    Rules(NetworkRules),
     /// All that this machine reaches: its network namespace is shared.
     Host,
 }
@@ -127,6 +132,10 @@ pub struct Limits {
     pub files: Option<u64>,
     /// Bytes kept of one step's log.
     pub log_bytes: u64,
+    /// Bytes a second that all steps together receive; `None` is as many as come.
+    pub net_receive_bytes: Option<u64>,
+    /// Bytes a second that they send.
+    pub net_send_bytes: Option<u64>,
 }
 
 /// One step.

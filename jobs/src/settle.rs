@@ -25,8 +25,8 @@ pub const DEFAULT_TIMEOUT: Duration = Duration::from_secs(60 * 60);
 pub const DEFAULT_GRACE: Duration = Duration::from_secs(10);
 /// The host name inside.
 pub const DEFAULT_HOSTNAME: &str = "runner";
-/// The network, as long as there is none with egress of its own.
-pub const DEFAULT_NETWORK: Network = Network::None;
+/// The network: builds download what they need.
+pub const DEFAULT_NETWORK: Network = Network::Full;
 /// Processes and threads: far above any build, far below what hurts a machine.
 pub const DEFAULT_PIDS: u64 = 4_096;
 /// Bytes of swap: none, so that `memory` means what it says.
@@ -92,7 +92,7 @@ pub(crate) fn job(
     let steps = steps.collect();
     let artifacts = job.artifacts.into_iter().enumerate();
     let artifacts = artifacts.map(|(at, a)| names.settle(a, &format!("artifact-{}", at + 1))).collect();
-    let network = overrides.network.or(job.network);
+    let network = overrides.network.clone().or(job.network);
     let hostname = overrides.hostname.clone().or(job.hostname);
     let id = match &place.cell.name {
         Some(cell) => format!("{}@{cell}", place.id),
@@ -110,8 +110,8 @@ pub(crate) fn job(
         workspace: job.workspace.unwrap_or(Workspace::InPlace),
         mounts: job.mounts,
         hostname: hostname.unwrap_or_else(|| DEFAULT_HOSTNAME.to_owned()),
-        network: network.unwrap_or(DEFAULT_NETWORK),
         network_defaulted: network.is_none(),
+        network: network.unwrap_or(DEFAULT_NETWORK),
         limits: settle_limits(&job.limits, &overrides.limits),
         timeout: overrides.timeout.filter(|_| place.alone).or(job.timeout).unwrap_or(DEFAULT_TIMEOUT),
         grace: overrides.grace.or(job.grace).unwrap_or(DEFAULT_GRACE),
@@ -172,6 +172,8 @@ fn settle_limits(job: &JobLimits, overrides: &LimitsOverride) -> Limits {
         pids: overrides.pids.or(job.pids).unwrap_or(DEFAULT_PIDS),
         files: overrides.files.or(job.files),
         log_bytes: overrides.log_bytes.or(job.log_bytes).unwrap_or(DEFAULT_LOG_BYTES),
+        net_receive_bytes: job.net_receive_bytes,
+        net_send_bytes: job.net_send_bytes,
     }
 }
 

@@ -225,7 +225,10 @@ fn the_command_line_wins() {
     let plan = jobs::plan("job.yml", "job", JOB, &overrides).unwrap().plan;
     let job = &plan.jobs[0];
     assert_eq!((job.limits.memory_bytes, job.limits.swap_bytes, job.limits.pids), (Some(5), 6, 9));
-    assert_eq!((job.limits.cpus, job.network, job.network_defaulted), (Some(0.5), Network::Host, false));
+    assert_eq!(
+        (job.limits.cpus, job.network.clone(), job.network_defaulted),
+        (Some(0.5), Network::Host, false)
+    );
     assert_eq!((job.timeout, job.grace), (Duration::from_secs(7), Duration::ZERO));
     assert_eq!(job.hostname, "here");
     for step in &job.steps {

@@ -177,6 +177,8 @@ fn the_keys_are_the_readers() {
         ("/$defs/step", keys::STEP_KEYS),
         ("/$defs/param", keys::PARAM_KEYS),
         ("/$defs/limits", keys::LIMITS_KEYS),
+        ("/$defs/net_limits", keys::NET_LIMITS_KEYS),
+        ("/$defs/network", keys::NETWORK_KEYS),
         ("/$defs/image", keys::IMAGE_KEYS),
         ("/$defs/mount", keys::MOUNT_KEYS),
         ("/$defs/artifact", keys::ARTIFACT_KEYS),

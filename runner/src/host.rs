@@ -8,13 +8,14 @@ mod check;
 mod examine;
 mod identity;
 mod machine;
+mod network;
 mod storage;
 mod trials;
 
 use serde::Serialize;
 
 pub use check::{Check, Examination, Status, Swept};
-pub use examine::{Settings, examine};
+pub use examine::{Settings, examine, examine_network};
 pub use identity::{SubidRange, subid_range};
 
 use crate::cgroup::{CgroupFacts, Hierarchy};

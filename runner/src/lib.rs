@@ -7,6 +7,7 @@ pub mod cli;
 pub mod commands;
 pub mod event;
 pub mod host;
+pub mod network;
 pub mod outcome;
 pub mod report;
 pub mod run;

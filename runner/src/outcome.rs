@@ -83,6 +83,12 @@ pub struct Usage {
     pub io_r: Option<u64>,
     /// Bytes written to block devices.
     pub io_w: Option<u64>,
+    /// Bytes received over the job's network, without headers; absent without one of its own.
+    #[serde(default)]
+    pub net_r: Option<u64>,
+    /// Bytes sent.
+    #[serde(default)]
+    pub net_w: Option<u64>,
     /// Most processes and threads alive at once.
     pub pids_peak: Option<u64>,
     /// Time that the CPU limit held the step back, in seconds.

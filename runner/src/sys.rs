@@ -9,4 +9,5 @@ pub mod probe;
 pub mod process;
 pub mod signal;
 pub mod socket;
+pub mod tun;
 pub mod watch;

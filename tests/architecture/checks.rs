@@ -29,9 +29,9 @@ pub const ROOMS: &[(&str, &[&str])] = &[
     ("event", &["outcome"]),
     ("cgroup", &["sys", "outcome", "event"]),
     ("network", &["sys", "outcome", "event"]),
-    ("sandbox", &["sys", "outcome", "event"]),
+    ("sandbox", &["sys", "outcome", "event", "network::link", "network::Addresses"]),
     ("overlay", &["sys", "outcome", "event"]),
-    ("host", &["sys", "cgroup", "outcome", "event"]),
+    ("host", &["sys", "cgroup", "network::Addresses", "network::resolvers", "outcome", "event"]),
     (
         "report",
         &[

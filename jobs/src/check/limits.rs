@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use super::Checker;
-use crate::bounds::{BYTES_MAX, CPUS_MAX, CPUS_MIN, FILES_MAX, PIDS_MAX, TIMEOUT_SECONDS_MAX};
+use crate::bounds::{BANDWIDTH_MIN, BYTES_MAX, CPUS_MAX, CPUS_MIN, FILES_MAX, PIDS_MAX, TIMEOUT_SECONDS_MAX};
 use crate::codes::Code;
 use crate::diagnostic::Origin;
 use crate::file::{At, LimitsField};
@@ -22,6 +22,8 @@ impl Checker<'_> {
             pids: self.count(field.pids.as_ref(), "pids", PIDS_MAX),
             files: self.count(field.files.as_ref(), "files", FILES_MAX),
             log_bytes: self.size(field.log.as_ref(), "log", 1),
+            net_receive_bytes: self.size(field.net_receive.as_ref(), "rx", BANDWIDTH_MIN),
+            net_send_bytes: self.size(field.net_send.as_ref(), "tx", BANDWIDTH_MIN),
         }
     }
 

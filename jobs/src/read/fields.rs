@@ -1,10 +1,15 @@
 //! The composite fields of a job: image, env, limits, shell, mounts, artifacts.
 
-use super::{ARTIFACT_KEYS, IMAGE_KEYS, LIMITS_KEYS, MOUNT_KEYS, Place, Reader, Unusable};
-use crate::bounds::{ARTIFACTS_MAX, MOUNTS_MAX, PATTERNS_MAX};
+use super::{
+    ARTIFACT_KEYS, IMAGE_KEYS, LIMITS_KEYS, MOUNT_KEYS, NET_LIMITS_KEYS, NETWORK_KEYS, Place, Reader,
+    Unusable,
+};
+use crate::bounds::{ALLOW_MAX, ARTIFACTS_MAX, MOUNTS_MAX, PATTERNS_MAX};
 use crate::codes::Code;
 use crate::expression::Template;
-use crate::file::{ArtifactField, At, EnvField, ImageField, LimitsField, MountField, Required, ShellField};
+use crate::file::{
+    ArtifactField, At, EnvField, ImageField, LimitsField, MountField, NetworkField, Required, ShellField,
+};
 use crate::source::Span;
 use crate::yaml::{Entry, Kind, Node, Origin, Value};
 
@@ -79,10 +84,51 @@ impl Reader<'_> {
                 "pids" => limits.pids = self.integer(value, "pids", place),
                 "files" => limits.files = self.integer(value, "files", place),
                 "log" => limits.log = self.size(value, "log", place),
+                "net" => self.net_limits(value, &mut limits),
                 _ => {}
             }
         }
         limits
+    }
+
+    fn net_limits(&mut self, node: &Node, limits: &mut LimitsField) {
+        let place = " in `limits`";
+        let Some(map) = self.map(node, "net", place) else { return };
+        let place = " in `net` in `limits`";
+        self.known_keys(map, NET_LIMITS_KEYS, Place { within: place, ignored_prefix: None });
+        for Entry { key, value, .. } in map {
+            match key.as_str() {
+                "rx" => limits.net_receive = self.size(value, "rx", place),
+                "tx" => limits.net_send = self.size(value, "tx", place),
+                _ => {}
+            }
+        }
+    }
+
+    pub(super) fn network(&mut self, node: &Node, place: &str) -> Option<At<NetworkField>> {
+        let span = node.span.clone();
+        let Value::Map(map) = &node.value else {
+            let expected = "`full`, `none`, `host`, or a map with `allow`";
+            let word = self.text_as(node, "network", expected, place)?;
+            return Some(At { value: NetworkField::Word(word.value), span });
+        };
+        let place = " in `network`";
+        self.known_keys(map, NETWORK_KEYS, Place { within: place, ignored_prefix: None });
+        let (mut allow, mut record) = (None, None);
+        for Entry { key, value, .. } in map {
+            match key.as_str() {
+                "allow" => {
+                    // One that cannot be read must not look like one that is not there.
+                    allow = Some(self.texts(value, "allow", "hosts", place)?);
+                    if let Some(allow) = &allow {
+                        self.at_most(allow.value.len(), ALLOW_MAX, "hosts", &allow.span);
+                    }
+                }
+                "record" => record = self.boolean(value, "record", place),
+                _ => {}
+            }
+        }
+        Some(At { value: NetworkField::Rules { allow, record }, span })
     }
 
     pub(super) fn shell(&mut self, node: &Node, place: &str) -> Option<At<ShellField>> {

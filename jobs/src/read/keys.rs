@@ -67,7 +67,13 @@ pub const STEP_KEYS: &[&str] = &[
 ];
 
 /// Keys of `limits`.
-pub const LIMITS_KEYS: &[&str] = &["cpus", "memory", "swap", "pids", "files", "log"];
+pub const LIMITS_KEYS: &[&str] = &["cpus", "memory", "swap", "pids", "files", "log", "net"];
+
+/// Keys of `net` in `limits`.
+pub const NET_LIMITS_KEYS: &[&str] = &["rx", "tx"];
+
+/// Keys of a network given as a map.
+pub const NETWORK_KEYS: &[&str] = &["allow", "record"];
 
 /// Keys of a param given as a map.
 pub const PARAM_KEYS: &[&str] = &["default", "type", "options", "required", "description"];

@@ -69,6 +69,9 @@ pub(super) struct Exec {
     /// The run's id, instead of a fresh one
     #[arg(long, value_name = "ID")]
     pub(super) run_id: Option<String>,
+    /// Print the `network.allow` list that the run needed
+    #[arg(long)]
+    pub(super) suggest_network: bool,
     /// Whose exit code to use: the run's, or that of the step that failed
     #[arg(long, value_enum, value_name = "WHOSE", default_value_t = ExitCode::Run)]
     pub(super) exit_code: ExitCode,
@@ -85,7 +88,7 @@ pub(super) struct Overrides {
     /// Limit what the steps may use: cpus, memory, swap, pids, files, log
     #[arg(long, value_name = "KEY=VALUE,...")]
     pub(super) limits: Vec<String>,
-    /// What the steps can reach: `none` is loopback only, `host` is this machine's network
+    /// What the steps can reach: `full` is the world, `none` is loopback only, `host` is this machine's network
     #[arg(long, value_enum, value_name = "NETWORK")]
     pub(super) network: Option<Network>,
     /// Longest time of the whole run, such as 90s or 1h30m
@@ -353,9 +356,17 @@ pub(super) enum ImageVerb {
 
 #[derive(Debug, Args)]
 pub(super) struct Doctor {
+    /// Look at this only: `net` is what a job's network needs
+    #[arg(value_enum)]
+    pub(super) topic: Option<Topic>,
     /// Print the checks as JSON
     #[arg(long)]
     pub(super) json: bool,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub(super) enum Topic {
+    Net,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
@@ -383,6 +394,7 @@ pub(super) enum ExitCode {
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
 pub(super) enum Network {
+    Full,
     None,
     Host,
 }

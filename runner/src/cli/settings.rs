@@ -98,6 +98,8 @@ pub struct ExecSettings {
     pub artifacts_dir: Option<PathBuf>,
     /// The run's id, if not a fresh one.
     pub run_id: Option<String>,
+    /// Print the list of hosts that the run needed.
+    pub suggest_network: bool,
     /// Whose exit code to end with.
     pub exit_code: ExitCodeOf,
     /// How the run is shown.
@@ -240,6 +242,8 @@ pub struct ArtifactsSettings {
 pub struct DoctorSettings {
     /// Where records and the store are.
     pub home: PathBuf,
+    /// Look at what a job's network needs only.
+    pub network_only: bool,
     /// Whether the checks are printed as JSON.
     pub json: bool,
     /// Whether text on standard output has colours.
@@ -302,8 +306,9 @@ pub(super) fn command(verb: Verb, environment: &Environment) -> Result<Command, 
             Command::Artifacts(ArtifactsSettings { home: home()?, run, verb, stderr_color })
         }
         Verb::Image(flags::Image { verb }) => image::command(verb, home()?, environment)?,
-        Verb::Doctor(flags::Doctor { json }) => {
-            Command::Doctor(DoctorSettings { home: home()?, json, stdout_color, stderr_color })
+        Verb::Doctor(flags::Doctor { topic, json }) => {
+            let network_only = topic == Some(flags::Topic::Net);
+            Command::Doctor(DoctorSettings { home: home()?, network_only, json, stdout_color, stderr_color })
         }
     })
 }
@@ -327,6 +332,7 @@ fn exec(flags: flags::Exec, home: PathBuf, environment: &Environment) -> Result<
         sources: sources(flags.sources, environment)?,
         artifacts_dir: flags.artifacts_dir,
         run_id: flags.run_id,
+        suggest_network: flags.suggest_network,
         exit_code: match flags.exit_code {
             flags::ExitCode::Run => ExitCodeOf::Run,
             flags::ExitCode::Step => ExitCodeOf::Step,
@@ -411,6 +417,7 @@ fn overrides(flags: flags::Overrides, environment: &Environment) -> Result<Overr
         env,
         limits: limits(&flags.limits)?,
         network: flags.network.map(|network| match network {
+            flags::Network::Full => jobs::Network::Full,
             flags::Network::None => jobs::Network::None,
             flags::Network::Host => jobs::Network::Host,
         }),

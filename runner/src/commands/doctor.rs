@@ -25,11 +25,14 @@ pub fn doctor(
 ) -> Result<u8, CommandError> {
     let workspace = std::env::current_dir().unwrap_or_else(|_| "/".into());
     let trials = Settings { state: settings.home.clone(), workspace };
-    let mut examination = host::examine(&trials).map_err(|error| {
+    let examined = if settings.network_only { host::examine_network() } else { host::examine(&trials) };
+    let mut examination = examined.map_err(|error| {
         let hint = error.hint();
         CommandError { hint, ..CommandError::new(Class::Host, error) }
     })?;
-    if let Some(swept) = zygote().ok().and_then(|zygote| sweep(&zygote, &settings.home)) {
+    if !settings.network_only
+        && let Some(swept) = zygote().ok().and_then(|zygote| sweep(&zygote, &settings.home))
+    {
         examination.add(swept.check());
     }
     if settings.json {

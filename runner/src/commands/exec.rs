@@ -2,16 +2,17 @@
 
 use std::path::Path;
 
-use jobs::{Facts, Overrides, Planned};
+use jobs::{Facts, Network, Overrides, Planned};
 
 use super::check::read_job_file;
 use super::launch::{fetch_settings, launch, no_input};
 use super::{Class, CommandError, RUN_ERROR_EXIT_CODE};
 use crate::cli::{ExecSettings, ExitCodeOf};
 use crate::host;
+use crate::report::{self, Sink};
 use crate::run::artifacts;
 use crate::run::execute::{Execution, Finished};
-use crate::run::record::WarningRecord;
+use crate::run::record::{RunDirectory, Selector, WarningRecord, suggestion};
 use crate::run::workspace;
 use crate::sandbox::zygote::Zygote;
 
@@ -21,6 +22,9 @@ use crate::sandbox::zygote::Zygote;
 /// A file that cannot be read or is wrong; a machine that cannot do its part.
 pub fn exec(zygote: Zygote, settings: ExecSettings) -> Result<u8, CommandError> {
     let (text, planned) = load(&settings)?;
+    if settings.suggest_network {
+        must_be_recorded(&planned.plan)?;
+    }
     let warnings = planned.warnings.iter().map(|warning| WarningRecord {
         code: Some(warning.code.id().to_owned()),
         text: warning.text.clone(),
@@ -29,7 +33,7 @@ pub fn exec(zygote: Zygote, settings: ExecSettings) -> Result<u8, CommandError> 
     let execution = Execution {
         fetch: fetch_settings(&settings.sources),
         base: base_of(&settings.file)?,
-        home: settings.home,
+        home: settings.home.clone(),
         run_id: settings.run_id,
         warnings: warnings.collect(),
         jobs_max: settings.jobs_max,
@@ -37,11 +41,42 @@ pub fn exec(zygote: Zygote, settings: ExecSettings) -> Result<u8, CommandError> 
         file: Some((settings.file.display().to_string(), text)),
         plan: planned.plan,
     };
+    let json = settings.report.json;
     let finished = launch(zygote, execution, settings.report)?;
+    if settings.suggest_network {
+        suggest(&settings.home, &finished.id, json)?;
+    }
     if let Some(directory) = &settings.artifacts_dir {
         artifacts::extract(&finished.directory.join("artifacts"), &[], directory, true)?;
     }
     Ok(exit_code(&finished, settings.exit_code))
+}
+
+/// Only what is recorded can be suggested from.
+fn must_be_recorded(plan: &jobs::Plan) -> Result<(), CommandError> {
+    let recorded = plan.jobs.iter().all(|job| match &job.network {
+        Network::Full => true,
+        Network::Rules(rules) => rules.record,
+        Network::None | Network::Host => false,
+    });
+    if recorded {
+        return Ok(());
+    }
+    let text = "cannot suggest a network: this job's is not recorded";
+    let hint = "use `network: full`, or rules without `record: false`";
+    Err(CommandError::new(Class::Usage, text).with_hint(hint))
+}
+
+/// Prints what the run's steps reached, behind everything else.
+fn suggest(home: &Path, id: &str, json: bool) -> Result<(), CommandError> {
+    let run = RunDirectory::open(home, &Selector::Prefix(id.to_owned()))?;
+    let mut records = Vec::new();
+    for step in run.steps()? {
+        records.extend(step.read_network()?);
+    }
+    let mut sink = if json { Sink::words() } else { Sink::results() };
+    report::network::suggestion(&mut sink, &suggestion(records.iter()));
+    Ok(())
 }
 
 fn exit_code(finished: &Finished, whose: ExitCodeOf) -> u8 {

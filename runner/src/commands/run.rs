@@ -54,7 +54,7 @@ fn plan(settings: &RunSettings) -> Result<jobs::Plan, CommandError> {
         image["sha256"] = json!(digest);
     }
     let job = json!({
-        "image": image, "workspace": workspace, "mounts": mounts, "network": "none",
+        "image": image, "workspace": workspace, "mounts": mounts,
         "steps": [{"id": "command", "run": ["command"]}],
     });
     // JSON is YAML.

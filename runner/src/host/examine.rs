@@ -3,7 +3,7 @@
 use std::path::PathBuf;
 
 use super::check::{Check, Examination, Status};
-use super::{Host, cgroups, identity, machine, storage, trials};
+use super::{Host, cgroups, identity, machine, network, storage, trials};
 use crate::cgroup::{CgroupError, Hierarchy};
 
 /// What the examination is about.
@@ -28,12 +28,22 @@ pub fn examine(settings: &Settings) -> Result<Examination, CgroupError> {
     let mut checks = vec![machine::overview(&host), calls, namespace, identity::check(has_namespaces)];
     // Everything else is done in a user namespace: without one each would fail for that reason alone.
     if has_namespaces {
-        checks.extend([namespaces(), proc_and_sys(settings)]);
+        checks.extend([namespaces(), proc_and_sys(settings), network::tun()]);
         checks.extend(storage::overlay(&settings.state));
         checks.push(storage::idmapped(&settings.state, &settings.workspace));
     }
     checks.extend([seccomp(), cgroups::check(Ok(&hierarchy)), storage::state(&settings.state)]);
     checks.extend([machine::limits(), machine::clock()]);
+    Ok(Examination::new(host, checks))
+}
+
+/// Only what a job's network needs.
+///
+/// # Errors
+/// As [`examine`].
+pub fn examine_network() -> Result<Examination, CgroupError> {
+    let host = Host::quick(&Hierarchy::discover()?);
+    let checks = vec![network::tun(), network::addresses(), network::resolver()];
     Ok(Examination::new(host, checks))
 }
 

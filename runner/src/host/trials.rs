@@ -15,7 +15,7 @@ use rustix::thread::UnshareFlags;
 use crate::sys::clone::unshare;
 use crate::sys::mount::set_attributes;
 use crate::sys::probe::{HeldNamespace, Verdict, in_child};
-use crate::sys::{clone, process};
+use crate::sys::{clone, process, tun};
 
 /// The first id of a range that nobody has, for a trial of id maps: where the private ranges of runs begin.
 const TRIAL_BASE: u32 = 0x7000_0000;
@@ -38,7 +38,7 @@ impl std::fmt::Display for Refusal {
 }
 
 /// The steps of trials, by the number that the child reports.
-const STEPS: [&str; 22] = [
+const STEPS: [&str; 24] = [
     "the trial itself",
     "unshare(CLONE_NEWUSER)",
     "writing /proc/self/setgroups",
@@ -61,6 +61,8 @@ const STEPS: [&str; 22] = [
     "loading a seccomp filter",
     "open_tree(OPEN_TREE_CLONE)",
     "mount_setattr",
+    "opening /dev/net/tun",
+    "making a network interface by /dev/net/tun",
 ];
 const USER: u8 = 1;
 const MOUNT: u8 = 5;
@@ -75,6 +77,7 @@ const NO_NEW_PRIVS: u8 = 18;
 const FILTER: u8 = 19;
 const OPEN_TREE: u8 = 20;
 const SET_ATTRIBUTES: u8 = 21;
+const TUN: u8 = 22;
 
 /// Runs a trial and words where it ended.
 fn attempt(trial: impl FnOnce() -> Verdict) -> Result<(), Refusal> {
@@ -162,6 +165,16 @@ pub(super) fn new_sys(on: &Path) -> Result<(), Refusal> {
         unshare(UnshareFlags::NEWNET).map_err(at(PID + 3))?;
         let flags = MountFlags::RDONLY | MountFlags::NOSUID | MountFlags::NODEV | MountFlags::NOEXEC;
         mount("sysfs", on, "sysfs", flags, None).map_err(at(SYS))
+    })
+}
+
+/// A network interface of its own, in a network namespace of its own.
+pub(super) fn tun() -> Result<(), Refusal> {
+    attempt(|| {
+        enter_user_namespace()?;
+        unshare(UnshareFlags::NEWNET).map_err(at(PID + 3))?;
+        let device = tun::open_device().map_err(at(TUN))?;
+        tun::attach(&device, c"tun0").map_err(at(TUN + 1))
     })
 }
 

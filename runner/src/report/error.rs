@@ -18,7 +18,13 @@ pub fn error(sink: &mut Sink, error: &CommandError, color: bool) {
         sink.flush();
         return;
     }
-    let mut text = format!("{} {}\n", paint.bad("error:"), in_lines(&chain(&*error.error)));
+    let words = in_lines(&chain(&*error.error));
+    // One with a code brings the word along.
+    let (word, rest) = match words.split_once(": ") {
+        Some((code, rest)) if code.starts_with("error[") => (format!("{code}:"), rest),
+        Some(_) | None => ("error:".to_owned(), words.as_str()),
+    };
+    let mut text = format!("{} {rest}\n", paint.bad(&word));
     let hint = match error.class {
         Class::Internal => Some(format!(
             "this is a bug in runner {}; please report it with the line above",

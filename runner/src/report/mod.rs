@@ -14,6 +14,7 @@ pub mod format;
 pub mod image;
 mod lines;
 pub mod logs;
+pub mod network;
 mod passthrough;
 mod plain;
 pub mod plan;

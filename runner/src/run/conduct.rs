@@ -20,7 +20,7 @@ use super::identity::{self, Lease};
 use super::image::Images;
 use super::job::{self, Job, JobEnd, Rest};
 use super::record::{RunDirectory, RunRecord, timestamp};
-use super::room;
+use super::room::{self, OpenStage};
 use super::schedule::{self, Action, Schedule, Space};
 use super::step::Cancel;
 use super::traces::{self, Ledger};
@@ -29,7 +29,6 @@ use crate::cgroup::Hierarchy;
 use crate::event::What;
 use crate::outcome::{Outcome, StepResult};
 use crate::sandbox::ids::Identity;
-use crate::sandbox::spawn::Stage;
 use crate::sandbox::zygote::Zygote;
 
 /// What all jobs of a run share.
@@ -56,7 +55,7 @@ pub struct Conductor<'r> {
 /// What a job has from the start: its ids, and a stage that makes its namespaces while we look at everything else.
 pub struct Opened {
     lease: Rc<Lease>,
-    stage: Stage,
+    stage: OpenStage,
 }
 
 impl Opened {

@@ -14,6 +14,7 @@ use rustix::pipe::{PipeFlags, fcntl_setpipe_size, pipe_with};
 use serde::{Deserialize, Serialize};
 use thiserror::Error;
 
+use crate::network;
 use crate::sandbox::ids::{Identity, step_map};
 use crate::sandbox::servant::{self, Errand};
 use crate::sandbox::sweep::{self, Rule, Since, Sweep, Swept};
@@ -38,6 +39,8 @@ enum Task {
     Remove(Vec<u8>),
     /// Hand what has changed since then below the directory to this user and group.
     HandOver(u32, u32, Since),
+    /// Be a job's way to the world, for as long as the keeper lives.
+    Network(Box<network::Settings>),
 }
 
 /// What came of it.
@@ -66,6 +69,10 @@ impl From<Errno> for ErrandError {
 /// The servant's side; `main` gives it to the zygote.
 pub fn work(words: &[u8], socket: &OwnedFd, fds: Vec<OwnedFd>) {
     let Ok(task) = postcard::from_bytes::<Task>(words) else { return };
+    let task = match task {
+        Task::Network(settings) => return network::worker::run(*settings, socket, fds),
+        other => other,
+    };
     let mut fds = fds.into_iter();
     let done = match (task, fds.next(), fds.next()) {
         (Task::Unpack(options), Some(stream), Some(target)) => {
@@ -223,9 +230,29 @@ impl Servants<'_> {
         });
         let mut all = vec![theirs.as_fd()];
         all.extend_from_slice(fds);
-        let pidfd = self.zygote.ask(&Request::Servant(Box::new(Errand { maps, words })), &all)?;
+        let errand = Errand { maps, cgroup: false, words };
+        let pidfd = self.zygote.ask(&Request::Servant(Box::new(errand)), &all)?;
         Ok(Busy { socket: ours, pidfd: pidfd.ok_or(Errno::BADMSG)? })
     }
+}
+
+/// Starts a job's worker: [`network::worker`]. `into`: the v2 cgroup to be born in. Returns its pidfd.
+///
+/// # Errors
+/// Those of the zygote's clone.
+pub fn start_network(
+    zygote: &Zygote,
+    settings: network::Settings,
+    socket: BorrowedFd<'_>,
+    into: Option<BorrowedFd<'_>>,
+    fds: &[OwnedFd],
+) -> Result<OwnedFd, Errno> {
+    let words = postcard::to_allocvec(&Task::Network(Box::new(settings))).map_err(|_| Errno::INVAL)?;
+    let errand = Errand { maps: None, cgroup: into.is_some(), words };
+    let mut all = vec![socket];
+    all.extend(into);
+    all.extend(fds.iter().map(AsFd::as_fd));
+    zygote.ask(&Request::Servant(Box::new(errand)), &all)?.ok_or(Errno::BADMSG)
 }
 
 /// A servant at work.

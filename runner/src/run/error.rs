@@ -6,6 +6,7 @@ use std::path::{Path, PathBuf};
 use thiserror::Error;
 
 use super::artifacts::ArtifactError;
+use super::egress::EgressError;
 use super::errands::ErrandError;
 use super::identity::IdentityError;
 use super::record::RecordError;
@@ -32,6 +33,9 @@ pub enum RunError {
     /// The cgroups.
     #[error(transparent)]
     Cgroup(#[from] CgroupError),
+    /// The job's network.
+    #[error(transparent)]
+    Egress(#[from] EgressError),
     /// The ids.
     #[error(transparent)]
     Identity(#[from] IdentityError),
@@ -106,6 +110,7 @@ impl RunError {
     /// Whether the job file asks for what cannot be: exit code 2, nothing ran.
     pub fn is_usage(&self) -> bool {
         matches!(self, Self::User { .. } | Self::Mount { .. } | Self::Reference(_) | Self::Digest(_))
+            || matches!(self, Self::Egress(EgressError::NoCap))
             || matches!(self, Self::Record(error) if error.is_usage())
     }
 
@@ -114,6 +119,7 @@ impl RunError {
         match self {
             Self::Step { error, .. } | Self::Stage(error) => error.hint().map(str::to_owned),
             Self::Cgroup(error) => error.hint(),
+            Self::Egress(error) => error.hint().map(str::to_owned),
             Self::Identity(error) => Some(error.hint().to_owned()),
             Self::Record(error) => error.hint(),
             Self::Image(error) => error.hint(),

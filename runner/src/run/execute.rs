@@ -1,6 +1,5 @@
 //! A whole run: records, image, job, summary. What `runner exec` and `runner run` have in common.
 
-use std::fs;
 use std::os::fd::OwnedFd;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -148,33 +147,13 @@ async fn conclude(
     (writing.await.unwrap_or(Ok(())), left)
 }
 
-/// What the job file's check said, and what this version's defaults are.
+/// What the job file's check said.
 fn warnings(execution: &Execution, feed: &Feed) -> Vec<WarningRecord> {
-    let mut all = execution.warnings.clone();
-    if execution.plan.jobs.iter().any(|job| job.network_defaulted)
-        && first_time(&execution.home, "network-none")
-    {
-        all.push(WarningRecord {
-            code: None,
-            text: "steps have no network but loopback: this is the default (told once)".into(),
-            hint: Some(
-                "`network: host` gives them this machine's network; `network: none` says it on purpose"
-                    .into(),
-            ),
-        });
-    }
-    for warning in &all {
+    for warning in &execution.warnings {
         let WarningRecord { code, text, hint } = warning.clone();
         feed.send(None, None, What::Warning { code, text, hint });
     }
-    all
-}
-
-/// Whether a notice has not been given yet below this home.
-fn first_time(home: &Path, notice: &str) -> bool {
-    let directory = home.join("notices");
-    let made = fs::create_dir_all(&directory);
-    made.is_ok() && fs::File::options().write(true).create_new(true).open(directory.join(notice)).is_ok()
+    execution.warnings.clone()
 }
 
 fn first_record(execution: &Execution, id: &str, host: &Host) -> RunRecord {

@@ -16,7 +16,7 @@ use super::error::RunError;
 use super::feed::Feed;
 use super::identity::Lease;
 use super::record::{ArtifactRecord, RunDirectory};
-use super::room::{self, Plans, Room};
+use super::room::{self, OpenStage, Plans, Room};
 use super::step::Cancel;
 use super::traces::{self, Ledger, Traces, Used, UsedTree};
 use super::workspace::{self, Workspace};
@@ -24,7 +24,6 @@ use crate::cgroup::Hierarchy;
 use crate::event::What;
 use crate::outcome::{Outcome, StepResult};
 use crate::sandbox::ids::Identity;
-use crate::sandbox::spawn::Stage;
 use crate::sandbox::sweep::Since;
 use crate::sandbox::zygote::Zygote;
 
@@ -134,7 +133,9 @@ impl Rest {
             room.dismiss();
         }
         while self.ending.join_next().await.is_some() {}
-        if let Some(Err(error)) = self.room.map(Room::close) {
+        if let Some(room) = self.room
+            && let Err(error) = room.close().await
+        {
             left.push(format!("cannot clean up: {error}"));
         }
         if let Some(Scratch { unit, identity, user }) = self.scratch {
@@ -150,7 +151,7 @@ impl Job<'_> {
     ///
     /// # Errors
     /// When not even its traces could be written down. Later errors are in [`JobEnd::error`].
-    pub async fn run(mut self, stage: Stage) -> Result<JobEnd, RunError> {
+    pub async fn run(mut self, stage: OpenStage) -> Result<JobEnd, RunError> {
         let all = self.home.join("scratch");
         let scratch = all.join(&self.unit);
         // Private: what lies below has set-uid files and other users' directories.
@@ -176,7 +177,7 @@ impl Job<'_> {
 
     async fn in_scratch(
         &mut self,
-        stage: Stage,
+        stage: OpenStage,
         scratch: &Path,
         traces: &mut Traces,
         end: &mut JobEnd,

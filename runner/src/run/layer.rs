@@ -38,8 +38,8 @@ pub struct Wishes<'l> {
     pub hostname: &'l str,
     /// Mount points besides the fixed ones, absolute; true for directories.
     pub mount_points: Vec<(String, bool)>,
-    /// Show the host's resolver.
-    pub host_network: bool,
+    /// What resolv.conf says; nothing without a network.
+    pub resolv_conf: String,
     /// The skeleton of `image: host`.
     pub host: bool,
 }
@@ -85,8 +85,7 @@ pub fn plan(wishes: &Wishes<'_>) -> (Layer, Vec<PathBuf>) {
     layer
         .file("etc/hosts", format!("127.0.0.1 localhost {name}\n::1 localhost ip6-localhost ip6-loopback\n"));
     layer.file("etc/hostname", format!("{name}\n"));
-    let resolver = if wishes.host_network { fs::read_to_string("/etc/resolv.conf").ok() } else { None };
-    layer.file("etc/resolv.conf", resolver.unwrap_or_default());
+    layer.file("etc/resolv.conf", wishes.resolv_conf.clone());
     for (file, _) in FILES {
         layer.add(format!("{HANDED}/{file}"), Entry::Form);
     }
@@ -179,7 +178,7 @@ mod tests {
     use super::*;
 
     fn wishes(mount_points: Vec<(String, bool)>, host: bool) -> Wishes<'static> {
-        Wishes { hostname: "runner", mount_points, host_network: false, host }
+        Wishes { hostname: "runner", mount_points, resolv_conf: String::new(), host }
     }
 
     #[test]

@@ -8,6 +8,7 @@ mod events;
 mod id;
 mod lock;
 mod model;
+mod network;
 mod select;
 mod step;
 mod write;
@@ -26,6 +27,7 @@ pub use lock::RunLock;
 pub use model::{
     ArtifactRecord, HostRecord, ImageRecord, JobRecord, RECORD_VERSION, RunRecord, RunState, WarningRecord,
 };
+pub use network::{NETWORK_RECORD_VERSION, NetworkLine, NetworkRecord, suggestion};
 pub use select::Selector;
 pub use step::StepDirectory;
 pub use write::{Durability, write_file_atomic};

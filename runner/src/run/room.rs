@@ -10,6 +10,7 @@ use images::{Rootfs, RootfsKind};
 use jobs::{JobPlan, Network as PlanNetwork, User};
 
 use super::command::WORKSPACE;
+use super::egress::{self, Egress, Outlook};
 use super::errands::Servants;
 use super::error::RunError;
 use super::identity;
@@ -64,6 +65,8 @@ pub struct Plans<'p> {
 pub struct Room {
     stage: Stage,
     cgroup: RunCgroup,
+    /// The way to the world, if the job has one.
+    pub egress: Option<Egress>,
     _skeleton: Skeleton,
     limits: CgroupLimits,
     /// Whoever each step runs as.
@@ -102,10 +105,11 @@ impl Room {
     /// Any of [`RunError`]; what was made is undone by drop or by the traces.
     pub fn open(
         zygote: &Zygote,
-        stage: Stage,
+        opened: OpenStage,
         hierarchy: &Hierarchy,
         plans: &Plans<'_>,
     ) -> Result<Self, RunError> {
+        let OpenStage { stage, outlook } = opened;
         let users = users(plans)?;
         let user = users.first().map_or((0, 0), |user| (user.uid, user.gid));
         let (limits, mut warnings) = limits(plans.job, hierarchy)?;
@@ -114,7 +118,7 @@ impl Room {
         let (layer, parts) = layer::plan(&Wishes {
             hostname: &plans.job.hostname,
             mount_points: std::mem::take(&mut mounts.points),
-            host_network: plans.job.network == PlanNetwork::Host,
+            resolv_conf: resolv_conf(&plans.job.network, outlook.as_ref()),
             host: plans.rootfs.kind == RootfsKind::Host,
         });
         let servants = Servants { zygote, identity: plans.identity, user };
@@ -134,7 +138,14 @@ impl Room {
         })?;
         // Meanwhile the stage works.
         let cgroup = hierarchy.open_run(plans.unit)?;
-        let unmapped = stage.furnished()?;
+        let (unmapped, gate) = stage.furnished()?;
+        let egress = match &outlook {
+            Some(outlook) => {
+                let own = egress::cgroup(&cgroup, hierarchy, limits.cpus)?;
+                Some(Egress::start(zygote, plans.job, outlook, plans.identity, gate, own)?)
+            }
+            None => None,
+        };
         let workspace_was_given = unmapped.iter().any(|index| workspaces.contains(index));
         if workspace_was_given {
             give_workspace(plans, &users);
@@ -145,6 +156,7 @@ impl Room {
         Ok(Self {
             stage,
             cgroup,
+            egress,
             _skeleton: skeleton,
             affinity: affinity(limits.cpus, plans.number),
             limits,
@@ -204,14 +216,24 @@ impl Room {
         self.stage.dismiss();
     }
 
-    /// Waits for the stage's end and removes the run's cgroup.
+    /// Waits for the stage's end and the network's, and removes the run's cgroup.
     ///
     /// # Errors
     /// When something still lives in it.
-    pub fn close(self) -> Result<(), RunError> {
+    pub async fn close(self) -> Result<(), RunError> {
         drop(self.stage);
+        if let Some(egress) = self.egress {
+            egress.close().await?;
+        }
         self.cgroup.remove().map_err(RunError::from)
     }
+}
+
+/// A stage that makes its namespaces, and what was seen of this machine's network for it.
+#[derive(Debug)]
+pub struct OpenStage {
+    stage: Stage,
+    outlook: Option<Outlook>,
 }
 
 /// Opens a job's stage before anything but its network is known. Of the rest it guesses what most jobs have: steps that
@@ -224,15 +246,27 @@ pub fn open_stage(
     job: &JobPlan,
     base: &Path,
     identity: Identity,
-) -> Result<Stage, RunError> {
-    let network = match job.network {
-        PlanNetwork::None => Network::Private,
-        PlanNetwork::Host => Network::Host,
+) -> Result<OpenStage, RunError> {
+    let outlook = Outlook::of(job)?;
+    let network = match (&job.network, &outlook) {
+        (_, Some(outlook)) => Network::Gated(outlook.addresses),
+        (PlanNetwork::Host, None) => Network::Host,
+        (PlanNetwork::None | PlanNetwork::Full | PlanNetwork::Rules(_), None) => Network::Private,
     };
     let owner = fs::metadata(workspace::root_of(base)).map_or((0, 0), |found| (found.uid(), found.gid()));
     let layers = layer_map(identity).map(|map| (map.clone(), map));
     let workspace = workspace_map(identity, owner.0, 0).zip(workspace_map(identity, owner.1, 0));
-    Ok(Stage::open(zygote, StageOpening { network, maps: layers.into_iter().chain(workspace).collect() })?)
+    let opening = StageOpening { network, maps: layers.into_iter().chain(workspace).collect() };
+    Ok(OpenStage { stage: Stage::open(zygote, opening)?, outlook })
+}
+
+/// What a job with this network finds in resolv.conf.
+fn resolv_conf(network: &PlanNetwork, outlook: Option<&Outlook>) -> String {
+    match (outlook, network) {
+        (Some(outlook), _) => outlook.resolv_conf.clone(),
+        (None, PlanNetwork::Host) => fs::read_to_string("/etc/resolv.conf").unwrap_or_default(),
+        (None, PlanNetwork::None | PlanNetwork::Full | PlanNetwork::Rules(_)) => String::new(),
+    }
 }
 
 /// The stage's name for root inside.

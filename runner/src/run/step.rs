@@ -10,6 +10,7 @@ use tokio::io::unix::AsyncFd;
 use tokio::sync::watch;
 use tokio::time::{Instant as TokioInstant, sleep_until};
 
+use super::egress::Egress;
 use super::feed::Feed;
 use super::logs::LogWriter;
 use super::record::RecordError;
@@ -67,6 +68,8 @@ pub struct Running<'r> {
     pub cgroup: Option<&'r Cgroup>,
     /// For naming the victim of an OOM kill.
     pub kmsg: Option<&'r mut KmsgCursor>,
+    /// The job's way to the world; without it the step must not go on.
+    pub egress: Option<&'r Egress>,
 }
 
 /// What is known when it is over.
@@ -82,6 +85,8 @@ pub struct Ended {
     pub ignored_term: bool,
     /// Who outlived it.
     pub leftovers: Vec<Leftover>,
+    /// The job's way to the world ended under it.
+    pub lost_egress: bool,
     /// Whom the kernel killed for memory, if that was seen.
     pub victim: Option<Victim>,
     /// From go to report.
@@ -98,6 +103,7 @@ impl Default for Ended {
             stopped: None,
             ignored_term: false,
             leftovers: Vec::new(),
+            lost_egress: false,
             victim: None,
             wall: Duration::ZERO,
             log: Ok(crate::outcome::LogSummary::default()),
@@ -198,6 +204,11 @@ async fn attend(
                 let wish = *running.cancel.borrow();
                 phase = if changed.is_ok() { wished(wish, phase, sandbox, ended) } else { phase };
             }
+            () = lost(running.egress), if !over && !ended.lost_egress => {
+                ended.lost_egress = true;
+                sandbox.order(Order::Kill);
+                phase = Phase::Killing(Instant::now());
+            }
             () = oom_event(oom.1) => saw_oom(running, oom.0.as_deref_mut(), ended),
             () = sleep_until(tick) => {
                 running.feed.tick();
@@ -264,6 +275,14 @@ fn alarm(phase: Phase, running: &Running<'_>) -> Option<Instant> {
         Phase::Terminating(since) => Some(since + running.grace),
         Phase::Killing(since) => Some(since + KILL_PATIENCE),
         Phase::Over(since) => Some(since + DRAIN_PATIENCE),
+    }
+}
+
+/// Waits until the way to the world has ended; for ever where there is none.
+async fn lost(egress: Option<&Egress>) {
+    match egress {
+        Some(egress) => egress.lost().await,
+        None => std::future::pending().await,
     }
 }
 

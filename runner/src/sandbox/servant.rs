@@ -17,6 +17,8 @@ pub type Work = fn(&[u8], &OwnedFd, Vec<OwnedFd>);
 pub struct Errand {
     /// uid_map and gid_map of a user namespace of its own; `None`: the zygote's.
     pub maps: Option<(String, String)>,
+    /// The descriptor behind the socket is the v2 cgroup to be born in.
+    pub cgroup: bool,
     /// For [`Work`].
     pub words: Vec<u8>,
 }

@@ -31,6 +31,15 @@ pub enum SandboxError {
         /// Why.
         errno: Errno,
     },
+    /// This machine has no tun device for the job's interface.
+    #[error("error[E522]: cannot {what}, which `network: full` and `allow` need")]
+    NoTun {
+        /// Fits after "cannot".
+        what: String,
+        /// Why.
+        #[source]
+        errno: Errno,
+    },
     /// Init could not do an operation of its script.
     #[error("cannot {what}: {errno} (op {number} of {of})")]
     Op {
@@ -73,6 +82,7 @@ impl SandboxError {
         let (what, errno) = match self {
             Self::Stage { what, errno } | Self::Op { what, errno, .. } => (what.as_str(), *errno),
             Self::Zygote(errno) => ("", *errno),
+            Self::NoTun { errno, .. } => return Some(tun_hint(*errno)),
             Self::Payload { .. } | Self::Exec { .. } | Self::Lost | Self::Watch(_) => return None,
         };
         match errno {
@@ -92,6 +102,19 @@ impl SandboxError {
             Errno::AGAIN | Errno::NOMEM => Some("the machine is out of processes or memory"),
             _ => None,
         }
+    }
+}
+
+/// What to do about a tun device that cannot be used.
+fn tun_hint(errno: Errno) -> &'static str {
+    match errno {
+        Errno::NOENT | Errno::NODEV | Errno::NXIO => {
+            "`modprobe tun`; in a container, start it with `--device /dev/net/tun`; or do without: `network: none` or `host`"
+        }
+        Errno::ACCESS | Errno::PERM => {
+            "`sudo chmod 666 /dev/net/tun`, as most distributions have it; or do without: `network: none` or `host`"
+        }
+        _ => "`runner doctor net` tries it; or do without: `network: none` or `host`",
     }
 }
 
@@ -126,13 +149,17 @@ impl Stage {
         wire::send_value(socket.as_fd(), spec, &[]).map_err(|_| SandboxError::Lost)
     }
 
-    /// Waits until all of it is there. Returns the indices of the sources whose filesystem takes no id map.
+    /// Waits until all of it is there. Returns the indices of the sources whose filesystem takes no id map, and the
+    /// gate's descriptors where there is one: the job's interface, the gate's, the listeners.
     ///
     /// # Errors
     /// [`SandboxError::Stage`] names what could not be prepared.
-    pub fn furnished(&self) -> Result<Vec<usize>, SandboxError> {
+    pub fn furnished(&self) -> Result<(Vec<usize>, Vec<OwnedFd>), SandboxError> {
         match self.hear()? {
-            (Answer::Ready { unmapped }, _) => Ok(unmapped),
+            (Answer::Ready { unmapped }, gate) => Ok((unmapped, gate)),
+            (Answer::NoTun { what, errno }, _) => {
+                Err(SandboxError::NoTun { what, errno: Errno::from_raw_os_error(errno) })
+            }
             (Answer::Failed { what, errno }, _) => {
                 Err(SandboxError::Stage { what, errno: Errno::from_raw_os_error(errno) })
             }
@@ -159,7 +186,8 @@ impl Stage {
         fds.extend(tasks.iter().map(AsFd::as_fd));
         let build = Build { script, cgroup: cgroup.is_some() };
         wire::send_value(socket.as_fd(), &build, &fds).map_err(|_| SandboxError::Lost)?;
-        let (answer, pidfd) = self.hear()?;
+        let (answer, mut fds) = self.hear()?;
+        let pidfd = fds.pop();
         match answer {
             Answer::Cloned => Sandbox::new(build.script.ops, control, go, pidfd.ok_or(SandboxError::Lost)?),
             Answer::Failed { what, errno } => {
@@ -168,7 +196,7 @@ impl Stage {
                 }
                 Err(SandboxError::Stage { what, errno: Errno::from_raw_os_error(errno) })
             }
-            Answer::Ready { .. } => Err(SandboxError::Lost),
+            Answer::Ready { .. } | Answer::NoTun { .. } => Err(SandboxError::Lost),
         }
     }
 
@@ -177,10 +205,10 @@ impl Stage {
         let _gone = pidfd_send_signal(&self.pidfd, Signal::KILL);
     }
 
-    fn hear(&self) -> Result<(Answer, Option<OwnedFd>), SandboxError> {
+    fn hear(&self) -> Result<(Answer, Vec<OwnedFd>), SandboxError> {
         let socket = self.socket.as_ref().ok_or(SandboxError::Lost)?;
         match wire::receive_value::<Answer>(socket.as_fd()) {
-            Ok(Some((answer, mut fds))) => Ok((answer, fds.pop())),
+            Ok(Some((answer, fds))) => Ok((answer, fds)),
             Ok(None) | Err(_) => Err(SandboxError::Lost),
         }
     }

@@ -6,12 +6,15 @@ use serde::{Deserialize, Serialize};
 
 use super::ids::IdMap;
 use super::sweep::Since;
+use crate::network::Addresses;
 
 /// Which network the job's steps see.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Network {
     /// A namespace of its own with nothing but `lo`.
     Private,
+    /// The same, with an interface behind which a gate is: its descriptors come with the stage's answer.
+    Gated(Addresses),
     /// The host's.
     Host,
 }

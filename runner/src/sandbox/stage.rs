@@ -21,6 +21,7 @@ use super::ids::IdMap;
 use super::ops::Script;
 use super::spec::{Idmap, Kind, Network, Source, StageOpening, StageSpec};
 use super::{child, servant, wire};
+use crate::network::link::{self, LinkTrouble};
 use crate::sys::clone::{self, Holder, Side};
 use crate::sys::{mount, process, socket};
 
@@ -37,12 +38,21 @@ pub struct Build {
 #[derive(Debug, Serialize, Deserialize)]
 pub enum Answer {
     /// The job's mounts and network are there; these sources take no id map.
+    ///
+    /// With a gate, its descriptors come along: the job's interface, the gate's, the listeners.
     Ready {
         /// Indices into [`StageSpec::sources`].
         unmapped: Vec<usize>,
     },
     /// An init has been cloned; its pidfd comes along.
     Cloned,
+    /// This machine has no tun device for the job's interface.
+    NoTun {
+        /// Fits after "cannot".
+        what: String,
+        /// Why.
+        errno: i32,
+    },
     /// It could not be done; a pidfd that comes along is to be reaped.
     Failed {
         /// Fits after "cannot".
@@ -75,30 +85,34 @@ pub fn run(opening: &StageOpening, socket: &OwnedFd) {
     let Ok(Some((spec, _))) = wire::receive_value::<StageSpec>(socket.as_fd()) else { return };
     let mut foundation = match foundation {
         Ok(foundation) => foundation,
-        Err((what, errno)) => {
-            return reply(socket, &Answer::Failed { what, errno: errno.raw_os_error() }, None);
+        Err(LinkTrouble { what, errno, no_tun }) => {
+            let (what, errno) = (what.into_owned(), errno.raw_os_error());
+            let answer = if no_tun { Answer::NoTun { what, errno } } else { Answer::Failed { what, errno } };
+            return reply(socket, &answer, &[]);
         }
     };
     match furnish(&mut foundation, &spec) {
-        Ok(unmapped) => reply(socket, &Answer::Ready { unmapped }, None),
+        Ok(unmapped) => reply(socket, &Answer::Ready { unmapped }, &foundation.gate),
         Err((what, errno)) => {
-            return reply(socket, &Answer::Failed { what, errno: errno.raw_os_error() }, None);
+            return reply(socket, &Answer::Failed { what, errno: errno.raw_os_error() }, &[]);
         }
     }
+    // The gate's descriptors too: a copy here would keep a dead worker's interfaces alive.
     drop(foundation);
     while let Ok(Some((build, fds))) = wire::receive_value::<Build>(socket.as_fd()) {
         match clone_init(&spec, &build, &fds) {
-            (Some(pidfd), Ok(())) => reply(socket, &Answer::Cloned, Some(&pidfd)),
+            (Some(pidfd), Ok(())) => reply(socket, &Answer::Cloned, &[pidfd]),
             (pidfd, Err((what, errno))) => {
-                reply(socket, &Answer::Failed { what, errno: errno.raw_os_error() }, pidfd.as_ref());
+                let pidfd: Vec<OwnedFd> = pidfd.into_iter().collect();
+                reply(socket, &Answer::Failed { what, errno: errno.raw_os_error() }, &pidfd);
             }
             (None, Ok(())) => {}
         }
     }
 }
 
-fn reply(socket: &OwnedFd, answer: &Answer, pidfd: Option<&OwnedFd>) {
-    let fds: Vec<BorrowedFd<'_>> = pidfd.into_iter().map(AsFd::as_fd).collect();
+fn reply(socket: &OwnedFd, answer: &Answer, fds: &[OwnedFd]) {
+    let fds: Vec<BorrowedFd<'_>> = fds.iter().map(AsFd::as_fd).collect();
     let _gone = wire::send_value(socket.as_fd(), answer, &fds);
 }
 
@@ -108,14 +122,23 @@ struct Foundation {
     sys: OwnedFd,
     proc: OwnedFd,
     namespaces: IdNamespaces,
+    /// The job's interface, the gate's, the listeners; empty without a gate.
+    gate: Vec<OwnedFd>,
 }
 
 impl Foundation {
-    fn lay(opening: &StageOpening) -> Result<Self, Trouble> {
-        let private = opening.network == Network::Private;
-        let mut namespaces = UnshareFlags::NEWNS;
-        namespaces.set(UnshareFlags::NEWNET, private);
-        tried("create the job's mount and network namespaces", clone::unshare(namespaces))?;
+    fn lay(opening: &StageOpening) -> Result<Self, LinkTrouble> {
+        let gate = enter_network(opening.network)?;
+        Self::lay_mounts(opening, gate).map_err(|(what, errno)| LinkTrouble {
+            what: what.into(),
+            errno,
+            no_tun: false,
+        })
+    }
+
+    fn lay_mounts(opening: &StageOpening, gate: Vec<OwnedFd>) -> Result<Self, Trouble> {
+        let private = opening.network != Network::Host;
+        tried("create the job's mount namespace", clone::unshare(UnshareFlags::NEWNS))?;
         let quiet = MountPropagationFlags::PRIVATE | MountPropagationFlags::REC;
         tried("make the job's mount namespace private", mount_change("/", quiet))?;
         if private {
@@ -130,7 +153,26 @@ impl Foundation {
         // Steps may mount a proc of their own only while one without masks is visible to them.
         let all = tree_flags() | OpenTreeFlags::AT_RECURSIVE;
         let proc = tried("clone /proc", open_tree(CWD, "/proc", all))?;
-        Ok(Self { root: new_root()?, sys, proc, namespaces })
+        Ok(Self { root: new_root()?, sys, proc, namespaces, gate })
+    }
+}
+
+/// Makes the job's network namespace and moves into it; before it the gate's, which then lives by its descriptors.
+fn enter_network(network: Network) -> Result<Vec<OwnedFd>, LinkTrouble> {
+    let enter = |what: &'static str| {
+        let entered = clone::unshare(UnshareFlags::NEWNET);
+        entered.map_err(|errno| LinkTrouble { what: what.into(), errno, no_tun: false })
+    };
+    match network {
+        Network::Host => Ok(Vec::new()),
+        Network::Private => enter("create the job's network namespace").map(|()| Vec::new()),
+        Network::Gated(addresses) => {
+            enter("create the gate's network namespace")?;
+            let mut fds = link::make_gate(&addresses)?;
+            enter("create the job's network namespace")?;
+            fds.insert(0, link::make_way_out(&addresses)?);
+            Ok(fds)
+        }
     }
 }
 

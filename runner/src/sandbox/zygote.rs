@@ -173,9 +173,10 @@ fn spawn_servant(errand: &Errand, mut fds: Vec<OwnedFd>, work: Work) -> Result<O
         return Err(Errno::BADMSG);
     }
     let socket = fds.remove(0);
+    let cgroup = if errand.cgroup && !fds.is_empty() { Some(fds.remove(0)) } else { None };
     let (hears, tells) = pipe_with(PipeFlags::CLOEXEC)?;
     let namespace = if errand.maps.is_some() { clone::NEW_USER } else { 0 };
-    match clone::clone(clone::PARENT | namespace, None)? {
+    match clone::clone(clone::PARENT | namespace, cgroup.as_ref().map(AsFd::as_fd))? {
         Side::Parent(pid, pidfd) => {
             if let Some((uid_map, gid_map)) = &errand.maps
                 && let Err(error) = servant::write_maps(pid, uid_map, gid_map, false, tells)

@@ -14,7 +14,7 @@ use crate::event::What;
 use crate::outcome::{Caps, LogSummary, Oom, Outcome, StepResult, Usage};
 use crate::run::command::{self, Surroundings};
 use crate::run::error::RunError;
-use crate::run::record::{ArtifactRecord, StepDirectory, timestamp};
+use crate::run::record::{ArtifactRecord, NetworkRecord, StepDirectory, timestamp};
 use crate::run::room::{Prepared, Room};
 use crate::run::step::{self, Cancel, Ended, Running};
 use crate::run::step_files::{self, Handed};
@@ -25,6 +25,8 @@ use crate::run::workspace::{self, Workspace};
 use crate::sandbox::ids::Identity;
 use crate::sandbox::spawn::SandboxError;
 
+/// Blocked destinations named in a step's log; its record has all.
+const BLOCKED_SHOWN_MAX: usize = 20;
 /// Time for the steps that run after a cancel or the job's timeout, all together.
 const CLEANUP: Duration = Duration::from_secs(60);
 
@@ -208,6 +210,7 @@ impl Job<'_> {
             cancel: self.cancel.clone(),
             cgroup: Some(&prepared.cgroup),
             kmsg,
+            egress: one.room.egress.as_ref(),
         };
         let ran = step::run(&mut prepared.sandbox, &go, self.stdin, running).await;
         let argv = command::argv(step);
@@ -218,7 +221,9 @@ impl Job<'_> {
             }
             Err(error) => return Err(in_step(error)),
         };
+        let lost = ended.lost_egress;
         let mut result = self.result(one, &prepared, ended, exec, &argv, started)?;
+        self.network(one, &directory, lost, &mut result).await?;
         let handed = self.hand_on(one, &prepared, values, &directory, &mut result)?;
         // The last one's upper directory goes with the scratch directory.
         let keep = if one.index + 1 == self.plan.steps.len() { Upper::Kept } else { Upper::Removed };
@@ -229,6 +234,34 @@ impl Job<'_> {
         let what = What::StepEnd { result: Box::new(result.clone()) };
         self.feed.send(Some(&self.plan.id), Some(&step.id), what);
         self.feed.failure().map_or(Ok((result, artifacts)), |error| Err(error.into()))
+    }
+
+    /// Asks where the step went, keeps it, and names what it was not let to.
+    async fn network(
+        &mut self,
+        one: &OneStep<'_>,
+        directory: &StepDirectory,
+        lost: bool,
+        result: &mut StepResult,
+    ) -> Result<(), RunError> {
+        let Some(egress) = &one.room.egress else { return Ok(()) };
+        if lost {
+            return Err(egress.why().into());
+        }
+        let record = NetworkRecord::of(egress.report().await?, egress.record);
+        (result.usage.net_r, result.usage.net_w) = (Some(record.received), Some(record.sent));
+        for line in record.blocked.iter().take(BLOCKED_SHOWN_MAX) {
+            let reason = line.reason.as_deref().unwrap_or("not allowed");
+            let text = format!("network: blocked {} (step {}): {reason}", line.target(), one.step.id);
+            let hint = reason
+                .contains("network.allow")
+                .then(|| "add it to `network.allow` if the step needs it".into());
+            self.feed.send(Some(&self.plan.id), Some(&one.step.id), What::Warning { code: None, text, hint });
+        }
+        if !record.is_empty() {
+            directory.write_network(&record)?;
+        }
+        Ok(())
     }
 
     /// Takes what the step hands on, whatever its end. What cannot be understood makes a failure of a success.
@@ -306,6 +339,8 @@ impl Job<'_> {
             // cgroup v1 counts a disk only once it is throttled.
             io_r: used.io_r.or(Some(ended.usage.read_bytes)),
             io_w: used.io_w.or(Some(ended.usage.write_bytes)),
+            net_r: None,
+            net_w: None,
             pids_peak: used.pids_peak,
             throttled_s: used.throttled_s,
         };

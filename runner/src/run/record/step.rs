@@ -10,7 +10,7 @@ use std::time::Instant;
 use serde::Serialize;
 
 use super::write::{Durability, write_file_atomic};
-use super::{RecordError, make_directory, read_json};
+use super::{NetworkRecord, RecordError, make_directory, read_json};
 use crate::outcome::StepResult;
 use crate::run::logs::LogWriter;
 
@@ -70,6 +70,20 @@ impl StepDirectory {
     /// Keeps how it ended.
     pub fn write_result(&self, result: &StepResult) -> Result<(), RecordError> {
         self.write_json("result.json", result)
+    }
+
+    /// Keeps where it went.
+    pub fn write_network(&self, record: &NetworkRecord) -> Result<(), RecordError> {
+        self.write_json("network.json", record)
+    }
+
+    /// Reads where it went; `None` when nothing was recorded.
+    pub fn read_network(&self) -> Result<Option<NetworkRecord>, RecordError> {
+        match read_json(&self.path.join("network.json")) {
+            Ok(record) => Ok(Some(record)),
+            Err(RecordError::Io { source, .. }) if source.kind() == io::ErrorKind::NotFound => Ok(None),
+            Err(error) => Err(error),
+        }
     }
 
     fn write_json(&self, name: &str, value: &impl Serialize) -> Result<(), RecordError> {
