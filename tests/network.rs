@@ -64,7 +64,9 @@ impl Place {
         let words: Vec<String> = targets.iter().map(|target| format!("\"{target}\"")).collect();
         let run = self.exec(network, &format!("  - run: [/opt/probe, reach, {}]\n", words.join(", ")), 0);
         let text = run.text(0);
-        (serde_json::from_str(&text).unwrap_or_else(|_| panic!("{text}")), run)
+        let told: Result<Value, _> = serde_json::from_str(&text);
+        assert!(told.is_ok(), "{text}");
+        (told.unwrap(), run)
     }
 }
 

@@ -251,7 +251,7 @@ fn datagrams(socket: &UdpSocket, reply: impl Fn(&[u8]) -> Option<Vec<u8>>) {
     loop {
         let Ok((length, from)) = socket.recv_from(&mut buffer) else { continue };
         if let Some(bytes) = reply(&buffer[..length]) {
-            let _gone: Result<usize, _> = socket.send_to(&bytes, SocketAddr::from(from));
+            let _gone: Result<usize, _> = socket.send_to(&bytes, from);
         }
     }
 }
