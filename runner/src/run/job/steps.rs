@@ -157,8 +157,7 @@ impl Job<'_> {
             // That nothing more runs after the end is no news.
             return result;
         }
-        let what = What::StepEnd { result: Box::new(result.clone()) };
-        self.feed.send(Some(&self.plan.id), Some(&step.id), what);
+        self.say_ended(step, &result);
         result
     }
 
@@ -213,7 +212,6 @@ impl Job<'_> {
             egress: one.room.egress.as_ref(),
         };
         let ran = step::run(&mut prepared.sandbox, &go, self.stdin, running).await;
-        let argv = command::argv(step);
         let (ended, exec) = match ran {
             Ok(ended) => (ended, None),
             Err(SandboxError::Exec { errno, existing }) => {
@@ -221,9 +219,8 @@ impl Job<'_> {
             }
             Err(error) => return Err(in_step(error)),
         };
-        let lost = ended.lost_egress;
-        let mut result = self.result(one, &prepared, ended, exec, &argv, started)?;
-        self.network(one, &directory, lost, &mut result).await?;
+        let mut result = self.result(one, &prepared, ended, exec, &command::argv(step), started)?;
+        self.network(one, &directory, &mut result).await?;
         let handed = self.hand_on(one, &prepared, values, &directory, &mut result)?;
         // The last one's upper directory goes with the scratch directory.
         let keep = if one.index + 1 == self.plan.steps.len() { Upper::Kept } else { Upper::Removed };
@@ -231,9 +228,13 @@ impl Job<'_> {
         let artifacts = self.step_artifacts(one, &mut result)?;
         values.ended(&step.id, result.outcome, result.conclusion, &handed.outputs);
         directory.write_result(&result)?;
+        self.say_ended(step, &result);
+        self.feed.failure().map_or(Ok((result, artifacts)), |error| Err(error.into()))
+    }
+
+    fn say_ended(&mut self, step: &StepPlan, result: &StepResult) {
         let what = What::StepEnd { result: Box::new(result.clone()) };
         self.feed.send(Some(&self.plan.id), Some(&step.id), what);
-        self.feed.failure().map_or(Ok((result, artifacts)), |error| Err(error.into()))
     }
 
     /// Asks where the step went, keeps it, and names what it was not let to.
@@ -241,13 +242,10 @@ impl Job<'_> {
         &mut self,
         one: &OneStep<'_>,
         directory: &StepDirectory,
-        lost: bool,
         result: &mut StepResult,
     ) -> Result<(), RunError> {
         let Some(egress) = &one.room.egress else { return Ok(()) };
-        if lost {
-            return Err(egress.why().into());
-        }
+        // One that has ended under the step says so here.
         let record = NetworkRecord::of(egress.report().await?, egress.record);
         (result.usage.net_r, result.usage.net_w) = (Some(record.received), Some(record.sent));
         for line in record.blocked.iter().take(BLOCKED_SHOWN_MAX) {
