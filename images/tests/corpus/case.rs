@@ -95,6 +95,7 @@ impl Case {
     }
 
     pub fn options(&self, ownership: images::Ownership) -> UnpackOptions {
-        UnpackOptions { ownership, limits: self.limits.clone(), ..UnpackOptions::default() }
+        let limits = self.limits.clone();
+        UnpackOptions { ownership, limits, stack: self.stack, ..UnpackOptions::default() }
     }
 }

@@ -16,6 +16,7 @@ pub fn rules() -> Vec<Rule> {
         links_to_below(),
         closed(),
         replaced(),
+        stacked(),
     ]
 }
 
