@@ -15,6 +15,8 @@ pub struct Case {
     /// An archive that was unpacked before; `archive` is then a layer over it.
     pub lower: Option<Vec<u8>>,
     pub limits: UnpackLimits,
+    /// A layer that overlayfs stacks over others.
+    pub stack: bool,
     pub want: Want,
     /// What the summary must note, in order.
     pub notes: Vec<&'static str>,
@@ -59,7 +61,7 @@ pub fn bad(name: &'static str, archive: Vec<u8>, kind: Kind, words: &[&'static s
 
 fn case(name: &'static str, archive: Vec<u8>, want: Want) -> Case {
     let limits = UnpackLimits::default();
-    Case { name, archive, lower: None, limits, want, notes: Vec::new(), window_bytes: 0 }
+    Case { name, archive, lower: None, limits, stack: false, want, notes: Vec::new(), window_bytes: 0 }
 }
 
 impl Case {
@@ -70,6 +72,11 @@ impl Case {
 
     pub fn over(mut self, lower: Vec<u8>) -> Case {
         self.lower = Some(lower);
+        self
+    }
+
+    pub fn stacked(mut self) -> Case {
+        self.stack = true;
         self
     }
 
@@ -88,6 +95,7 @@ impl Case {
     }
 
     pub fn options(&self, ownership: images::Ownership) -> UnpackOptions {
-        UnpackOptions { ownership, limits: self.limits.clone(), ..UnpackOptions::default() }
+        let limits = self.limits.clone();
+        UnpackOptions { ownership, limits, stack: self.stack, ..UnpackOptions::default() }
     }
 }

@@ -16,6 +16,7 @@ pub fn rules() -> Vec<Rule> {
         links_to_below(),
         closed(),
         replaced(),
+        stacked(),
     ]
 }
 
@@ -198,6 +199,40 @@ fn links_to_below() -> Rule {
                 &["target \"out/secret\""],
             )
             .over(lower()),
+        ],
+    )
+}
+
+/// Deleted names become devices 0:0, which hide what overlayfs finds below; directories that hide all get an attribute.
+fn stacked() -> Rule {
+    const OPAQUE: &str = "d/ {xattrs user.overlay.opaque}";
+    let kept = |name, archive: Tarball, tree: &[&str]| good(name, archive.finish(), tree).stacked();
+    rule(
+        "a stacked layer keeps its whiteouts as overlayfs reads them",
+        vec![
+            kept("a name", tar().file("d/.wh.f", ""), &["d/", "d/f is a CharacterDevice"]),
+            kept("all of a directory", tar().directory("d").file("d/.wh..wh..opq", ""), &[OPAQUE]),
+            kept("a file of its own", tar().file("f", "new").file(".wh.f", ""), &["f = new"]),
+            kept(
+                "a directory of its own, last",
+                tar().file("d/new", "x").file(".wh.d", ""),
+                &[OPAQUE, "d/new = x"],
+            ),
+            kept(
+                "a directory of its own, first",
+                tar().file(".wh.d", "").file("d/new", "x"),
+                &[OPAQUE, "d/new = x"],
+            ),
+            kept("a hard link to a layer below is left to whoever stacks", tar().hard_link("g", "f"), &[]),
+            bad("a mark that is brought along", tar().file(".wh.", "").finish(), Refused, &["names nothing"])
+                .stacked(),
+            bad(
+                "a link to outside",
+                tar().symlink("l", "../outside").file("l/.wh.secret", "").finish(),
+                Refused,
+                &["symbolic link to nothing"],
+            )
+            .stacked(),
         ],
     )
 }

@@ -157,14 +157,16 @@ impl Found {
         let kind = FileType::from_raw_mode(stat.st_mode);
         let (mut content, mut xattrs) = (Vec::new(), "none".to_owned());
         match kind {
-            FileType::RegularFile => {
+            FileType::RegularFile | FileType::Directory => {
                 let file = openat(directory, name, OFlags::RDONLY | OFlags::NOFOLLOW, Mode::empty()).unwrap();
                 let mut names = [0; 4096];
                 let count = flistxattr(&file, &mut names).unwrap_or(0);
                 if count > 0 {
                     xattrs = String::from_utf8_lossy(&names[..count]).replace('\0', " ").trim().to_owned();
                 }
-                std::io::Read::read_to_end(&mut std::fs::File::from(file), &mut content).unwrap();
+                if kind == FileType::RegularFile {
+                    std::io::Read::read_to_end(&mut std::fs::File::from(file), &mut content).unwrap();
+                }
             }
             FileType::Symlink => content = readlinkat(directory, name, Vec::new()).unwrap().into_bytes(),
             _ => {}
