@@ -287,3 +287,44 @@ fn a_cap_that_cannot_be_applied_is_refused() {
         assert!(!lab.context.work().join("made").exists());
     }
 }
+
+/// Counted by whoever reads files, and by whoever asks the scheduler.
+const COUNTS: &str = "cat /sys/devices/system/cpu/online; grep -c ^processor /proc/cpuinfo; nproc; \
+                      sed -n \"s/^MemTotal: *//p; s/^MemAvailable: *//p\" /proc/meminfo";
+
+/// In pairs: with caps, the caps; without, the machine. Programs size their workers and heaps by these files.
+#[test]
+fn files_of_the_kernel_tell_of_the_caps() {
+    require!(Cgroups, Busybox);
+    let before = Leftovers::now();
+    let users: &[User] = if rustix::process::geteuid().is_root() && Path::new("/sys/fs/cgroup/pids").exists()
+    {
+        // On v1 cgroups are root's.
+        &[User::Current]
+    } else {
+        &[User::Current, User::WithSubids]
+    };
+    for user in users {
+        let lab = Lab::new(*user);
+        let run = lab.exec(
+            &format!(
+                "limits: {{cpus: 1, memory: 256M}}\nsteps:\n  - '{COUNTS}'\n  - {{user: \"0\", run: '! echo 1 > /proc/meminfo'}}\n"
+            ),
+            0,
+        );
+        let text = run.text(0);
+        let lines: Vec<&str> = text.lines().collect();
+        let [online, listed, scheduled, total, available] = lines[..] else { unreachable!("{text}") };
+        assert!(online.parse::<u32>().is_ok(), "one processor: {online}");
+        assert_eq!([listed, scheduled], ["1", "1"], "{text}");
+        assert_eq!(total, "262144 kB");
+        assert!(available.split(' ').next().unwrap().parse::<u64>().unwrap() <= 262_144, "{available}");
+        let run = lab.exec(&format!("steps:\n  - '{COUNTS}'\n"), 0);
+        let text = run.text(0);
+        let lines: Vec<&str> = text.lines().collect();
+        let host = fs::read_to_string("/proc/meminfo").unwrap();
+        assert!(host.contains(lines[3]), "without a cap, the machine's memory: {text}");
+        assert_eq!(lines[1], lines[2], "{text}");
+    }
+    before.assert_nothing_new();
+}

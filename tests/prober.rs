@@ -14,11 +14,6 @@ use serde_json::{Value, json};
 
 /// What may fail in a step, and why that is accepted. Nothing here is worse than medium.
 const ACCEPTED: &[(&str, &str)] = &[
-    ("leaks.cpus-online", "/sys tells of the machine's processors; `nproc` asks the scheduler and is right"),
-    (
-        "leaks.cpus-listed",
-        "/proc/cpuinfo tells of the machine's processors; `nproc` asks the scheduler and is right",
-    ),
     ("mounts.paths", "a bind mount tells its source; whoever wrote the job file chose it"),
     ("leaks.disks", "names and sizes of disks, which `df` and `lsblk` of other sandboxes show too"),
     ("leaks.disk-load", "counters of disks: programs that measure themselves read them and fail without"),

@@ -138,6 +138,11 @@ const MOUNTS: &[(&str, &str, &[&str])] = &[
 /// Covers that depend on what this kernel has.
 const MAYBE_READ_ONLY: [&str; 2] = ["/proc/sysrq-trigger", "/proc/mtrr"];
 
+/// What is told of the machine where the runner itself may not use all its processors.
+fn is_told(path: &str) -> bool {
+    ["/proc/cpuinfo", "/sys/devices/system/cpu/online"].contains(&path)
+}
+
 /// Exactly the mounts above, covers, and the job's own; none propagates, none honours set-uid bits.
 #[track_caller]
 fn mounts(facts: &Value) {
@@ -153,14 +158,18 @@ fn mounts(facts: &Value) {
             hidden.contains(&path) || (path.starts_with("/sys/") && path.ends_with("/thermal_throttle"));
         let known = MOUNTS.iter().any(|(place, ..)| *place == path);
         assert!(
-            known || is_cover || OWN_MOUNTS.contains(&path) || MAYBE_READ_ONLY.contains(&path),
+            known
+                || is_cover
+                || OWN_MOUNTS.contains(&path)
+                || MAYBE_READ_ONLY.contains(&path)
+                || is_told(path),
             "an unknown mount: {mount}"
         );
         if is_cover {
             let (kind, root) = (mount["type"].as_str().unwrap(), mount["root"].as_str().unwrap());
             assert!([("devtmpfs", "/null"), ("tmpfs", "/empty")].contains(&(kind, root)), "{mount}");
         }
-        if path.starts_with("/sys") || path == SCRIPTS || MAYBE_READ_ONLY.contains(&path) {
+        if path.starts_with("/sys") || path == SCRIPTS || MAYBE_READ_ONLY.contains(&path) || is_told(path) {
             assert!(flags.contains(&json!("ro")), "{mount}");
         }
     }

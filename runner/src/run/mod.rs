@@ -14,6 +14,7 @@ pub mod image;
 pub mod job;
 pub mod layer;
 pub mod logs;
+pub mod machine;
 pub mod record;
 pub mod room;
 pub mod schedule;

@@ -15,6 +15,7 @@ use super::errands::Servants;
 use super::error::RunError;
 use super::identity;
 use super::layer::{self, SCRIPTS, Wishes};
+use super::machine::{self, Processors};
 use super::skeleton::{self, Skeleton};
 use super::users::{Accounts, StepUser};
 use super::workspace::{self, Workspace};
@@ -129,10 +130,14 @@ impl Room {
         if !scripts.is_empty() {
             mounts.binds.push(Bind { from: "scripts".into(), to: SCRIPTS.into(), directory: true });
         }
+        let processors = Processors::choose(limits.cpus, plans.number);
+        let (facts, told) = machine::facts(&processors, &limits);
+        mounts.binds.extend(told);
         stage.furnish(&StageSpec {
             sources: mounts.sources,
             scripts,
             scripts_owner: root_outside(plans.identity, user.0),
+            facts,
             filters: filters::default().map(<[u8]>::to_vec).to_vec(),
             sys_masks: sys_masks(),
         })?;
@@ -158,7 +163,7 @@ impl Room {
             cgroup,
             egress,
             _skeleton: skeleton,
-            affinity: affinity(limits.cpus, plans.number),
+            affinity: processors.affinity(),
             limits,
             users,
             identity: plans.identity,
@@ -363,21 +368,6 @@ fn limits(job: &JobPlan, hierarchy: &Hierarchy) -> Result<(CgroupLimits, Vec<War
         }
     }
     Ok((limits, warnings))
-}
-
-/// As many CPUs as the cap needs, so that `nproc` tells the truth; which ones goes round with the process id and
-/// the job's number.
-fn affinity(cpus: Option<f64>, number: usize) -> Vec<u32> {
-    let Some(cpus) = cpus else { return Vec::new() };
-    let Ok(set) = rustix::thread::sched_getaffinity(None) else { return Vec::new() };
-    let usable: Vec<u32> =
-        (0..rustix::thread::CpuSet::MAX_CPU).filter(|cpu| set.is_set(*cpu)).map(|cpu| cpu as u32).collect();
-    let wanted = (cpus.ceil() as usize).max(1);
-    if wanted >= usable.len() {
-        return Vec::new();
-    }
-    let first = (std::process::id() as usize + number * wanted) % usable.len();
-    usable.iter().copied().cycle().skip(first).take(wanted).collect()
 }
 
 /// Fixed masks of /sys, and one per CPU.

@@ -91,6 +91,17 @@ pub struct Script {
     pub text: String,
 }
 
+/// A text that lies over a file of the kernel's that would be wrong inside.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Fact {
+    /// File name in the stage's `facts`.
+    pub name: String,
+    /// Content.
+    pub text: String,
+    /// The file of the job's sysfs that it covers, if it belongs there.
+    pub over_sys: Option<String>,
+}
+
 /// Everything else that the sandboxes of one job share.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct StageSpec {
@@ -100,6 +111,8 @@ pub struct StageSpec {
     pub scripts: Vec<Script>,
     /// Who owns them: root inside, as the stage sees it.
     pub scripts_owner: u32,
+    /// Readable files in the stage's `facts`, read-only.
+    pub facts: Vec<Fact>,
     /// Two filters as `sock_filter` bytes: arguments, then the allow list.
     pub filters: Vec<Vec<u8>>,
     /// Paths below /sys to cover: resolved once, missing ones skipped.

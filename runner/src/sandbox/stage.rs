@@ -205,6 +205,9 @@ fn furnish(foundation: &mut Foundation, spec: &StageSpec) -> Result<Vec<usize>, 
     if !spec.scripts.is_empty() {
         scripts(spec)?;
     }
+    if !spec.facts.is_empty() {
+        facts(spec)?;
+    }
     tried("change to the job's root", pivot_root(".", "."))?;
     tried("let go of the host's mounts", unmount(".", UnmountFlags::DETACH))?;
     tried("enter the job's root", chdir("/"))?;
@@ -215,24 +218,49 @@ fn furnish(foundation: &mut Foundation, spec: &StageSpec) -> Result<Vec<usize>, 
 fn scripts(spec: &StageSpec) -> Result<(), Trouble> {
     make_directory("scripts")?;
     let owner = (Uid::from_raw(spec.scripts_owner), Gid::from_raw(spec.scripts_owner));
-    let flags = OFlags::CREATE | OFlags::EXCL | OFlags::WRONLY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
     for script in &spec.scripts {
-        let name = &script.name;
-        let made = openat(CWD, format!("scripts/{name}"), flags, Mode::from_raw_mode(0o755));
-        let file = tried(format!("make the script {name}"), made)?;
-        let mut rest = script.text.as_bytes();
-        while !rest.is_empty() {
-            let written = tried(format!("write the script {name}"), rustix::io::write(&file, rest))?;
-            rest = rest.get(written..).unwrap_or_default();
-        }
-        tried(format!("own the script {name}"), fchown(&file, Some(owner.0), Some(owner.1)))?;
+        let at = format!("scripts/{}", script.name);
+        let file = write_file(&at, &script.text, Mode::from_raw_mode(0o755))?;
+        tried(format!("own {at}"), fchown(&file, Some(owner.0), Some(owner.1)))?;
     }
-    let tree = tried("clone the scripts", open_tree(CWD, "scripts", tree_flags()))?;
-    let attributes = MountAttrFlags::MOUNT_ATTR_RDONLY
-        | MountAttrFlags::MOUNT_ATTR_NOSUID
-        | MountAttrFlags::MOUNT_ATTR_NODEV;
-    tried("seal the scripts", mount::set_attributes(tree.as_fd(), attributes, false, None))?;
-    attach(&tree, "scripts", true)
+    let executable = sealed() - MountAttrFlags::MOUNT_ATTR_NOEXEC;
+    seal_directory("scripts", executable)
+}
+
+/// Writes what steps are told of the machine, makes it a read-only mount, and covers what belongs to /sys.
+fn facts(spec: &StageSpec) -> Result<(), Trouble> {
+    make_directory("facts")?;
+    for fact in &spec.facts {
+        write_file(&format!("facts/{}", fact.name), &fact.text, Mode::from_raw_mode(0o444))?;
+    }
+    seal_directory("facts", sealed())?;
+    for fact in &spec.facts {
+        let Some(path) = &fact.over_sys else { continue };
+        let tree = tried("clone a fact", open_tree(CWD, format!("facts/{}", fact.name), tree_flags()))?;
+        let moved =
+            move_mount(&tree, "", CWD, format!("sys/{path}"), MoveMountFlags::MOVE_MOUNT_F_EMPTY_PATH);
+        tried(format!("cover /sys/{path}"), moved)?;
+    }
+    Ok(())
+}
+
+/// A new file of the stage's with this content.
+fn write_file(at: &str, text: &str, mode: Mode) -> Result<OwnedFd, Trouble> {
+    let flags = OFlags::CREATE | OFlags::EXCL | OFlags::WRONLY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+    let file = tried(format!("make {at}"), openat(CWD, at, flags, mode))?;
+    let mut rest = text.as_bytes();
+    while !rest.is_empty() {
+        let written = tried(format!("write {at}"), rustix::io::write(&file, rest))?;
+        rest = rest.get(written..).unwrap_or_default();
+    }
+    Ok(file)
+}
+
+/// Covers a directory with itself as a mount with these attributes.
+fn seal_directory(at: &str, attributes: MountAttrFlags) -> Result<(), Trouble> {
+    let tree = tried(format!("clone {at}"), open_tree(CWD, at, tree_flags()))?;
+    tried(format!("seal {at}"), mount::set_attributes(tree.as_fd(), attributes, false, None))?;
+    attach(&tree, at, true)
 }
 
 /// No step has a capability over this network namespace, so two sysctls stand in: any port may be bound, and ping
