@@ -25,7 +25,11 @@ mod table;
 #[path = "bench/unpack.rs"]
 mod unpack;
 #[path = "../tests/world.rs"]
-#[expect(dead_code, reason = "tests change the world in ways that nobody measures")]
+#[expect(
+    dead_code,
+    clippy::unwrap_used,
+    reason = "written for tests, which change it in ways that nobody measures"
+)]
 mod world;
 
 use lab::Lab;
