@@ -55,7 +55,7 @@ fn layers(user: User) {
     let image = image("{\"Env\":[\"FROM_IMAGE=yes\",\"HOME=/from-image\"]}");
     image.write_layout(&lab.context.work().join("layout"));
     let job = format!(
-        "image: oci:./layout\nsteps:\n  - '{LOOK}'\n  - rm -r /hidden; mkdir /hidden; test -z \"$(ls -A /hidden)\"\n  \
+        "image: oci:./layout\nnetwork: none\nsteps:\n  - '{LOOK}'\n  - rm -r /hidden; mkdir /hidden; test -z \"$(ls -A /hidden)\"\n  \
          - '{LOOK}; echo $FROM_IMAGE $HOME'\n"
     );
     lab.context.write("job.yml", job);
@@ -80,7 +80,7 @@ fn layers(user: User) {
         );
     }
     // What was exported is the same image.
-    lab.context.write("job.yml", format!("image: archive:./out.tar\nsteps:\n  - '{LOOK}'\n"));
+    lab.context.write("job.yml", format!("image: archive:./out.tar\nnetwork: none\nsteps:\n  - '{LOOK}'\n"));
     lab.context.run(&["exec", "job.yml"]).expect_code(0);
     before.assert_nothing_new();
 }
@@ -107,7 +107,7 @@ fn with_one_id_a_user_sees_the_layers_as_one() {
 fn image_user(user: User) {
     let lab = Lab::new(user);
     image("{\"User\":\"user:staff\"}").write_layout(&lab.context.work().join("layout"));
-    let job = "image: oci:./layout\nsteps:\n  - id; test \"$(id -u):$(id -g)\" = 1000:50; test $(stat -c %u /bin/busybox) = 0\n  \
+    let job = "image: oci:./layout\nnetwork: none\nsteps:\n  - id; test \"$(id -u):$(id -g)\" = 1000:50; test $(stat -c %u /bin/busybox) = 0\n  \
                - {run: 'touch in-workspace'}\n";
     lab.context.write("job.yml", job);
     lab.context.run(&["exec", "job.yml"]).expect_code(0);
@@ -135,7 +135,7 @@ fn many_layers(user: User) {
         Tarball::new().directory("l").file(below, "").file(format!("l/{number}"), number.to_string()).finish()
     }));
     Image::new(&archives).write_layout(&lab.context.work().join("layout"));
-    lab.context.write("job.yml", "image: oci:./layout\nsteps:\n  - test \"$(ls /l)\" = 149; test \"$(cat /l/149)\" = 149\n  - rm /l/149\n  - test -e /l/149\n");
+    lab.context.write("job.yml", "image: oci:./layout\nnetwork: none\nsteps:\n  - test \"$(ls /l)\" = 149; test \"$(cat /l/149)\" = 149\n  - rm /l/149\n  - test -e /l/149\n");
     lab.context.run(&["exec", "job.yml"]).expect_code(0);
 }
 
@@ -159,7 +159,8 @@ fn a_registry_is_asked_as_the_flags_and_the_job_file_say() {
     image.serve(&server, "a/b", "t");
     let name = format!("{}/a/b:t", server.address());
     let job = |more: &str| {
-        lab.context.write("job.yml", format!("image: {{ref: \"{name}\"{more}}}\nsteps: ['true']\n"));
+        lab.context
+            .write("job.yml", format!("image: {{ref: \"{name}\"{more}}}\nnetwork: none\nsteps: ['true']\n"));
     };
     job("");
     let ran = lab.context.run(&["exec", "--offline", "job.yml"]).expect_code(3);
@@ -181,7 +182,7 @@ fn a_registry_is_asked_as_the_flags_and_the_job_file_say() {
     job("");
     lab.context.run(&["exec", "--refresh", "job.yml"]).expect_code(0);
     assert!(server.requests().len() > asked);
-    let ran = lab.context.run(&["run", &name, "--", "cat", "/d/new"]).expect_code(0);
+    let ran = lab.context.run(&["run", "--network", "none", &name, "--", "cat", "/d/new"]).expect_code(0);
     assert_eq!(ran.stdout_text(), "new");
 }
 
@@ -234,7 +235,7 @@ fn a_changed_store_is_a_mismatch() {
     let ran = lab.context.run(&["image", "remove", "no-such-image"]).expect_code(2);
     assert!(ran.stderr_text().contains("no image"), "{}", ran.stderr_text());
     lab.context.run(&["image", "import", "oci:layout", "mine"]).expect_code(0);
-    lab.context.write("job.yml", "image: local:mine\nsteps: ['true']\n");
+    lab.context.write("job.yml", "image: local:mine\nnetwork: none\nsteps: ['true']\n");
     lab.context.run(&["exec", "job.yml"]).expect_code(0);
 }
 

@@ -119,7 +119,7 @@ fn limit_files(home: &Path) -> Vec<(PathBuf, String)> {
     let traces: Value =
         serde_json::from_slice(&fs::read(home.join("runs/latest/sweep.json")).unwrap()).unwrap();
     let cgroups =
-        traces["cgroups"].as_array().unwrap().iter().map(|path| PathBuf::from(path.as_str().unwrap()));
+        traces["job"]["cgroups"].as_array().unwrap().iter().map(|path| PathBuf::from(path.as_str().unwrap()));
     cgroups
         .flat_map(|cgroup| {
             ["memory.limit_in_bytes", "memory.memsw.limit_in_bytes", "memory.max", "memory.swap.max"]

@@ -153,10 +153,7 @@ impl Room {
         };
         let workspace_was_given = unmapped.iter().any(|index| workspaces.contains(index));
         if workspace_was_given {
-            give_workspace(plans, &users);
-            let text = format!("the filesystem of {} takes no id maps", plans.workspace.path.display());
-            let hint = "its files change owner while steps run; `workspace: copy` avoids that".to_owned();
-            warnings.push((text, Some(hint)));
+            warnings.push(give_workspace(plans, &users));
         }
         Ok(Self {
             stage,
@@ -385,13 +382,16 @@ fn sys_masks() -> Vec<String> {
     masks
 }
 
-/// Gives the owner's files to the steps' user: the workspace's filesystem takes no id map.
-fn give_workspace(plans: &Plans<'_>, users: &[StepUser]) {
+/// Gives the owner's files to the steps' user: the workspace's filesystem takes no id map. Returns what the user should know.
+fn give_workspace(plans: &Plans<'_>, users: &[StepUser]) -> Warning {
     if let (Identity::Root { base }, Some(user)) = (plans.identity, users.first()) {
         let rule = Rule::Range(plans.workspace.owner.0, 1);
         let (uid, gid) = (base + user.uid, base + user.gid);
         sweep::to_owner(plans.workspace.handle.as_fd(), &Sweep { rule, since: plans.since, uid, gid });
     }
+    let text = format!("the filesystem of {} takes no id maps", plans.workspace.path.display());
+    let hint = "its files change owner while steps run; `workspace: copy` avoids that".to_owned();
+    (text, Some(hint))
 }
 
 /// Sources for the stage and binds for the steps, as they come together.
