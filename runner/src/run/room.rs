@@ -24,7 +24,9 @@ use crate::sandbox::filters;
 use crate::sandbox::ids::{Identity, layer_map, step_map, workspace_map};
 use crate::sandbox::ops::{self, SYS_MASKS};
 use crate::sandbox::spawn::{Sandbox, Stage};
-use crate::sandbox::spec::{Bind, Idmap, Kind, Network, SandboxSpec, Source, StageOpening, StageSpec, Upper};
+use crate::sandbox::spec::{
+    Bind, Fact, Idmap, Kind, Network, SandboxSpec, Source, StageOpening, StageSpec, Upper,
+};
 use crate::sandbox::sweep::{self, Rule, Since, Sweep};
 use crate::sandbox::zygote::Zygote;
 
@@ -131,13 +133,11 @@ impl Room {
             mounts.binds.push(Bind { from: "scripts".into(), to: SCRIPTS.into(), directory: true });
         }
         let processors = Processors::choose(limits.cpus, plans.number);
-        let (facts, told) = machine::facts(&processors, &limits);
-        mounts.binds.extend(told);
         stage.furnish(&StageSpec {
+            facts: mounts.of_the_machine(&processors, &limits),
             sources: mounts.sources,
             scripts,
             scripts_owner: root_outside(plans.identity, user.0),
-            facts,
             filters: filters::default().map(<[u8]>::to_vec).to_vec(),
             sys_masks: sys_masks(),
         })?;
@@ -153,10 +153,7 @@ impl Room {
         };
         let workspace_was_given = unmapped.iter().any(|index| workspaces.contains(index));
         if workspace_was_given {
-            give_workspace(plans, &users);
-            let text = format!("the filesystem of {} takes no id maps", plans.workspace.path.display());
-            let hint = "its files change owner while steps run; `workspace: copy` avoids that".to_owned();
-            warnings.push((text, Some(hint)));
+            warnings.push(give_workspace(plans, &users));
         }
         Ok(Self {
             stage,
@@ -385,13 +382,16 @@ fn sys_masks() -> Vec<String> {
     masks
 }
 
-/// Gives the owner's files to the steps' user: the workspace's filesystem takes no id map.
-fn give_workspace(plans: &Plans<'_>, users: &[StepUser]) {
+/// Gives the owner's files to the steps' user, since the workspace's filesystem takes no id map, and says so.
+fn give_workspace(plans: &Plans<'_>, users: &[StepUser]) -> Warning {
     if let (Identity::Root { base }, Some(user)) = (plans.identity, users.first()) {
         let rule = Rule::Range(plans.workspace.owner.0, 1);
         let (uid, gid) = (base + user.uid, base + user.gid);
         sweep::to_owner(plans.workspace.handle.as_fd(), &Sweep { rule, since: plans.since, uid, gid });
     }
+    let text = format!("the filesystem of {} takes no id maps", plans.workspace.path.display());
+    let hint = "its files change owner while steps run; `workspace: copy` avoids that".to_owned();
+    (text, Some(hint))
 }
 
 /// Sources for the stage and binds for the steps, as they come together.
@@ -467,6 +467,13 @@ impl Mounts {
             });
         }
         Ok(layers.len())
+    }
+
+    /// What would be wrong in the kernel's files. Returns the texts.
+    fn of_the_machine(&mut self, processors: &Processors, limits: &CgroupLimits) -> Vec<Fact> {
+        let (facts, binds) = machine::facts(processors, limits);
+        self.binds.extend(binds);
+        facts
     }
 
     /// The workspace, once per user. Returns the indices of these sources.
