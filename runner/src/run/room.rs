@@ -24,7 +24,9 @@ use crate::sandbox::filters;
 use crate::sandbox::ids::{Identity, layer_map, step_map, workspace_map};
 use crate::sandbox::ops::{self, SYS_MASKS};
 use crate::sandbox::spawn::{Sandbox, Stage};
-use crate::sandbox::spec::{Bind, Idmap, Kind, Network, SandboxSpec, Source, StageOpening, StageSpec, Upper};
+use crate::sandbox::spec::{
+    Bind, Idmap, Kind, Network, SandboxSpec, Script, Source, StageOpening, StageSpec, Upper,
+};
 use crate::sandbox::sweep::{self, Rule, Since, Sweep};
 use crate::sandbox::zygote::Zygote;
 
@@ -127,9 +129,7 @@ impl Room {
         let layers = mounts.of_the_root(plans, &skeleton.path, &parts)?;
         let workspaces = mounts.of_the_workspace(plans, &users)?;
         let scripts = super::command::scripts(plans.job);
-        if !scripts.is_empty() {
-            mounts.binds.push(Bind { from: "scripts".into(), to: SCRIPTS.into(), directory: true });
-        }
+        mounts.of_the_scripts(&scripts);
         let processors = Processors::choose(limits.cpus, plans.number);
         let (facts, told) = machine::facts(&processors, &limits);
         mounts.binds.extend(told);
@@ -467,6 +467,13 @@ impl Mounts {
             });
         }
         Ok(layers.len())
+    }
+
+    /// The steps' scripts, if there are any.
+    fn of_the_scripts(&mut self, scripts: &[Script]) {
+        if !scripts.is_empty() {
+            self.binds.push(Bind { from: "scripts".into(), to: SCRIPTS.into(), directory: true });
+        }
     }
 
     /// The workspace, once per user. Returns the indices of these sources.
