@@ -340,7 +340,7 @@ fn many_connections_at_once_do_not_stop_the_others() {
     require!(Root, Tun, Busybox, Program("ip"), Program("nsenter"));
     let place = Place::new(User::Current, true);
     let steps = "  - |\n    /opt/probe stall 203.0.113.1:80 200 > stalled &\n    \
-        until grep -q ready stalled; do sleep 0.05; done\n    \
+        until grep -qs ready stalled; do sleep 0.05; done\n    \
         /opt/probe fetch 203.0.113.1:80 1000000\n    /opt/probe connects 203.0.113.1:80 500 > /dev/null\n    \
         kill $!\n";
     let run = place.exec("network: full", steps, 0);

@@ -123,7 +123,9 @@ fn the_hosts_network_is_found() {
     lab.write(&step(0));
     let said = said(&lab.finished(lab.context.run(&["exec", "--network", "host", "job.yml"]).expect_code(1)));
     let failed = with_verdict(&said, "fail");
-    assert!(failed.iter().any(|check| check["id"] == "namespaces.net"), "{failed:#?}");
+    // A machine with nothing but `lo` cannot be told from a sandbox by its interfaces.
+    let connected = std::fs::read_dir("/sys/class/net").unwrap().count() > 1;
+    assert!(!connected || failed.iter().any(|check| check["id"] == "namespaces.net"), "{failed:#?}");
     // What the host's network shows depends on the machine; what works there, on its settings.
     let groups = ["network", "leaks", "loopback", "sockets"];
     let other: Vec<_> = failed
