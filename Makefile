@@ -43,7 +43,7 @@ bench: build
 # shares this directory at the same path, and runs a command there: `$(VM) run [--user] --share DIR --timeout S -- CMD...`.
 # What fixtures make is made here first: the other machine has neither compiler nor packages.
 V2_SUITES   := sandbox prober limits exec
-USER_SUITES := rootless limits
+USER_SUITES := rootless prober limits
 
 test-v2:
 	@$(call in_vm,,$(V2_SUITES))
