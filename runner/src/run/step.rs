@@ -212,6 +212,7 @@ async fn attend(
             () = oom_event(oom.1) => saw_oom(running, oom.0.as_deref_mut(), ended),
             () = sleep_until(tick) => {
                 running.feed.tick();
+                output.check(running.log.release());
                 tick += TICK;
             }
         }
@@ -236,6 +237,11 @@ impl Output {
         self.stdout.is_none() && self.stderr.is_none()
     }
 
+    /// The first failure counts.
+    fn check(&mut self, logged: Result<(), RecordError>) {
+        self.failure = self.failure.take().or(logged.err());
+    }
+
     /// Keeps and shows a chunk. An empty one is the pipe's end.
     fn took(&mut self, stream: Stream, data: &[u8], running: &mut Running<'_>) {
         if data.is_empty() {
@@ -245,9 +251,7 @@ impl Output {
             }
             return;
         }
-        if let Err(error) = running.log.append(stream, data, Instant::now()) {
-            self.failure.get_or_insert(error);
-        }
+        self.check(running.log.append(stream, data, Instant::now()));
         let what = What::StepLog { stream, seq: self.seq, data: data.to_vec() };
         self.seq += 1;
         running.feed.send(Some(running.job), Some(running.step), what);

@@ -7,6 +7,7 @@ use std::path::{Path, PathBuf};
 use std::time::Instant;
 
 use super::index::IndexWriter;
+use super::merge::{Merge, Put};
 use crate::event::Stream;
 use crate::outcome::LogSummary;
 use crate::run::record::RecordError;
@@ -21,6 +22,7 @@ pub struct LogWriter {
     path: PathBuf,
     relative: PathBuf,
     index: IndexWriter,
+    merge: Merge,
     log_bytes_max: u64,
     kept: Count,
     dropped: Count,
@@ -50,6 +52,7 @@ impl LogWriter {
             path,
             relative: relative.to_path_buf(),
             index,
+            merge: Merge::default(),
             log_bytes_max,
             kept: Count::default(),
             dropped: Count::default(),
@@ -57,13 +60,30 @@ impl LogWriter {
         })
     }
 
-    /// Appends what came from `stream` at `at`.
+    /// Appends what came from `stream` at `at`, once the other stream is not in the middle of a line.
     ///
     /// An error is returned once; from then on everything is dropped and counted.
     pub fn append(&mut self, stream: Stream, data: &[u8], at: Instant) -> Result<(), RecordError> {
-        if data.is_empty() {
-            return Ok(());
-        }
+        self.merged(|merge, put| merge.take(stream, data, at, put))
+    }
+
+    /// Appends what has waited for the end of a line that does not come; called about once a second.
+    pub fn release(&mut self) -> Result<(), RecordError> {
+        self.merged(Merge::release)
+    }
+
+    fn merged(
+        &mut self,
+        pass: impl FnOnce(&mut Merge, Put<'_>) -> io::Result<()>,
+    ) -> Result<(), RecordError> {
+        let mut merge = std::mem::take(&mut self.merge);
+        let passed = pass(&mut merge, &mut |stream, data, at| self.write(stream, data, at));
+        self.merge = merge;
+        passed.map_err(|source| RecordError::io("write", &self.path, source))
+    }
+
+    /// Writes what there is room for and counts the rest.
+    fn write(&mut self, stream: Stream, data: &[u8], at: Instant) -> io::Result<()> {
         if self.failed {
             self.dropped.add(data);
             return Ok(());
@@ -72,17 +92,12 @@ impl LogWriter {
         let (keep, drop) = data.split_at(data.len().min(room));
         let was_dropping = self.dropped.bytes > 0;
         self.dropped.add(drop);
-        let written = self.keep(stream, keep, at).and_then(|()| {
-            if drop.is_empty() || was_dropping {
-                Ok(())
-            } else {
-                self.write_marker("log limit reached, the rest is dropped")
-            }
-        });
-        written.map_err(|source| {
-            self.failed = true;
-            RecordError::io("write", &self.path, source)
-        })
+        let mut written = self.keep(stream, keep, at);
+        if !drop.is_empty() && !was_dropping {
+            written = written.and_then(|()| self.write_marker("log limit reached, the rest is dropped"));
+        }
+        self.failed = written.is_err();
+        written
     }
 
     fn keep(&mut self, stream: Stream, data: &[u8], at: Instant) -> io::Result<()> {
@@ -103,6 +118,7 @@ impl LogWriter {
 
     /// Closes the log and returns what is in it.
     pub fn finish(mut self) -> Result<LogSummary, RecordError> {
+        self.release()?;
         if !self.failed && self.dropped.bytes > 0 {
             let text = format!("dropped {} bytes, {} lines", self.dropped.bytes, self.dropped.lines());
             // The first marker has ended the line already.
