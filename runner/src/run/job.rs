@@ -30,6 +30,7 @@ use crate::sandbox::zygote::Zygote;
 mod ahead;
 mod harvest;
 mod steps;
+mod trail;
 
 pub use steps::skipped;
 
