@@ -119,8 +119,14 @@ pub async fn unpack_to_directory(
     if !options.layer && fs::read_dir(dir).map_err(failed("read"))?.next().is_some() {
         return Err(ImageError::NotEmpty { path: dir.to_owned() });
     }
-    let transfer =
-        Transfer { name: &name, sha256, unpacker: &unpacker, options: options.clone(), progress: &progress };
+    let transfer = Transfer {
+        name: &name,
+        sha256,
+        named_by_digest: false,
+        unpacker: &unpacker,
+        options: options.clone(),
+        progress: &progress,
+    };
     let new_target = || {
         let handle = handle.try_clone().map_err(failed("open"))?;
         Ok(Target::Directory { path: dir.to_owned(), handle, keep: options.layer })
