@@ -29,6 +29,7 @@ use std::os::fd::{AsFd as _, BorrowedFd, OwnedFd};
 
 pub(crate) use error::shown as shown_name;
 pub use error::{UnpackError, UnpackFault};
+pub(crate) use owner::is_kept_attribute;
 pub(crate) use pax::Moment;
 pub(crate) use stack::OPAQUE_XATTR;
 
