@@ -36,7 +36,7 @@ pub use fetch::{
 };
 pub use layout::LayoutError;
 pub use manifest::{ManifestError, Platform};
-pub use obtain::{ImageError, ImageErrorKind, ImportSource, import, obtain, unpack_to_directory};
+pub use obtain::{ImageError, ImageErrorKind, ImportSource, copy_image, import, obtain, unpack_to_directory};
 pub use pack::pack_tree;
 pub use progress::{Progress, PullEvent, Silent};
 pub use reference::{

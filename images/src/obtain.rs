@@ -5,6 +5,7 @@
 //! of them, `seam` and `merge` settle what a stack of single layers cannot say.
 
 mod archive;
+mod copy;
 mod error;
 mod image;
 mod layer;
@@ -24,6 +25,7 @@ use std::{fs, io};
 
 use rustix::fs::{Mode, OFlags};
 
+pub use copy::copy_image;
 pub use error::{ImageError, ImageErrorKind};
 pub use local::{ImportSource, import};
 
