@@ -11,7 +11,7 @@ use std::time::Duration;
 
 use fixtures::http::{Fault, Resource, Server};
 use fixtures::image::{Image, blob_path};
-use fixtures::tarballs::Tarball;
+use fixtures::tarballs::{Header, Tarball};
 use fixtures::{Compression, Leftovers, User, busybox, require, wait_for};
 use lab::Lab;
 use serde_json::Value;
@@ -111,6 +111,43 @@ fn image_user(user: User) {
                - {run: 'touch in-workspace'}\n";
     lab.context.write("job.yml", job);
     lab.context.run(&["exec", "job.yml"]).expect_code(0);
+}
+
+/// With subordinate ids the trees of an image differ from user to user; the registry is none the wiser.
+#[test]
+fn with_subids_an_image_with_a_user_is_transferred_once() {
+    require!(UserNamespaces, Newuidmap, Busybox);
+    let lab = Lab::new(User::WithSubids);
+    let server = Server::start();
+    // With everything that is told of a tree: marks, hard links, attributes, owners, a directory that no entry names.
+    let other = Header { uid: 7, gid: 8, mode: 0o640, ..Header::new(b'0', "d/other") };
+    let lower = Tarball::new().directory("d").file("d/old", "x").directory("o").file("o/old", "x").finish();
+    let upper = Tarball::new()
+        .directory("d")
+        .file("d/new", "new")
+        .hard_link("d/linked", "d/new")
+        .symlink("d/way", "new")
+        .file("d/.wh.old", "")
+        .file("o/.wh..wh..opq", "")
+        .entry(other, b"")
+        .pax(&[("SCHILY.xattr.user.note", b"kept")])
+        .file("made/up/file", "x")
+        .finish();
+    let image = Image::with_config(&[base(), lower, upper], "{\"User\":\"user:staff\"}");
+    image.serve(&server, "a/b", "t");
+    let name = format!("{}/a/b:t", server.address());
+    let look = "test $(id -u):$(id -g) = 1000:50; test $(cat /d/linked /d/way) = newnew; test ! -e /d/old; test -z $(ls /o); \
+                test $(stat -c %u:%g:%a:%h /d/other) = 7:8:640:1; test $(stat -c %h /d/new) = 2; test $(stat -c %u /made/up) = 0";
+    lab.context.write("job.yml", format!("image: {name}\nnetwork: none\nsteps:\n  - 'set -e; {look}'\n"));
+    lab.context.run(&["exec", "job.yml"]).expect_code(0);
+    for blob in image.layers.iter().chain([&image.config]) {
+        let path = blob_path("a/b", blob);
+        assert_eq!(server.requests().iter().filter(|request| request.path == path).count(), 1, "{path}");
+    }
+    // Both sets of trees are there, and need nobody.
+    drop(server);
+    lab.context.run(&["exec", "--offline", "job.yml"]).expect_code(0);
+    lab.context.run(&["image", "verify"]).expect_code(0);
 }
 
 #[test]

@@ -209,7 +209,7 @@ pub(super) fn set_xattrs(
 }
 
 /// The access time stays as it is.
-fn timestamps(mtime: Moment) -> Timestamps {
+pub(super) fn timestamps(mtime: Moment) -> Timestamps {
     Timestamps {
         last_access: Timespec { tv_sec: 0, tv_nsec: UTIME_OMIT },
         last_modification: Timespec { tv_sec: mtime.seconds, tv_nsec: i64::from(mtime.nanoseconds) },

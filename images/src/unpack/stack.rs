@@ -4,11 +4,13 @@
 //! directory that hides what lies below it gets `user.overlay.opaque`, which overlayfs heeds when mounted with `userxattr`.
 //! They are made when all entries are in place: a whiteout never touches what its own layer brings, wherever it stands.
 
-use rustix::fs::{AtFlags, FileType, Mode, XattrFlags, fsetxattr, mknodat, statat};
+use rustix::fs::{AtFlags, FileType, Mode, XattrFlags, fsetxattr, mknodat, statat, utimensat};
 use rustix::io::Errno;
 
 use super::create::Tree;
 use super::error::{UnpackError, limit, shown, system};
+use super::owner::timestamps;
+use super::pax::Moment;
 
 /// The mark of a directory that hides the layers below it (Documentation/filesystems/overlayfs, "userxattr").
 pub(crate) const OPAQUE_XATTR: &str = "user.overlay.opaque";
@@ -108,7 +110,10 @@ fn delete(tree: &mut Tree<'_>, directory: &[u8], leaf: &[u8]) -> Result<(), Unpa
         Ok(_) => Ok(()),
         Err(Errno::NOENT) => {
             let made = mknodat(parent, leaf, FileType::CharacterDevice, Mode::empty(), 0);
-            made.map_err(|errno| system(&format!("make the whiteout of \"{}\"", shown(leaf)))(errno))
+            made.map_err(|errno| system(&format!("make the whiteout of \"{}\"", shown(leaf)))(errno))?;
+            // No time of its own, so that two unpackings are equal.
+            utimensat(parent, leaf, &timestamps(Moment::default()), AtFlags::SYMLINK_NOFOLLOW)
+                .map_err(system("set the modification time of a whiteout"))
         }
         Err(errno) => Err(system("look at what a whiteout names")(errno)),
     }
