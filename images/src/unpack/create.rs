@@ -127,6 +127,13 @@ impl<'root> Tree<'root> {
         self.directories.add(path, IMPLIED, bytes_max)
     }
 
+    /// Sets what the root directory of a new tree gets if no entry names it: as any other, so that two unpackings are equal.
+    pub(super) fn settle_root(&mut self) -> Result<(), UnpackError> {
+        // Not marked as implied: nothing has to be found out about it in the layers below.
+        let attributes = Attributes { implied: false, ..IMPLIED };
+        self.directories.add(b"", attributes, self.options.limits.directory_bytes_max)
+    }
+
     fn root(&mut self, entry: &Entry) -> Result<(), UnpackError> {
         match entry.kind {
             Kind::Directory => {
