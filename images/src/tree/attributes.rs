@@ -15,8 +15,11 @@ const VALUE_BYTES_MAX: usize = 64 << 10;
 /// Enough for the names that nearly all files have: none, or one.
 const NAMES_BYTES: usize = 256;
 
+/// Name and value of an extended attribute.
+type Attribute = (Vec<u8>, Vec<u8>);
+
 /// Returns names and values, sorted by name.
-pub(crate) fn kept_attributes(file: impl AsFd) -> Result<Vec<(Vec<u8>, Vec<u8>)>, Errno> {
+pub(crate) fn kept_attributes(file: impl AsFd) -> Result<Vec<Attribute>, Errno> {
     let (mut few, mut many) = ([0; NAMES_BYTES], Vec::new());
     let names = match flistxattr(&file, &mut few) {
         Ok(length) => &few[..length],
