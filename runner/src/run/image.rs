@@ -9,7 +9,7 @@ use std::sync::Arc;
 use images::unpack::{UnpackError, UnpackFault, UnpackOptions, UnpackSummary};
 use images::{
     Digest, FetchSettings, ImportSource, InProcess, LocalName, Ownership, Progress, PullEvent, Reference,
-    Refresh, RemoveError, Rootfs, Store, TreeError, Unpacker, import, obtain,
+    Refresh, RemoveError, Rootfs, Store, TreeError, Unpacker, copy_image, import, obtain,
 };
 use jobs::{ImageSpec, Pull, User};
 use tokio::sync::mpsc;
@@ -133,9 +133,14 @@ impl Images<'_> {
         if user.uid == 0 && user.gid == 0 {
             return Ok(rootfs);
         }
+        let user = (user.uid, user.gid);
+        if let Some(digest) = rootfs.digest {
+            // Whether it came to anything shows below: what is missing is obtained.
+            let _copied = copy_image(digest, &store, self.unpacker((0, 0)), self.unpacker(user)).await?;
+        }
         let settings = asked(&settings, Some(Pull::Missing));
         let wanted = Wanted { settings: &settings, ..wanted };
-        self.obtain_as(&wanted, (user.uid, user.gid), feed).await
+        self.obtain_as(&wanted, user, feed).await
     }
 
     async fn obtain_as(
