@@ -246,14 +246,20 @@ fn limits_are_read_back_and_can_be_changed() {
         fixture.paths.iter().find_map(read).unwrap().trim().to_owned()
     };
     let limits =
-        CgroupLimits { cpus: Some(0.005), memory_bytes: Some(64 * MIB + 1), swap_bytes: MIB, pids: Some(77) };
+        CgroupLimits {
+            cpus: Some(0.005),
+            memory_bytes: Some(64 * MIB + 1),
+            swap_bytes: MIB,
+            pids: Some(77),
+            ..CgroupLimits::default()
+        };
     let cgroup = fixture.run.create("all", &limits).unwrap();
     let memory = || text("all", ["memory.max", "memory.limit_in_bytes"]);
     let quota = || text("all", ["cpu.max", "cpu.cfs_quota_us"]);
     assert_eq!(memory(), (64 * MIB).to_string());
     assert_eq!(text("all", ["pids.max", "pids.max"]), "77");
     assert!(["5000 1000000", "5000"].contains(&quota().as_str()), "{}", quota());
-    let limits = CgroupLimits { cpus: Some(1.5), memory_bytes: Some(512 * MIB), swap_bytes: 0, pids: None };
+    let limits = CgroupLimits { cpus: Some(1.5), memory_bytes: Some(512 * MIB), ..CgroupLimits::default() };
     cgroup.set_limits(&limits).unwrap();
     assert_eq!(memory(), (512 * MIB).to_string());
     assert_eq!(text("all", ["pids.max", "pids.max"]), "max");

@@ -230,7 +230,8 @@ fn step(index: usize, id: &str, outcome: Outcome) -> StepResult {
             pids_peak: Some(3),
             ..Usage::default()
         },
-        limits: Caps { cpus: None, memory_bytes: Some(64 << 20), pids: Some(4096) },
+        limits: Caps { cpus: None, memory_bytes: Some(64 << 20), pids: Some(4096), ..Caps::default() },
+        rights: None,
         oom: None,
         leftovers: Vec::new(),
         log: LogSummary::default(),
@@ -306,6 +307,7 @@ fn a_record(id: &str, steps: Vec<StepResult>) -> RunRecord {
             image: ImageRecord { reference: "host".to_owned(), digest: None, platform: None },
             matrix: serde_json::Value::Null,
             conclusion: None,
+            untrusted: false,
             outcome: Some(Outcome::Oom),
             started: None,
             ended: None,

@@ -79,7 +79,8 @@ mod fake {
                 net_w: None,
                 throttled_s: None,
             },
-            limits: Caps { cpus: Some(2.0), memory_bytes: Some(4 << 30), pids: Some(64) },
+            limits: Caps { cpus: Some(2.0), memory_bytes: Some(4 << 30), pids: Some(64), ..Caps::default() },
+            rights: None,
             oom: None,
             leftovers: Vec::new(),
             log: LogSummary { path: format!("jobs/job/steps/01-{id}/log"), ..LogSummary::default() },
@@ -123,6 +124,7 @@ mod fake {
         let unmeasured = StepResult {
             usage: Usage { wall_s: 0.004, ..Usage::default() },
             limits: Caps::default(),
+            rights: None,
             ..result("unmeasured", Outcome::Success)
         };
         vec![

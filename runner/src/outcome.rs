@@ -151,6 +151,39 @@ pub struct Caps {
     pub memory_bytes: Option<u64>,
     /// Processes and threads alive at once.
     pub pids: Option<u64>,
+    /// Share of the CPUs, where it is not 100.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub cpu_weight: Option<u64>,
+    /// Bytes that its writes may take on the disk.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub disk_bytes: Option<u64>,
+    /// What it may ask of the disks.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub io: Option<IoCaps>,
+}
+
+/// What a step may ask of each of the disks in a second.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct IoCaps {
+    /// The disks: `254:0`.
+    pub devices: Vec<String>,
+    /// Bytes read.
+    pub read_bytes: Option<u64>,
+    /// Bytes written.
+    pub write_bytes: Option<u64>,
+    /// Reads.
+    pub read_ops: Option<u64>,
+    /// Writes.
+    pub write_ops: Option<u64>,
+}
+
+/// What a step could ask of the kernel, where that is not what every step can.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Rights {
+    /// `default`, `strict`, `off`, or the path of a profile.
+    pub seccomp: String,
+    /// `nested`, or capabilities.
+    pub privileges: Vec<String>,
 }
 
 /// One step of `run.json`, and all of `result.json`.
@@ -183,6 +216,9 @@ pub struct StepResult {
     /// What it was allowed to use.
     #[serde(default)]
     pub limits: Caps,
+    /// What it could ask of the kernel; absent where that is what every step can.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub rights: Option<Rights>,
     /// The facts when the outcome is `oom`.
     pub oom: Option<Oom>,
     /// Processes that outlived the main process and were killed.

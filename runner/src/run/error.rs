@@ -10,6 +10,7 @@ use super::egress::EgressError;
 use super::errands::ErrandError;
 use super::identity::IdentityError;
 use super::record::RecordError;
+use super::rights::RightsError;
 use super::workspace::WorkspaceError;
 use crate::cgroup::CgroupError;
 use crate::sandbox::spawn::SandboxError;
@@ -33,6 +34,9 @@ pub enum RunError {
     /// The cgroups.
     #[error(transparent)]
     Cgroup(#[from] CgroupError),
+    /// What steps may ask of the kernel.
+    #[error(transparent)]
+    Rights(#[from] RightsError),
     /// The job's network.
     #[error(transparent)]
     Egress(#[from] EgressError),
@@ -110,6 +114,7 @@ impl RunError {
     /// Whether the job file asks for what cannot be: exit code 2, nothing ran.
     pub fn is_usage(&self) -> bool {
         matches!(self, Self::User { .. } | Self::Mount { .. } | Self::Reference(_) | Self::Digest(_))
+            || matches!(self, Self::Rights(error) if !matches!(error, RightsError::Filter(_)))
             || matches!(self, Self::Egress(EgressError::NoCap))
             || matches!(self, Self::Record(error) if error.is_usage())
     }
@@ -119,6 +124,7 @@ impl RunError {
         match self {
             Self::Step { error, .. } | Self::Stage(error) => error.hint().map(str::to_owned),
             Self::Cgroup(error) => error.hint(),
+            Self::Rights(error) => error.hint().map(str::to_owned),
             Self::Egress(error) => error.hint().map(str::to_owned),
             Self::Identity(error) => Some(error.hint().to_owned()),
             Self::Record(error) => error.hint(),

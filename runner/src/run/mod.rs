@@ -16,6 +16,7 @@ pub mod layer;
 pub mod logs;
 pub mod machine;
 pub mod record;
+pub mod rights;
 pub mod room;
 pub mod schedule;
 pub mod skeleton;

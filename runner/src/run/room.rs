@@ -14,13 +14,14 @@ use super::egress::{self, Egress, Outlook};
 use super::errands::Servants;
 use super::error::RunError;
 use super::identity;
-use super::layer::{self, SCRIPTS, Wishes};
+use super::layer::{self, NESTED_HOME, SCRIPTS, Wishes};
 use super::machine::{self, Processors};
+use super::rights::{JobRights, StepRights};
 use super::skeleton::{self, Skeleton};
 use super::users::{Accounts, StepUser};
 use super::workspace::{self, Workspace};
-use crate::cgroup::{Cgroup, CgroupLimits, Hierarchy, Limit, RunCgroup};
-use crate::sandbox::filters;
+use crate::cgroup::{BlockDevice, Cgroup, CgroupLimits, Hierarchy, IoLimits, Limit, RunCgroup};
+use crate::outcome::{Caps, IoCaps};
 use crate::sandbox::ids::{Identity, layer_map, step_map, workspace_map};
 use crate::sandbox::ops::{self, SYS_MASKS};
 use crate::sandbox::spawn::{Sandbox, Stage};
@@ -72,8 +73,11 @@ pub struct Room {
     pub egress: Option<Egress>,
     _skeleton: Skeleton,
     limits: CgroupLimits,
+    /// Bytes that a step's writes may take on the disk.
+    pub disk_bytes: Option<u64>,
     /// Whoever each step runs as.
     pub users: Vec<StepUser>,
+    rights: Vec<StepRights>,
     identity: Identity,
     hostname: String,
     layers: usize,
@@ -115,8 +119,14 @@ impl Room {
         let OpenStage { stage, outlook } = opened;
         let users = users(plans)?;
         let user = users.first().map_or((0, 0), |user| (user.uid, user.gid));
-        let (limits, mut warnings) = limits(plans.job, hierarchy)?;
+        let (limits, mut warnings) = limits(plans, hierarchy)?;
+        let rights = JobRights::settle(plans.job, &users, plans.workspace, plans.base)?;
+        warnings.extend(rights.warnings);
+        let nested = rights.steps.iter().any(|step| step.nested);
         let mut mounts = Mounts::default();
+        if nested {
+            mounts.points.push((NESTED_HOME.to_owned(), true));
+        }
         mounts.of_the_plan(plans, &users)?;
         let (layer, parts) = layer::plan(&Wishes {
             hostname: &plans.job.hostname,
@@ -138,8 +148,9 @@ impl Room {
             scripts,
             scripts_owner: root_outside(plans.identity, user.0),
             facts,
-            filters: filters::default().map(<[u8]>::to_vec).to_vec(),
+            filters: rights.filters,
             sys_masks: sys_masks(),
+            nested,
         })?;
         // Meanwhile the stage works.
         let cgroup = hierarchy.open_run(plans.unit)?;
@@ -162,7 +173,9 @@ impl Room {
             _skeleton: skeleton,
             affinity: processors.affinity(),
             limits,
+            disk_bytes: plans.job.limits.disk_bytes,
             users,
+            rights: rights.steps,
             identity: plans.identity,
             hostname: plans.job.hostname.clone(),
             layers,
@@ -186,8 +199,16 @@ impl Room {
         let upper = self.scratch.join(&name);
         make_directory(&upper).map_err(RunError::io("create", &upper))?;
         let cgroup = self.cgroup.create(&name, &self.limits)?;
+        let rights = self.rights(index);
+        let home = rights.nested.then(|| self.nested_home(&upper, user)).transpose()?;
+        if let (true, Identity::Root { base }) = (rights.nested, self.identity) {
+            cgroup.delegate(base, base)?;
+        }
         let own = |bind: &Bind| Bind { from: place_for(&bind.from, user), ..bind.clone() };
-        let binds = self.binds.iter().cloned().chain(self.per_user.iter().map(own)).collect();
+        // Files of /proc that lie over the kernel's would keep a sandbox inside from having its own.
+        let shown = |bind: &&Bind| !rights.nested || !bind.to.starts_with("/proc/");
+        let binds = self.binds.iter().filter(shown).cloned();
+        let binds = binds.chain(self.per_user.iter().map(own)).chain(home).collect();
         let spec = SandboxSpec {
             hostname: self.hostname.clone(),
             layers: self.layers,
@@ -198,6 +219,8 @@ impl Room {
             user,
             hand_back: self.hand_back.clone(),
             since: self.since,
+            filters: rights.filters,
+            nested: rights.nested,
         };
         let map = |id| step_map(self.identity, id).to_string();
         let single = self.identity == Identity::Single;
@@ -206,6 +229,43 @@ impl Room {
         let into = entry.into.as_ref().map(AsFd::as_fd);
         let sandbox = self.stage.build(script, into, &entry.tasks)?;
         Ok(Prepared { sandbox, cgroup, upper })
+    }
+
+    /// What a step may ask of the kernel.
+    pub fn rights(&self, index: usize) -> StepRights {
+        self.rights.get(index).copied().unwrap_or_default()
+    }
+
+    /// A directory of the step's user's own beside its upper directory, for what runners inside keep.
+    fn nested_home(&self, upper: &Path, user: (u32, u32)) -> Result<Bind, RunError> {
+        let home = upper.join("home");
+        make_directory(&home).map_err(RunError::io("create", &home))?;
+        if let Identity::Root { .. } = self.identity {
+            // Plain ids: the stage maps them.
+            std::os::unix::fs::chown(&home, Some(user.0), Some(user.1))
+                .map_err(RunError::io("own", &home))?;
+        }
+        let name = upper.file_name().unwrap_or_default().to_string_lossy();
+        Ok(Bind { from: format!("up/{name}/home"), to: NESTED_HOME.into(), directory: true })
+    }
+
+    /// The limits as they are applied, for the record.
+    pub fn caps(&self) -> Caps {
+        let limits = &self.limits;
+        Caps {
+            cpus: limits.cpus,
+            memory_bytes: limits.memory_bytes,
+            pids: limits.pids,
+            cpu_weight: limits.cpu_weight,
+            disk_bytes: self.disk_bytes,
+            io: limits.io.as_ref().map(|io| IoCaps {
+                devices: io.devices.iter().map(ToString::to_string).collect(),
+                read_bytes: io.read_bytes,
+                write_bytes: io.write_bytes,
+                read_ops: io.read_ops,
+                write_ops: io.write_ops,
+            }),
+        }
     }
 
     /// The limits as they are applied.
@@ -347,12 +407,15 @@ fn named(name: &str, accounts: &Accounts) -> Result<StepUser, RunError> {
 type Warning = (String, Option<String>);
 
 /// The plan's limits as far as this machine can keep them. One that was asked for and cannot be kept is an error.
-fn limits(job: &JobPlan, hierarchy: &Hierarchy) -> Result<(CgroupLimits, Vec<Warning>), RunError> {
+fn limits(plans: &Plans<'_>, hierarchy: &Hierarchy) -> Result<(CgroupLimits, Vec<Warning>), RunError> {
+    let job = plans.job;
     let mut limits = CgroupLimits {
         cpus: job.limits.cpus,
+        cpu_weight: job.limits.cpu_weight,
         memory_bytes: job.limits.memory_bytes,
         swap_bytes: job.limits.swap_bytes,
         pids: Some(job.limits.pids),
+        io: io_limits(plans)?,
     };
     let mut warnings = Vec::new();
     for limit in limits.asked() {
@@ -365,6 +428,26 @@ fn limits(job: &JobPlan, hierarchy: &Hierarchy) -> Result<(CgroupLimits, Vec<War
         }
     }
     Ok((limits, warnings))
+}
+
+/// Limits on the disks below the workspace, the runner's own directories and what else steps can write to.
+fn io_limits(plans: &Plans<'_>) -> Result<Option<IoLimits>, RunError> {
+    let asked = &plans.job.limits.io;
+    if *asked == jobs::IoLimits::default() {
+        return Ok(None);
+    }
+    let mounts = plans.job.mounts.iter().filter(|mount| !mount.read_only);
+    let mut paths = vec![plans.workspace.path.clone(), plans.home.to_path_buf()];
+    paths.extend(mounts.map(|mount| plans.base.join(&mount.host)));
+    let mut devices = Vec::new();
+    for path in paths {
+        let device = BlockDevice::below(&path)?;
+        if !devices.contains(&device) {
+            devices.push(device);
+        }
+    }
+    let jobs::IoLimits { read_bytes, write_bytes, read_ops, write_ops } = *asked;
+    Ok(Some(IoLimits { devices, read_bytes, write_bytes, read_ops, write_ops }))
 }
 
 /// Fixed masks of /sys, and one per CPU.

@@ -15,6 +15,7 @@ use crate::outcome::{Caps, LogSummary, Oom, Outcome, StepResult, Usage};
 use crate::run::command::{self, Surroundings};
 use crate::run::error::RunError;
 use crate::run::record::{ArtifactRecord, NetworkRecord, StepDirectory, timestamp};
+use crate::run::rights;
 use crate::run::room::{Prepared, Room};
 use crate::run::step::{self, Cancel, Ended, Running};
 use crate::run::step_files::{self, Handed};
@@ -190,7 +191,8 @@ impl Job<'_> {
         // Steps work in the workspace, but in an empty one there is nothing to work on.
         let own = self.plan.workspace == jobs::Workspace::Empty;
         let start = self.rootfs.config.workdir.as_deref().filter(|path| own && path.starts_with('/'));
-        let go = command::go(step, user, &environment, start, self.plan.limits.files, single);
+        let rights = one.room.rights(one.index);
+        let go = command::go(step, user, rights, &environment, start, self.plan.limits.files, single);
         prepared.sandbox.ready().await.map_err(in_step)?;
         if let Some(next) = next {
             *next = Some(one.room.prepare(one.index + 1));
@@ -355,7 +357,8 @@ impl Job<'_> {
             started,
             ended: timestamp(),
             usage,
-            limits: Caps { cpus: limits.cpus, memory_bytes: limits.memory_bytes, pids: limits.pids },
+            limits: one.room.caps(),
+            rights: rights::record(step),
             oom,
             leftovers: ended.leftovers,
             log: ended.log?,
@@ -434,6 +437,7 @@ pub fn skipped(step: &StepPlan) -> StepResult {
         ended: timestamp(),
         usage: Usage::default(),
         limits: Caps::default(),
+        rights: None,
         oom: None,
         leftovers: Vec::new(),
         log: LogSummary::default(),
