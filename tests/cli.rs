@@ -233,6 +233,7 @@ fn step(index: usize, id: &str, outcome: Outcome) -> StepResult {
         limits: Caps { cpus: None, memory_bytes: Some(64 << 20), pids: Some(4096), ..Caps::default() },
         rights: None,
         oom: None,
+        disk: None,
         leftovers: Vec::new(),
         log: LogSummary::default(),
         cause,

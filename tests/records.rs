@@ -36,6 +36,7 @@ fn record(id: &str, state: RunState, outcome: Option<Outcome>) -> RunRecord {
         jobs: vec![JobRecord {
             id: "hello".to_owned(),
             image: ImageRecord::default(),
+            untrusted: false,
             outcome,
             started: None,
             ended: None,
@@ -53,7 +54,6 @@ fn result(id: &str) -> StepResult {
         id: id.to_owned(),
         name: id.to_owned(),
         index: 1,
-        untrusted: false,
         outcome: Outcome::Success,
         conclusion: Outcome::Success,
         exit_code: Some(0),
@@ -66,6 +66,7 @@ fn result(id: &str) -> StepResult {
         limits: Caps::default(),
         rights: None,
         oom: None,
+        disk: None,
         leftovers: Vec::new(),
         log: LogSummary::default(),
         cause: None,

@@ -18,6 +18,8 @@ pub enum Outcome {
     Oom,
     /// The step failed and had met its `pids` limit.
     Pids,
+    /// The step's writes took more than its `disk` limit.
+    Disk,
     /// The user, or a sibling's failure, stopped it.
     Cancelled,
     /// It was never started: something before it had failed.
@@ -36,6 +38,7 @@ impl Outcome {
             Self::Timeout => "timeout",
             Self::Oom => "oom",
             Self::Pids => "pids",
+            Self::Disk => "disk",
             Self::Cancelled => "cancelled",
             Self::Skipped => "skipped",
             Self::Error => "error",
@@ -51,6 +54,7 @@ impl Outcome {
             | Self::Timeout
             | Self::Oom
             | Self::Pids
+            | Self::Disk
             | Self::Cancelled
             | Self::Error => true,
         }
@@ -64,7 +68,7 @@ impl Outcome {
             Self::Failure | Self::Signal => 1,
             Self::Error => 3,
             Self::Timeout => 4,
-            Self::Oom | Self::Pids => 5,
+            Self::Oom | Self::Pids | Self::Disk => 5,
             Self::Cancelled => 130,
         }
     }
@@ -83,6 +87,9 @@ pub struct Usage {
     pub io_r: Option<u64>,
     /// Bytes written to block devices.
     pub io_w: Option<u64>,
+    /// Bytes that its writes took on the disk when it ended; absent without `limits.disk`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub disk: Option<u64>,
     /// Bytes received over the job's network, without headers; absent without one of its own.
     #[serde(default)]
     pub net_r: Option<u64>,
@@ -115,6 +122,29 @@ pub struct Oom {
     pub kills: u64,
     /// Who was killed first, where it could be seen.
     pub victim: Option<Victim>,
+}
+
+/// A file, and the bytes that it takes on the disk.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct BigFile {
+    /// Where it is, inside.
+    pub path: String,
+    /// Its blocks, in bytes.
+    pub bytes: u64,
+}
+
+/// The facts of a `disk` outcome.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct DiskFull {
+    /// The limit that was met, in bytes.
+    pub limit_bytes: u64,
+    /// What the step's writes took, in bytes.
+    pub bytes: u64,
+    /// The largest files that the step wrote, at most ten, largest first.
+    pub biggest: Vec<BigFile>,
+    /// What could not be measured, and why.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub hidden: Option<String>,
 }
 
 /// A process that was alive when its step's main process had ended.
@@ -203,7 +233,7 @@ pub struct StepResult {
     pub exit_code: Option<u8>,
     /// The signal that ended the main process.
     pub signal: Option<i32>,
-    /// Why the runner or the kernel killed it: `timeout`, `oom`, `cancel`.
+    /// Why the runner or the kernel killed it: `timeout`, `oom`, `disk`, `cancel`.
     pub killed_by: Option<String>,
     /// How often it was started.
     pub attempts: u32,
@@ -221,6 +251,9 @@ pub struct StepResult {
     pub rights: Option<Rights>,
     /// The facts when the outcome is `oom`.
     pub oom: Option<Oom>,
+    /// The facts when the outcome is `disk`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub disk: Option<DiskFull>,
     /// Processes that outlived the main process and were killed.
     pub leftovers: Vec<Leftover>,
     /// Where its output is.

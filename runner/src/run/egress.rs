@@ -177,7 +177,7 @@ impl Egress {
             filter: crate::network::filter()?,
             ids: match identity {
                 Identity::Root { base } => Some(base + NOBODY),
-                Identity::Subids => Some(NOBODY),
+                Identity::Subids { .. } => Some(NOBODY),
                 Identity::Single => None,
             },
             listeners: gate.len().saturating_sub(2),

@@ -6,6 +6,7 @@ use std::path::{Path, PathBuf};
 use thiserror::Error;
 
 use super::artifacts::ArtifactError;
+use super::disk::DiskError;
 use super::egress::EgressError;
 use super::errands::ErrandError;
 use super::identity::IdentityError;
@@ -37,6 +38,9 @@ pub enum RunError {
     /// What steps may ask of the kernel.
     #[error(transparent)]
     Rights(#[from] RightsError),
+    /// The watch over the disk.
+    #[error(transparent)]
+    Disk(#[from] DiskError),
     /// The job's network.
     #[error(transparent)]
     Egress(#[from] EgressError),
@@ -142,7 +146,7 @@ impl RunError {
             Self::Workspace(error) if error.is_full() => {
                 Some("the copy goes below RUNNER_HOME: free some space there, or set it to a directory on another file system".to_owned())
             }
-            Self::Workspace(_) | Self::Errand(_) | Self::Io { .. } | Self::Mount { .. } => {
+            Self::Workspace(_) | Self::Disk(_) | Self::Errand(_) | Self::Io { .. } | Self::Mount { .. } => {
                 None
             }
         }

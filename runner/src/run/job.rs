@@ -29,6 +29,7 @@ use crate::sandbox::zygote::Zygote;
 
 mod harvest;
 mod steps;
+mod watched;
 
 pub use steps::skipped;
 

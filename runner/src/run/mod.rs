@@ -4,6 +4,7 @@ pub mod artifacts;
 pub mod command;
 pub mod conduct;
 pub mod credentials;
+pub mod disk;
 pub mod egress;
 pub mod errands;
 pub mod error;

@@ -36,6 +36,10 @@ pub const PIDS_DEFAULT: u64 = 4096;
 /// Device nodes of a step: name, major, minor (Documentation/admin-guide/devices.txt).
 const NODES: [(&str, u32, u32); 6] =
     [("null", 1, 3), ("zero", 1, 5), ("full", 1, 7), ("random", 1, 8), ("urandom", 1, 9), ("tty", 5, 0)];
+/// The device of user-mode networks, character device 10:200 (Documentation/networking/tuntap.rst).
+const TUN_INSIDE: &str = "/dev/net/tun";
+/// Its place in the stage.
+const TUN: &str = "tun";
 /// /dev/shm without a memory limit; with one, half of it. tmpfs is charged to the step either way.
 const SHM_BYTES: u64 = 1 << 30;
 
@@ -78,6 +82,8 @@ pub struct Room {
     /// Whoever each step runs as.
     pub users: Vec<StepUser>,
     rights: Vec<StepRights>,
+    /// The stage has a tun device for steps with sandboxes of their own.
+    tun: bool,
     identity: Identity,
     hostname: String,
     layers: usize,
@@ -137,6 +143,7 @@ impl Room {
         let servants = Servants { zygote, identity: plans.identity, user };
         let skeleton = skeleton::obtain(plans.home, &layer, &servants)?;
         let layers = mounts.of_the_root(plans, &skeleton.path, &parts)?;
+        let tun = nested && mounts.tun();
         let workspaces = mounts.of_the_workspace(plans, &users)?;
         let scripts = super::command::scripts(plans.job);
         mounts.of_the_scripts(&scripts);
@@ -176,6 +183,7 @@ impl Room {
             disk_bytes: plans.job.limits.disk_bytes,
             users,
             rights: rights.steps,
+            tun,
             identity: plans.identity,
             hostname: plans.job.hostname.clone(),
             layers,
@@ -208,7 +216,8 @@ impl Room {
         // Files of /proc that lie over the kernel's would keep a sandbox inside from having its own.
         let shown = |bind: &&Bind| !rights.nested || !bind.to.starts_with("/proc/");
         let binds = self.binds.iter().filter(shown).cloned();
-        let binds = binds.chain(self.per_user.iter().map(own)).chain(home).collect();
+        let tun = (rights.nested && self.tun).then(|| Bind { from: TUN.into(), to: TUN_INSIDE.into(), directory: false });
+        let binds = binds.chain(self.per_user.iter().map(own)).chain(home).chain(tun).collect();
         let spec = SandboxSpec {
             hostname: self.hostname.clone(),
             layers: self.layers,
@@ -336,8 +345,8 @@ fn root_outside(identity: Identity, user: u32) -> u32 {
     match identity {
         Identity::Root { base } => base,
         // 0 is the caller, who is the step's user; every other id i is i + 1.
-        Identity::Subids if user != 0 => 1,
-        Identity::Subids | Identity::Single => 0,
+        Identity::Subids { .. } if user != 0 => 1,
+        Identity::Subids { .. } | Identity::Single => 0,
     }
 }
 
@@ -370,7 +379,7 @@ fn users(plans: &Plans<'_>) -> Result<Vec<StepUser>, RunError> {
         });
     }
     let mut ids = users.iter().map(|user| user.uid);
-    if let (Identity::Subids | Identity::Single, Some(first)) = (plans.identity, ids.next())
+    if let (Identity::Subids { .. } | Identity::Single, Some(first)) = (plans.identity, ids.next())
         && let Some(other) = ids.find(|uid| *uid != first)
     {
         return Err(RunError::Users { first, other });
@@ -550,6 +559,25 @@ impl Mounts {
             });
         }
         Ok(layers.len())
+    }
+
+    /// The device of which sandboxes inside make their interfaces, where this machine lets everybody: whoever opens it gets
+    /// nothing but what it has rights over.
+    fn tun(&mut self) -> bool {
+        let is_device = |found: &fs::Metadata| found.file_type().is_char_device() && found.mode() & 0o006 == 0o006;
+        let found = fs::metadata(TUN_INSIDE).is_ok_and(|found| is_device(&found));
+        if found {
+            let kind = Kind::Device { major: 10, minor: 200 };
+            self.sources.push(Source {
+                path: TUN_INSIDE.into(),
+                at: TUN.into(),
+                kind,
+                read_only: false,
+                recursive: false,
+                idmap: Idmap::None,
+            });
+        }
+        found
     }
 
     /// The steps' scripts, if there are any.

@@ -11,7 +11,7 @@ use tokio::task::JoinSet;
 use super::{Job, JobEnd};
 use crate::cgroup::KmsgCursor;
 use crate::event::What;
-use crate::outcome::{Caps, LogSummary, Oom, Outcome, StepResult, Usage};
+use crate::outcome::{Caps, DiskFull, LogSummary, Oom, Outcome, StepResult, Usage};
 use crate::run::command::{self, Surroundings};
 use crate::run::error::RunError;
 use crate::run::record::{ArtifactRecord, NetworkRecord, StepDirectory, timestamp};
@@ -197,6 +197,7 @@ impl Job<'_> {
         if let Some(next) = next {
             *next = Some(one.room.prepare(one.index + 1));
         }
+        let disk = self.disk_watch(one, &prepared).await?;
         let started = timestamp();
         let what =
             What::StepStart { name: step.name.clone(), index: step.index, steps: self.plan.steps.len() };
@@ -211,17 +212,20 @@ impl Job<'_> {
             cancel: self.cancel.clone(),
             cgroup: Some(&prepared.cgroup),
             kmsg,
+            disk: disk.as_ref(),
             egress: one.room.egress.as_ref(),
         };
         let ran = step::run(&mut prepared.sandbox, &go, self.stdin, running).await;
-        let (ended, exec) = match ran {
+        let (mut ended, exec) = match ran {
             Ok(ended) => (ended, None),
             Err(SandboxError::Exec { errno, existing }) => {
                 (never_ran(&directory), Some((errno, existing > 0)))
             }
             Err(error) => return Err(in_step(error)),
         };
+        let used_disk = self.end_disk_watch(disk, &mut ended).await?;
         let mut result = self.result(one, &prepared, ended, exec, &command::argv(step), started)?;
+        result.usage.disk = used_disk;
         self.network(one, &directory, &mut result).await?;
         let handed = self.hand_on(one, &prepared, values, &directory, &mut result)?;
         // The last one's upper directory goes with the scratch directory.
@@ -319,7 +323,14 @@ impl Job<'_> {
             kills: events.oom_kills,
             victim: ended.victim.clone(),
         });
+        let disk = ended.disk.as_ref().map(|used| DiskFull {
+            limit_bytes: one.room.disk_bytes.unwrap_or_default(),
+            bytes: used.bytes,
+            biggest: used.biggest.clone(),
+            hidden: used.hidden.clone(),
+        });
         let verdict = judge(&Facts {
+            disk: disk.as_ref(),
             status: ended.status,
             stopped: ended.stopped,
             ignored_term: ended.ignored_term,
@@ -339,6 +350,7 @@ impl Job<'_> {
             // cgroup v1 counts a disk only once it is throttled.
             io_r: used.io_r.or(Some(ended.usage.read_bytes)),
             io_w: used.io_w.or(Some(ended.usage.write_bytes)),
+            disk: None,
             net_r: None,
             net_w: None,
             pids_peak: used.pids_peak,
@@ -360,6 +372,7 @@ impl Job<'_> {
             limits: one.room.caps(),
             rights: rights::record(step),
             oom,
+            disk,
             leftovers: ended.leftovers,
             log: ended.log?,
             cause: verdict.cause,
@@ -439,6 +452,7 @@ pub fn skipped(step: &StepPlan) -> StepResult {
         limits: Caps::default(),
         rights: None,
         oom: None,
+        disk: None,
         leftovers: Vec::new(),
         log: LogSummary::default(),
         cause: None,
