@@ -245,14 +245,13 @@ fn limits_are_read_back_and_can_be_changed() {
         };
         fixture.paths.iter().find_map(read).unwrap().trim().to_owned()
     };
-    let limits =
-        CgroupLimits {
-            cpus: Some(0.005),
-            memory_bytes: Some(64 * MIB + 1),
-            swap_bytes: MIB,
-            pids: Some(77),
-            ..CgroupLimits::default()
-        };
+    let limits = CgroupLimits {
+        cpus: Some(0.005),
+        memory_bytes: Some(64 * MIB + 1),
+        swap_bytes: MIB,
+        pids: Some(77),
+        ..CgroupLimits::default()
+    };
     let cgroup = fixture.run.create("all", &limits).unwrap();
     let memory = || text("all", ["memory.max", "memory.limit_in_bytes"]);
     let quota = || text("all", ["cpu.max", "cpu.cfs_quota_us"]);

@@ -22,8 +22,8 @@ mod step;
 
 pub(crate) use keys::EARLY_KEYS;
 pub use keys::{
-    ARTIFACT_KEYS, DEFAULT_KEYS, FILE_KEYS, IMAGE_KEYS, IO_LIMITS_KEYS, JOB_KEYS, LIMITS_KEYS, MOUNT_KEYS, NEED_KEYS,
-    NET_LIMITS_KEYS, NETWORK_KEYS, PARAM_KEYS, STEP_KEYS,
+    ARTIFACT_KEYS, DEFAULT_KEYS, FILE_KEYS, IMAGE_KEYS, IO_LIMITS_KEYS, JOB_KEYS, LIMITS_KEYS, MOUNT_KEYS,
+    NEED_KEYS, NET_LIMITS_KEYS, NETWORK_KEYS, PARAM_KEYS, STEP_KEYS,
 };
 
 /// Reads the top of the file: everything but what is in its jobs. `None` when the file is no map; that is reported.

@@ -4,8 +4,8 @@ use std::time::Duration;
 
 use super::Checker;
 use crate::bounds::{
-    BANDWIDTH_MIN, BYTES_MAX, CPU_WEIGHT_MAX, CPUS_MAX, CPUS_MIN, DISK_MIN, FILES_MAX, IO_BYTES_MIN, IO_OPS_MAX,
-    IO_OPS_MIN, PIDS_MAX, TIMEOUT_SECONDS_MAX,
+    BANDWIDTH_MIN, BYTES_MAX, CPU_WEIGHT_MAX, CPUS_MAX, CPUS_MIN, DISK_MIN, FILES_MAX, IO_BYTES_MIN,
+    IO_OPS_MAX, IO_OPS_MIN, PIDS_MAX, TIMEOUT_SECONDS_MAX,
 };
 use crate::codes::Code;
 use crate::diagnostic::Origin;

@@ -36,7 +36,8 @@ impl Checker<'_> {
                 if let Some(similar) = nearest(&field.value, &names) {
                     text.push_str(&format!("; did you mean `{similar}`?"));
                 }
-                let hint = "it is one of `default`, `strict`, `off`, or the path of a profile: `./seccomp.json`";
+                let hint =
+                    "it is one of `default`, `strict`, `off`, or the path of a profile: `./seccomp.json`";
                 self.problems.add(Code::NotAChoice, &field.span, text).hint(hint);
                 return None;
             };
@@ -58,7 +59,8 @@ impl Checker<'_> {
         match &field.value {
             PrivilegesField::Word(word) => {
                 let word = At { value: word.clone(), span: field.span.clone() };
-                let nested = self.choice(&word, "privileges", place, &[("default", false), ("nested", true)])?;
+                let nested =
+                    self.choice(&word, "privileges", place, &[("default", false), ("nested", true)])?;
                 Some(if nested { Privileges::Nested } else { Privileges::Default })
             }
             PrivilegesField::Capabilities(names) => {

@@ -1,15 +1,15 @@
 //! The composite fields of a job: image, env, limits, shell, mounts, artifacts.
 
 use super::{
-    ARTIFACT_KEYS, IMAGE_KEYS, IO_LIMITS_KEYS, LIMITS_KEYS, MOUNT_KEYS, NET_LIMITS_KEYS, NETWORK_KEYS, Place, Reader,
-    Unusable,
+    ARTIFACT_KEYS, IMAGE_KEYS, IO_LIMITS_KEYS, LIMITS_KEYS, MOUNT_KEYS, NET_LIMITS_KEYS, NETWORK_KEYS, Place,
+    Reader, Unusable,
 };
 use crate::bounds::{ALLOW_MAX, ARTIFACTS_MAX, MOUNTS_MAX, PATTERNS_MAX};
 use crate::codes::Code;
 use crate::expression::Template;
 use crate::file::{
-    ArtifactField, At, EnvField, ImageField, LimitsField, MountField, NetworkField, PrivilegesField, Required,
-    ShellField,
+    ArtifactField, At, EnvField, ImageField, LimitsField, MountField, NetworkField, PrivilegesField,
+    Required, ShellField,
 };
 use crate::rights::CAPABILITIES;
 use crate::source::Span;

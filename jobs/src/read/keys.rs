@@ -73,7 +73,7 @@ pub const STEP_KEYS: &[&str] = &[
 ];
 
 /// Keys of `limits`.
-pub const LIMITS_KEYS: &[&str] = 
+pub const LIMITS_KEYS: &[&str] =
     &["cpus", "cpu-weight", "memory", "swap", "pids", "files", "log", "disk", "io", "net"];
 
 /// Keys of `io` in `limits`.

@@ -76,8 +76,7 @@ pub enum Limit {
 
 impl Limit {
     /// Every cap.
-    pub const ALL: [Self; 6] =
-        [Self::Cpus, Self::CpuWeight, Self::Memory, Self::Swap, Self::Pids, Self::Io];
+    pub const ALL: [Self; 6] = [Self::Cpus, Self::CpuWeight, Self::Memory, Self::Swap, Self::Pids, Self::Io];
 }
 
 impl fmt::Display for Limit {
@@ -219,7 +218,8 @@ mod tests {
 
     #[test]
     fn ranges_name_the_limit() {
-        let limits = |cpus, memory_bytes, pids| CgroupLimits { cpus, memory_bytes, pids, ..CgroupLimits::default() };
+        let limits =
+            |cpus, memory_bytes, pids| CgroupLimits { cpus, memory_bytes, pids, ..CgroupLimits::default() };
         let refused = |limits: CgroupLimits| limits.check().expect_err("out of range").to_string();
         assert!(limits(Some(0.001), Some(4096), Some(1)).check().is_ok());
         assert!(CgroupLimits::default().check().is_ok());

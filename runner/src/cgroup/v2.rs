@@ -142,8 +142,9 @@ pub(super) fn limit_io(tree: &RunTree, name: &str, limit: &IoLimits) -> Result<(
     for device in devices {
         let (line, directory) = (format!("{device} {}", caps.join(" ")), &tree.directory);
         directory.write(&file, &line).map_err(|source| write_error(directory, &file, &line, source))?;
-        let found =
-            directory.read(&file).map_err(|source| CgroupError::Read { path: directory.at(&file), source })?;
+        let found = directory
+            .read(&file)
+            .map_err(|source| CgroupError::Read { path: directory.at(&file), source })?;
         if !keeps(&found, &device.to_string(), &caps) {
             return Err(not_kept(tree, Limit::Io, &file, line, found.trim().to_owned()));
         }
@@ -154,9 +155,7 @@ pub(super) fn limit_io(tree: &RunTree, name: &str, limit: &IoLimits) -> Result<(
 /// Whether `io.max` has all of these caps for the device.
 fn keeps(text: &str, device: &str, caps: &[String]) -> bool {
     let mut lines = text.lines().map(|line| line.split_whitespace().collect::<Vec<_>>());
-    lines.any(|words| {
-        words.first() == Some(&device) && caps.iter().all(|cap| words.contains(&cap.as_str()))
-    })
+    lines.any(|words| words.first() == Some(&device) && caps.iter().all(|cap| words.contains(&cap.as_str())))
 }
 
 /// Bytes read and written, from `MAJOR:MINOR rbytes=N wbytes=N rios=..`.
@@ -173,7 +172,8 @@ mod tests {
 
     #[test]
     fn caps_of_a_disk_are_kept_or_not() {
-        let text = "8:0 rbps=max wbps=max riops=max wiops=max\n254:0 rbps=1048576 wbps=max riops=100 wiops=max\n";
+        let text =
+            "8:0 rbps=max wbps=max riops=max wiops=max\n254:0 rbps=1048576 wbps=max riops=100 wiops=max\n";
         let caps = |caps: &[&str]| caps.iter().map(|cap| (*cap).to_owned()).collect::<Vec<_>>();
         assert!(keeps(text, "254:0", &caps(&["rbps=1048576", "riops=100"])));
         assert!(!keeps(text, "254:0", &caps(&["wbps=1"])) && !keeps(text, "8:0", &caps(&["riops=100"])));

@@ -133,8 +133,10 @@ fn in_container(own: OwnIds, can_try: bool) -> Check {
     let tried = HeldNamespace::new().map_err(|errno| errno.to_string());
     match tried.and_then(|held| written(&held).map_err(|error| error.to_string())) {
         Ok(()) => Check::pass(NAME, format!("{found}: steps share them")),
-        Err(why) => Check::fail(NAME, format!("{found} that cannot be mapped: {why}"), "no sandbox can be made")
-            .fixed_by("start the container with the capabilities SETFCAP, SETUID and SETGID"),
+        Err(why) => {
+            Check::fail(NAME, format!("{found} that cannot be mapped: {why}"), "no sandbox can be made")
+                .fixed_by("start the container with the capabilities SETFCAP, SETUID and SETGID")
+        }
     }
 }
 

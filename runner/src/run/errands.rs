@@ -157,10 +157,12 @@ impl Servants<'_> {
             Identity::Single => {
                 Ok(sweep::to_owner(directory, &Sweep { rule: Rule::Range(0, 0), since, uid, gid }))
             }
-            Identity::Subids { .. } => match self.send(&Task::HandOver(uid, gid, since), &[directory])?.wait()? {
-                Done::HandedOver(changed, failed) => Ok(Swept { changed, failed }),
-                _ => Err(Errno::BADMSG.into()),
-            },
+            Identity::Subids { .. } => {
+                match self.send(&Task::HandOver(uid, gid, since), &[directory])?.wait()? {
+                    Done::HandedOver(changed, failed) => Ok(Swept { changed, failed }),
+                    _ => Err(Errno::BADMSG.into()),
+                }
+            }
         }
     }
 

@@ -216,7 +216,11 @@ impl Room {
         // Files of /proc that lie over the kernel's would keep a sandbox inside from having its own.
         let shown = |bind: &&Bind| !rights.nested || !bind.to.starts_with("/proc/");
         let binds = self.binds.iter().filter(shown).cloned();
-        let tun = (rights.nested && self.tun).then(|| Bind { from: TUN.into(), to: TUN_INSIDE.into(), directory: false });
+        let tun = (rights.nested && self.tun).then(|| Bind {
+            from: TUN.into(),
+            to: TUN_INSIDE.into(),
+            directory: false,
+        });
         let binds = binds.chain(self.per_user.iter().map(own)).chain(home).chain(tun).collect();
         let spec = SandboxSpec {
             hostname: self.hostname.clone(),
@@ -564,7 +568,8 @@ impl Mounts {
     /// The device of which sandboxes inside make their interfaces, where this machine lets everybody: whoever opens it gets
     /// nothing but what it has rights over.
     fn tun(&mut self) -> bool {
-        let is_device = |found: &fs::Metadata| found.file_type().is_char_device() && found.mode() & 0o006 == 0o006;
+        let is_device =
+            |found: &fs::Metadata| found.file_type().is_char_device() && found.mode() & 0o006 == 0o006;
         let found = fs::metadata(TUN_INSIDE).is_ok_and(|found| is_device(&found));
         if found {
             let kind = Kind::Device { major: 10, minor: 200 };

@@ -32,7 +32,7 @@ pub enum ProfileError {
     /// It is of the form, but cannot be done.
     #[error("{what}")]
     Meaning {
-        /// What.
+        /// What; stands behind the file's name and a colon.
         what: String,
     },
     /// No filter can be made of it.
@@ -175,7 +175,12 @@ impl Profile {
         let count: usize =
             rules.iter().map(|rule| rule.names.len() + rule.args.as_ref().map_or(0, Vec::len)).sum();
         if count > RULES_MAX {
-            return Err(meaning(format!("{count} names and conditions; at most {RULES_MAX} are accepted")));
+            return Err(meaning(format!(" {count} names and conditions; at most {RULES_MAX} are accepted")));
+        }
+        for name in NEEDED {
+            if !self.lets(name, around) {
+                return Err(meaning(format!(" it refuses `{name}`, without which no command can run")));
+            }
         }
         let mut unknown = BTreeSet::new();
         for rule in rules.iter().filter(|rule| rule.counts(around)) {
@@ -183,6 +188,25 @@ impl Profile {
         }
         let filter = seccomp::export(&filter)?;
         Ok(Compiled { filter, unknown: unknown.into_iter().collect() })
+    }
+}
+
+/// What every command begins and ends with.
+const NEEDED: [&str; 2] = ["execve", "exit_group"];
+
+impl Profile {
+    /// Whether a call gets through, whatever its arguments are.
+    fn lets(&self, name: &str, around: &Circumstances) -> bool {
+        let passes = |action: Action| matches!(action, Action::Allow | Action::Log | Action::Trace);
+        let about = |rule: &&Rule| {
+            let plain = rule.args.as_ref().is_none_or(Vec::is_empty);
+            plain && rule.counts(around) && rule.names.iter().chain(&rule.name).any(|one| one == name)
+        };
+        let mut rules = self.syscalls.as_deref().unwrap_or_default().iter().filter(about).peekable();
+        match rules.peek() {
+            None => passes(self.default),
+            Some(_) => rules.all(|rule| passes(rule.action)),
+        }
     }
 }
 
@@ -253,7 +277,7 @@ fn repeats(arguments: &[Argument]) -> bool {
 fn conditions(arguments: &[Argument]) -> Result<Vec<ScmpArgCompare>, ProfileError> {
     let condition = |argument: &Argument| {
         if argument.index > 5 {
-            return Err(meaning(format!("argument {} of a call: there are 0 to 5", argument.index)));
+            return Err(meaning(format!(" argument {} of a call: there are 0 to 5", argument.index)));
         }
         let (operator, value) = match argument.op {
             Operator::NotEqual => (ScmpCompareOp::NotEqual, argument.value),
@@ -280,7 +304,9 @@ fn action(action: Action, errno: Option<u32>) -> Result<ScmpAction, ProfileError
         Action::Errno => match errno.unwrap_or(DEFAULT_ERRNO) {
             errno @ 0..=ERRNO_MAX => ScmpAction::Errno(errno as i32),
             errno => {
-                return Err(meaning(format!("`errnoRet` {errno}: the greatest error number is {ERRNO_MAX}")));
+                return Err(meaning(format!(
+                    " `errnoRet` {errno}: the greatest error number is {ERRNO_MAX}"
+                )));
             }
         },
         Action::Kill => ScmpAction::KillThread,
@@ -289,7 +315,7 @@ fn action(action: Action, errno: Option<u32>) -> Result<ScmpAction, ProfileError
         Action::Trace => {
             let message = errno.unwrap_or(DEFAULT_ERRNO);
             let short = u16::try_from(message);
-            ScmpAction::Trace(short.map_err(|_| meaning(format!("`errnoRet` {message} is too large")))?)
+            ScmpAction::Trace(short.map_err(|_| meaning(format!(" `errnoRet` {message} is too large")))?)
         }
         Action::Log => ScmpAction::Log,
     })
@@ -325,15 +351,25 @@ mod tests {
 
     #[test]
     fn rules_decide_by_name_argument_and_circumstance() {
-        let allowing = |rules: &str| format!(r#"{{"defaultAction": "SCMP_ACT_ALLOW", "syscalls": [{rules}]}}"#);
-        let refuse = |rest: &str| allowing(&format!(r#"{{"names": ["chroot"], "action": "SCMP_ACT_ERRNO"{rest}}}"#));
+        let allowing =
+            |rules: &str| format!(r#"{{"defaultAction": "SCMP_ACT_ALLOW", "syscalls": [{rules}]}}"#);
+        let refuse =
+            |rest: &str| allowing(&format!(r#"{{"names": ["chroot"], "action": "SCMP_ACT_ERRNO"{rest}}}"#));
         for (rest, arguments, expected) in [
             ("", vec![], libc::EPERM),
             (r#", "errnoRet": 38"#, vec![], 38),
             (r#", "args": [{"index": 0, "value": 7, "op": "SCMP_CMP_EQ"}]"#, vec![7], libc::EPERM),
             (r#", "args": [{"index": 0, "value": 7, "op": "SCMP_CMP_EQ"}]"#, vec![8], 0),
-            (r#", "args": [{"index": 0, "value": 6, "valueTwo": 2, "op": "SCMP_CMP_MASKED_EQ"}]"#, vec![3], libc::EPERM),
-            (r#", "args": [{"index": 0, "value": 6, "valueTwo": 2, "op": "SCMP_CMP_MASKED_EQ"}]"#, vec![4], 0),
+            (
+                r#", "args": [{"index": 0, "value": 6, "valueTwo": 2, "op": "SCMP_CMP_MASKED_EQ"}]"#,
+                vec![3],
+                libc::EPERM,
+            ),
+            (
+                r#", "args": [{"index": 0, "value": 6, "valueTwo": 2, "op": "SCMP_CMP_MASKED_EQ"}]"#,
+                vec![4],
+                0,
+            ),
             (r#", "args": [{"index": 0, "value": 1, "op": "SCMP_CMP_GT"}]"#, vec![1 << 40], libc::EPERM),
             (
                 r#", "args": [{"index": 0, "value": 1, "op": "SCMP_CMP_EQ"}, {"index": 0, "value": 2, "op": "SCMP_CMP_EQ"}]"#,
@@ -352,16 +388,17 @@ mod tests {
             assert_eq!(answer(&refuse(rest), "getpid", &[]), 0, "{rest}");
         }
         let listed = r#"{"defaultAction": "SCMP_ACT_ERRNO", "defaultErrnoRet": 38,
-            "syscalls": [{"names": ["getpid"], "action": "SCMP_ACT_ALLOW"}, {"name": "getuid", "action": "SCMP_ACT_ALLOW"}]}"#;
+            "syscalls": [{"names": ["execve", "exit_group", "getpid"], "action": "SCMP_ACT_ALLOW"}, {"name": "getuid", "action": "SCMP_ACT_ALLOW"}]}"#;
         assert_eq!(["getpid", "getuid", "chroot"].map(|name| answer(listed, name, &[])), [0, 0, 38]);
     }
 
     #[test]
     fn unknown_names_are_told_and_mistakes_have_a_place() {
         let text = r#"{"defaultAction": "SCMP_ACT_ERRNO", "syscalls":
-            [{"names": ["read", "frobnicate", "frobnicate"], "action": "SCMP_ACT_ALLOW"}]}"#;
+            [{"names": ["execve", "exit_group", "frobnicate", "frobnicate"], "action": "SCMP_ACT_ALLOW"}]}"#;
         assert_eq!(compile(text).unwrap().unknown, ["frobnicate"]);
         for (text, expected) in [
+            (r#"{"defaultAction": "SCMP_ACT_ERRNO"}"#, " it refuses `execve`"),
             ("{", "1:1: EOF while parsing an object"),
             ("{}", "1:2: missing field `defaultAction`"),
             ("{\"defaultAction\":\n\"ALLOW\"}", "2:7: unknown variant `ALLOW`"),
@@ -371,11 +408,11 @@ mod tests {
             ),
             (
                 r#"{"defaultAction": "SCMP_ACT_ALLOW", "syscalls": [{"names": ["read"], "action": "SCMP_ACT_ERRNO", "errnoRet": 5000}]}"#,
-                "`errnoRet` 5000",
+                " `errnoRet` 5000",
             ),
             (
                 r#"{"defaultAction": "SCMP_ACT_ALLOW", "syscalls": [{"names": ["read"], "action": "SCMP_ACT_ERRNO", "args": [{"index": 6, "value": 1, "op": "SCMP_CMP_EQ"}]}]}"#,
-                "argument 6",
+                " argument 6",
             ),
         ] {
             let error = compile(text).expect_err(text);

@@ -12,8 +12,8 @@ use libseccomp::{ScmpAction, ScmpFilterContext, ScmpSyscall};
 use thiserror::Error;
 
 use super::policy::{
-    Argument, CHECKS, Check, GROUPS, GUARDED, NESTED, NESTED_UNCHECKED, OPENINGS, STRICT, STRICT_CHECKS, Test,
-    UNTRUSTED, Verdict,
+    Argument, CHECKS, Check, GROUPS, GUARDED, NESTED, NESTED_UNCHECKED, OPENINGS, STRICT, STRICT_CHECKS,
+    Test, UNTRUSTED, Verdict,
 };
 
 /// The filters could not be made.
@@ -77,7 +77,9 @@ pub fn compile(choice: &Choice) -> Result<[Vec<u8>; 2], FilterError> {
 /// sandbox promises about ownership and terminals.
 pub fn guard(choice: &Choice) -> Vec<u8> {
     let mut program = native_only();
-    if !choice.nested && let Some(clone3) = number("clone3") {
+    if !choice.nested
+        && let Some(clone3) = number("clone3")
+    {
         // Its flags are behind a pointer: libraries fall back to clone.
         program.extend(
             [
@@ -432,7 +434,8 @@ pub(super) mod tests {
 
     #[test]
     fn the_guard_stays_whatever_the_job_says() {
-        let guard = |choice: &Choice, name: &str, arguments: &[u64]| of(&[super::guard(choice)], name, arguments);
+        let guard =
+            |choice: &Choice, name: &str, arguments: &[u64]| of(&[super::guard(choice)], name, arguments);
         let plain = Choice::default();
         let nested = Choice { nested: true, ..plain };
         for (name, arguments, without, with) in [

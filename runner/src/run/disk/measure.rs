@@ -1,7 +1,7 @@
 //! Adds up the blocks of trees. By handles, never following a link, with an explicit stack: the trees are hostile.
 
-use std::collections::{BinaryHeap, HashSet};
 use std::cmp::Reverse;
+use std::collections::{BinaryHeap, HashSet};
 use std::ffi::{CStr, CString};
 use std::os::fd::{AsFd as _, BorrowedFd, OwnedFd};
 
@@ -20,8 +20,8 @@ const DEPTH_MAX: usize = 800;
 const LINKED_MAX: usize = 1 << 20;
 /// `st_blocks` counts these, whatever the filesystem's own are (inode(7)).
 const BLOCK_BYTES: u64 = 512;
-/// Files are stamped with a clock that ticks every few milliseconds; some filesystems round to two seconds.
-const MARGIN_S: i64 = 3;
+/// A time in seconds and nanoseconds.
+type Stamp = (i64, i64);
 
 /// A tree, and what it is called inside.
 pub(super) struct Tree {
@@ -35,14 +35,16 @@ pub(super) struct Measure {
     trees: Vec<Tree>,
     /// Bytes of the others before the step.
     before: Vec<u64>,
-    started_s: i64,
+    /// When the step began, by the clock that stamps files.
+    started: Stamp,
 }
 
 impl Measure {
     /// Counts what is there.
     pub fn new(trees: Vec<Tree>) -> Self {
-        let mut measure = Self { trees, before: Vec::new(), started_s: clock_gettime(ClockId::Realtime).tv_sec };
-        let sizes = measure.trees.iter().skip(1).map(|tree| Walk::over(tree, i64::MAX).bytes);
+        let now = clock_gettime(ClockId::RealtimeCoarse);
+        let mut measure = Self { trees, before: Vec::new(), started: (now.tv_sec, now.tv_nsec) };
+        let sizes = measure.trees.iter().skip(1).map(|tree| Walk::over(tree, (i64::MAX, 0)).bytes);
         measure.before = std::iter::once(0).chain(sizes.collect::<Vec<_>>()).collect();
         measure
     }
@@ -52,7 +54,7 @@ impl Measure {
         let mut used = DiskUse::default();
         let mut biggest = Vec::new();
         for (index, (tree, before)) in self.trees.iter().zip(&self.before).enumerate() {
-            let since = if index == 0 { i64::MIN } else { self.started_s - MARGIN_S };
+            let since = if index == 0 { (i64::MIN, 0) } else { self.started };
             let walk = Walk::over(tree, since);
             used.bytes += walk.bytes.saturating_sub(*before);
             used.hidden = used.hidden.or(walk.hidden);
@@ -72,16 +74,16 @@ struct Walk {
     biggest: BinaryHeap<Reverse<(u64, String)>>,
     linked: HashSet<(u64, u64)>,
     hidden: Option<String>,
-    /// Only files changed since then are named.
-    since_s: i64,
+    /// Only files changed after that are named.
+    since: Stamp,
     device: u64,
 }
 
 impl Walk {
-    fn over(tree: &Tree, since_s: i64) -> Self {
+    fn over(tree: &Tree, since: Stamp) -> Self {
         let (bytes, hidden) = (0, None);
         let mut walk =
-            Self { bytes, hidden, biggest: BinaryHeap::new(), linked: HashSet::new(), since_s, device: 0 };
+            Self { bytes, hidden, biggest: BinaryHeap::new(), linked: HashSet::new(), since, device: 0 };
         let Ok(stat) = fstat(&tree.root) else { return walk };
         walk.device = stat.st_dev;
         walk.count(&stat, || tree.name.clone());
@@ -120,7 +122,8 @@ impl Walk {
             self.bytes += stat.st_blocks as u64 * BLOCK_BYTES;
             if stack.len() >= DEPTH_MAX {
                 let names = stack_names(&stack);
-                return self.hide(&path(&tree.name, &names[..names.len().min(3)], c"..."), Errno::NAMETOOLONG);
+                return self
+                    .hide(&path(&tree.name, &names[..names.len().min(3)], c"..."), Errno::NAMETOOLONG);
             }
             let handle = stack.last().and_then(|(_, directory)| directory.fd().ok());
             match handle.map(|handle| open_directory(handle, &name).and_then(Dir::new)) {
@@ -153,7 +156,8 @@ impl Walk {
         self.bytes += bytes;
         let least = self.biggest.peek().map_or(0, |Reverse((least, _))| *least);
         let room = self.biggest.len() < BIGGEST_MAX;
-        if bytes == 0 || stat.st_ctime < self.since_s || (!room && bytes <= least) {
+        if bytes == 0 || (stat.st_ctime, stat.st_ctime_nsec as i64) <= self.since || (!room && bytes <= least)
+        {
             return;
         }
         if !room {

@@ -29,7 +29,8 @@ impl Job<'_> {
             let handle = openat(CWD, &tree.path, flags, Mode::empty());
             mounts.push((mount.path.clone(), handle.map_err(|errno: Errno| DiskError::from(errno))?));
         }
-        let mut trees: Vec<(String, BorrowedFd<'_>)> = vec![(WORKSPACE.to_owned(), one.workspace.handle.as_fd())];
+        let mut trees: Vec<(String, BorrowedFd<'_>)> =
+            vec![(WORKSPACE.to_owned(), one.workspace.handle.as_fd())];
         trees.extend(mounts.iter().map(|(path, handle)| (path.clone(), handle.as_fd())));
         Ok(Some(DiskWatch::start(self.zygote, &prepared.upper, &trees, limit).await?))
     }

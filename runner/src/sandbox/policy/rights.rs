@@ -103,8 +103,16 @@ pub const STRICT: &[Closing] = &[
     },
     Closing {
         calls: &[
-            "msgget", "msgsnd", "msgrcv", "msgctl", "mq_open", "mq_unlink", "mq_timedsend", "mq_timedreceive",
-            "mq_notify", "mq_getsetattr",
+            "msgget",
+            "msgsnd",
+            "msgrcv",
+            "msgctl",
+            "mq_open",
+            "mq_unlink",
+            "mq_timedsend",
+            "mq_timedreceive",
+            "mq_notify",
+            "mq_getsetattr",
         ],
         verdict: Verdict::Enosys,
         reason: "Message queues: kernel memory of the caller's size and content, the tool of many exploits; hardly a build uses them.",
