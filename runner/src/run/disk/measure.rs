@@ -86,9 +86,10 @@ impl Walk {
             Self { bytes, hidden, biggest: BinaryHeap::new(), linked: HashSet::new(), since, device: 0 };
         let Ok(stat) = fstat(&tree.root) else { return walk };
         walk.device = stat.st_dev;
-        walk.count(&stat, || tree.name.clone());
         if FileType::from_raw_mode(stat.st_mode) == FileType::Directory {
             walk.below(tree);
+        } else {
+            walk.count(&stat, || tree.name.clone());
         }
         walk
     }
