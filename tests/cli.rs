@@ -158,7 +158,11 @@ fn misuse_is_told_and_nothing_runs() {
         ("exec a.yml b.yml", 2, "unexpected argument 'b.yml'"),
         ("exec --limits cpus", 2, "invalid value 'cpus' for --limits: expected KEY=VALUE"),
         ("exec --limits memory=64", 2, "invalid value 'memory=64' for --limits: a bare number has no unit"),
-        ("exec --limits disk=1G", 2, "expected one of cpus, memory, swap, pids, files, log"),
+        (
+            "exec --limits disks=1G",
+            2,
+            "expected one of cpus, cpu-weight, memory, swap, pids, files, log, disk",
+        ),
         ("exec --limits pids=-1", 2, "expected a whole number"),
         ("exec --timeout 90", 2, "invalid value '90' for --timeout"),
         ("exec --network fulll", 2, "possible values: full, none, host"),
@@ -250,8 +254,8 @@ fn record_a_run(home: &Path) {
         step(3, "deploy-to-a-place-with-a-very-long-name", Outcome::Skipped),
     ];
     for (step, text) in steps.iter().zip(["one\ntwo\nthree\n", "four\n\x1b[2Jfive"]) {
-        let directory = run.step_directory("job", step.index, &step.id).unwrap();
-        let mut log = directory.log_writer(1 << 20, Instant::now()).unwrap();
+        let staged = run.stage_step("job", step.index, &step.id).unwrap();
+        let (directory, mut log) = staged.publish(1 << 20, Instant::now()).unwrap();
         log.append(Stream::Stdout, text.as_bytes(), Instant::now()).unwrap();
         log.finish().unwrap();
         directory.write_result(step).unwrap();

@@ -57,7 +57,7 @@ fn doors(user: User) {
     let lab = Lab::new(user);
     lab.context.write("profile.json", PROFILE);
     let step = |word: &&str| format!("  - {{run: [/opt/probe, facts, syscalls], {word}}}\n");
-    let steps: String = WORDS.iter().map(|word| step(word)).collect();
+    let steps: String = WORDS.iter().map(step).collect();
     let run = lab.exec(&format!("workspace: copy\nsteps:\n{steps}"), 0);
     for (index, word) in WORDS.iter().enumerate() {
         let calls = &told(&run, index)["syscalls"];

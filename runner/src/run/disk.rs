@@ -17,7 +17,7 @@ use tokio::io::unix::AsyncFd;
 use tokio::time::timeout;
 
 use super::errands;
-use crate::outcome::BigFile;
+use crate::outcome::{BigFile, DiskFull};
 use crate::sandbox::wire;
 use crate::sandbox::zygote::Zygote;
 use crate::sys::process::{self, Who};
@@ -54,6 +54,11 @@ pub struct DiskUse {
 }
 
 impl DiskUse {
+    /// The facts of having gone too far.
+    pub fn over(self, limit_bytes: u64) -> DiskFull {
+        DiskFull { limit_bytes, bytes: self.bytes, biggest: self.biggest, hidden: self.hidden }
+    }
+
     /// Whether that is too much.
     pub fn exceeds(&self, limit: u64) -> bool {
         self.bytes > limit || self.hidden.is_some()

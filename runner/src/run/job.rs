@@ -27,8 +27,10 @@ use crate::sandbox::ids::Identity;
 use crate::sandbox::sweep::Since;
 use crate::sandbox::zygote::Zygote;
 
+mod ahead;
 mod harvest;
 mod steps;
+mod trail;
 mod watched;
 
 pub use steps::skipped;

@@ -1,6 +1,7 @@
 //! Running a plan: the run directory, logs, artifacts, jobs and steps. Nothing here prints.
 
 pub mod artifacts;
+pub mod caps;
 pub mod command;
 pub mod conduct;
 pub mod credentials;

@@ -2,13 +2,14 @@
 
 use std::fs;
 use std::io;
-use std::os::fd::AsFd;
+use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::fs::{FileTypeExt as _, MetadataExt as _, PermissionsExt as _};
 use std::path::{Path, PathBuf};
 
 use images::{Rootfs, RootfsKind};
 use jobs::{JobPlan, Network as PlanNetwork, User};
 
+use super::caps::{Warning, limits};
 use super::command::WORKSPACE;
 use super::egress::{self, Egress, Outlook};
 use super::errands::Servants;
@@ -20,8 +21,7 @@ use super::rights::{JobRights, StepRights};
 use super::skeleton::{self, Skeleton};
 use super::users::{Accounts, StepUser};
 use super::workspace::{self, Workspace};
-use crate::cgroup::{BlockDevice, Cgroup, CgroupLimits, Hierarchy, IoLimits, Limit, RunCgroup};
-use crate::outcome::{Caps, IoCaps};
+use crate::cgroup::{Cgroup, CgroupLimits, Hierarchy, RunCgroup};
 use crate::sandbox::ids::{Identity, layer_map, step_map, workspace_map};
 use crate::sandbox::ops::{self, SYS_MASKS};
 use crate::sandbox::spawn::{Sandbox, Stage};
@@ -31,8 +31,6 @@ use crate::sandbox::spec::{
 use crate::sandbox::sweep::{self, Rule, Since, Sweep};
 use crate::sandbox::zygote::Zygote;
 
-/// `limits.pids` when the job file has none; where no cgroup can count, only this one may be missing.
-pub const PIDS_DEFAULT: u64 = 4096;
 /// Device nodes of a step: name, major, minor (Documentation/admin-guide/devices.txt).
 const NODES: [(&str, u32, u32); 6] =
     [("null", 1, 3), ("zero", 1, 5), ("full", 1, 7), ("random", 1, 8), ("urandom", 1, 9), ("tty", 5, 0)];
@@ -77,8 +75,6 @@ pub struct Room {
     pub egress: Option<Egress>,
     _skeleton: Skeleton,
     limits: CgroupLimits,
-    /// Bytes that a step's writes may take on the disk.
-    pub disk_bytes: Option<u64>,
     /// Whoever each step runs as.
     pub users: Vec<StepUser>,
     rights: Vec<StepRights>,
@@ -118,22 +114,19 @@ impl Room {
     /// Any of [`RunError`]; what was made is undone by drop or by the traces.
     pub fn open(
         zygote: &Zygote,
-        opened: OpenStage,
+        OpenStage { stage, outlook }: OpenStage,
         hierarchy: &Hierarchy,
         plans: &Plans<'_>,
     ) -> Result<Self, RunError> {
-        let OpenStage { stage, outlook } = opened;
         let users = users(plans)?;
         let user = users.first().map_or((0, 0), |user| (user.uid, user.gid));
         let (limits, mut warnings) = limits(plans, hierarchy)?;
         let rights = JobRights::settle(plans.job, &users, plans.workspace, plans.base)?;
+        let nested = rights.any_nested();
         warnings.extend(rights.warnings);
-        let nested = rights.steps.iter().any(|step| step.nested);
         let mut mounts = Mounts::default();
-        if nested {
-            mounts.points.push((NESTED_HOME.to_owned(), true));
-        }
         mounts.of_the_plan(plans, &users)?;
+        let tun = nested && mounts.of_sandboxes_inside();
         let (layer, parts) = layer::plan(&Wishes {
             hostname: &plans.job.hostname,
             mount_points: std::mem::take(&mut mounts.points),
@@ -143,10 +136,8 @@ impl Room {
         let servants = Servants { zygote, identity: plans.identity, user };
         let skeleton = skeleton::obtain(plans.home, &layer, &servants)?;
         let layers = mounts.of_the_root(plans, &skeleton.path, &parts)?;
-        let tun = nested && mounts.tun();
         let workspaces = mounts.of_the_workspace(plans, &users)?;
-        let scripts = super::command::scripts(plans.job);
-        mounts.of_the_scripts(&scripts);
+        let scripts = mounts.of_the_scripts(plans);
         let processors = Processors::choose(limits.cpus, plans.number);
         let (facts, told) = machine::facts(&processors, &limits);
         mounts.binds.extend(told);
@@ -162,13 +153,9 @@ impl Room {
         // Meanwhile the stage works.
         let cgroup = hierarchy.open_run(plans.unit)?;
         let (unmapped, gate) = stage.furnished()?;
-        let egress = match &outlook {
-            Some(outlook) => {
-                let own = egress::cgroup(&cgroup, hierarchy, limits.cpus)?;
-                Some(Egress::start(zygote, plans.job, outlook, plans.identity, gate, own)?)
-            }
-            None => None,
-        };
+        let own = || egress::cgroup(&cgroup, hierarchy, limits.cpus);
+        let egress =
+            outlook.as_ref().map(|outlook| way_out(zygote, plans, outlook, gate, own()?)).transpose()?;
         let workspace_was_given = unmapped.iter().any(|index| workspaces.contains(index));
         if workspace_was_given {
             warnings.push(give_workspace(plans, &users));
@@ -180,7 +167,6 @@ impl Room {
             _skeleton: skeleton,
             affinity: processors.affinity(),
             limits,
-            disk_bytes: plans.job.limits.disk_bytes,
             users,
             rights: rights.steps,
             tun,
@@ -262,25 +248,6 @@ impl Room {
         Ok(Bind { from: format!("up/{name}/home"), to: NESTED_HOME.into(), directory: true })
     }
 
-    /// The limits as they are applied, for the record.
-    pub fn caps(&self) -> Caps {
-        let limits = &self.limits;
-        Caps {
-            cpus: limits.cpus,
-            memory_bytes: limits.memory_bytes,
-            pids: limits.pids,
-            cpu_weight: limits.cpu_weight,
-            disk_bytes: self.disk_bytes,
-            io: limits.io.as_ref().map(|io| IoCaps {
-                devices: io.devices.iter().map(ToString::to_string).collect(),
-                read_bytes: io.read_bytes,
-                write_bytes: io.write_bytes,
-                read_ops: io.read_ops,
-                write_ops: io.write_ops,
-            }),
-        }
-    }
-
     /// The limits as they are applied.
     pub fn limits(&self) -> &CgroupLimits {
         &self.limits
@@ -302,6 +269,17 @@ impl Room {
         }
         self.cgroup.remove().map_err(RunError::from)
     }
+}
+
+/// The job's way to the world. `cgroup`: what its worker may use.
+fn way_out(
+    zygote: &Zygote,
+    plans: &Plans<'_>,
+    outlook: &Outlook,
+    gate: Vec<OwnedFd>,
+    cgroup: Cgroup,
+) -> Result<Egress, RunError> {
+    Ok(Egress::start(zygote, plans.job, outlook, plans.identity, gate, cgroup)?)
 }
 
 /// A stage that makes its namespaces, and what was seen of this machine's network for it.
@@ -416,53 +394,6 @@ fn named(name: &str, accounts: &Accounts) -> Result<StepUser, RunError> {
         .ok_or_else(|| RunError::User { name: name.into(), known: accounts.names().join(", ") })
 }
 
-/// A limit's warning and its hint.
-type Warning = (String, Option<String>);
-
-/// The plan's limits as far as this machine can keep them. One that was asked for and cannot be kept is an error.
-fn limits(plans: &Plans<'_>, hierarchy: &Hierarchy) -> Result<(CgroupLimits, Vec<Warning>), RunError> {
-    let job = plans.job;
-    let mut limits = CgroupLimits {
-        cpus: job.limits.cpus,
-        cpu_weight: job.limits.cpu_weight,
-        memory_bytes: job.limits.memory_bytes,
-        swap_bytes: job.limits.swap_bytes,
-        pids: Some(job.limits.pids),
-        io: io_limits(plans)?,
-    };
-    let mut warnings = Vec::new();
-    for limit in limits.asked() {
-        match hierarchy.supports(limit) {
-            Err(error) if limit == Limit::Pids && job.limits.pids == PIDS_DEFAULT => {
-                limits.pids = None;
-                warnings.push((format!("no process limit: {error}"), error.hint()));
-            }
-            other => other?,
-        }
-    }
-    Ok((limits, warnings))
-}
-
-/// Limits on the disks below the workspace, the runner's own directories and what else steps can write to.
-fn io_limits(plans: &Plans<'_>) -> Result<Option<IoLimits>, RunError> {
-    let asked = &plans.job.limits.io;
-    if *asked == jobs::IoLimits::default() {
-        return Ok(None);
-    }
-    let mounts = plans.job.mounts.iter().filter(|mount| !mount.read_only);
-    let mut paths = vec![plans.workspace.path.clone(), plans.home.to_path_buf()];
-    paths.extend(mounts.map(|mount| plans.base.join(&mount.host)));
-    let mut devices = Vec::new();
-    for path in paths {
-        let device = BlockDevice::below(&path)?;
-        if !devices.contains(&device) {
-            devices.push(device);
-        }
-    }
-    let jobs::IoLimits { read_bytes, write_bytes, read_ops, write_ops } = *asked;
-    Ok(Some(IoLimits { devices, read_bytes, write_bytes, read_ops, write_ops }))
-}
-
 /// Fixed masks of /sys, and one per CPU.
 fn sys_masks() -> Vec<String> {
     let mut masks: Vec<String> = SYS_MASKS.iter().map(|path| (*path).to_owned()).collect();
@@ -565,9 +496,10 @@ impl Mounts {
         Ok(layers.len())
     }
 
-    /// The device of which sandboxes inside make their interfaces, where this machine lets everybody: whoever opens it gets
-    /// nothing but what it has rights over.
-    fn tun(&mut self) -> bool {
+    /// The home of runners inside; and the device of which sandboxes inside make their interfaces, where this machine lets
+    /// everybody open it. Returns whether it does.
+    fn of_sandboxes_inside(&mut self) -> bool {
+        self.points.push((NESTED_HOME.to_owned(), true));
         let is_device =
             |found: &fs::Metadata| found.file_type().is_char_device() && found.mode() & 0o006 == 0o006;
         let found = fs::metadata(TUN_INSIDE).is_ok_and(|found| is_device(&found));
@@ -586,10 +518,12 @@ impl Mounts {
     }
 
     /// The steps' scripts, if there are any.
-    fn of_the_scripts(&mut self, scripts: &[Script]) {
+    fn of_the_scripts(&mut self, plans: &Plans<'_>) -> Vec<Script> {
+        let scripts = super::command::scripts(plans.job);
         if !scripts.is_empty() {
             self.binds.push(Bind { from: "scripts".into(), to: SCRIPTS.into(), directory: true });
         }
+        scripts
     }
 
     /// The workspace, once per user. Returns the indices of these sources.

@@ -87,12 +87,7 @@ pub fn judge(facts: &Facts<'_>) -> Verdict {
         return not_executed(facts.command, errno, exists);
     }
     if let Some(disk) = facts.disk.filter(|_| facts.stopped != Some(Stopped::Cancelled)) {
-        return verdict(
-            Outcome::Disk,
-            Some("disk"),
-            disk_cause(disk),
-            "raise `limits.disk`, or write less: the record has the largest files",
-        );
+        return verdict(Outcome::Disk, Some("disk"), disk_cause(disk), WRITE_LESS);
     }
     if let Some(stopped) = facts.stopped {
         return stopped_by_us(facts, stopped, verdict);
@@ -210,6 +205,8 @@ fn not_executed(command: &str, errno: rustix::io::Errno, exists: bool) -> Verdic
     }
 }
 
+/// What to do about writes that took too much.
+const WRITE_LESS: &str = "raise `limits.disk`, or write less: the record has the largest files";
 /// Files that a sentence names.
 const BIGGEST_SHOWN: usize = 3;
 

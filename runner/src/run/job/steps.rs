@@ -1,20 +1,22 @@
 //! The steps of a job in order: whose turn comes, what it is given, what it hands on, what its end is called.
 
-use std::fs;
-use std::path::Path;
+use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
 
 use jobs::StepPlan;
 use jobs::expression::Status;
 use tokio::task::JoinSet;
 
+use super::ahead::{Ahead, Upper};
+use super::trail::{Trail, Unrecorded};
 use super::{Job, JobEnd};
 use crate::cgroup::KmsgCursor;
 use crate::event::What;
-use crate::outcome::{Caps, DiskFull, LogSummary, Oom, Outcome, StepResult, Usage};
+use crate::outcome::{Caps, LogSummary, Oom, Outcome, StepResult, Usage};
+use crate::run::caps;
 use crate::run::command::{self, Surroundings};
 use crate::run::error::RunError;
-use crate::run::record::{ArtifactRecord, NetworkRecord, StepDirectory, timestamp};
+use crate::run::record::{NetworkRecord, StepDirectory, timestamp};
 use crate::run::rights;
 use crate::run::room::{Prepared, Room};
 use crate::run::step::{self, Cancel, Ended, Running};
@@ -25,6 +27,7 @@ use crate::run::verdict::{Facts, Stopped, judge};
 use crate::run::workspace::{self, Workspace};
 use crate::sandbox::ids::Identity;
 use crate::sandbox::spawn::SandboxError;
+use crate::sandbox::spec::Go;
 
 /// Blocked destinations named in a step's log; its record has all.
 const BLOCKED_SHOWN_MAX: usize = 20;
@@ -42,54 +45,54 @@ impl Job<'_> {
         ending: &mut JoinSet<()>,
     ) {
         let mut limit = Limit::of_the_job(self.plan.timeout);
-        let git = workspace::git_head(&workspace.path);
+        let (git, cpus) = (workspace::git_head(&workspace.path), cpus(room.limits().cpus));
         let mut kmsg = KmsgCursor::open();
-        let mut ahead: Option<Result<Prepared, RunError>> = None;
+        let mut ahead: Option<Result<Ahead, RunError>> = None;
+        let mut trail = Trail { end, ending, unrecorded: None };
         let values = Values::new(std::mem::take(&mut self.contexts), self.plan);
         let mut values = values.with_env(self.plan);
         for (index, step) in self.plan.steps.iter().enumerate() {
+            let ready = ahead.take();
             let turn = match &mut values {
-                Ok(values) => self.turn(step, values, &mut limit, end),
+                Ok(values) => self.turn(step, values, &mut limit, trail.end),
                 // Of the job's own variables, for which its first step answers.
                 Err(_) if index > 0 => Ok(None),
                 Err(unsettled) => Err(unsettled.clone()),
             };
             let (Ok(values), Ok(Some(turn))) = (&mut values, &turn) else {
-                if let Some(Ok(prepared)) = ahead.take() {
-                    throw_away(prepared, Upper::Removed, ending);
+                if let Some(Ok(unused)) = ready {
+                    unused.throw_away(trail.ending);
                 }
-                let result = self.not_run(step, turn, end);
+                if let Err(error) = trail.record(&self.plan.id, self.feed) {
+                    trail.fail(step, error, &self.plan.id, self.feed);
+                    continue;
+                }
+                let result = self.not_run(step, turn, trail.end);
                 if let Ok(values) = &mut values {
                     values.ended(&step.id, result.outcome, result.conclusion, &[]);
                 }
-                end.steps.push(result);
+                trail.end.steps.push(result);
                 continue;
             };
-            let prepared = ahead.take().unwrap_or_else(|| room.prepare(index));
-            let prepared = match prepared {
-                Ok(prepared) => prepared,
-                Err(error) => {
-                    fail(end, step, error);
-                    continue;
-                }
-            };
-            let one = OneStep { step, index, room, limit: limit.0, turn, git: git.as_ref(), workspace, used };
+            let (limit, git) = (limit.0, git.as_ref());
+            let one = OneStep { step, index, room, limit, turn, git, cpus, workspace, used };
             // One with a condition may never run, and then it would only have to be thrown away.
             let next = self.plan.steps.get(index + 1).filter(|next| next.condition.is_none());
             let next = next.map(|_| &mut ahead);
-            match self.step(&one, prepared, kmsg.as_mut(), next, values, ending).await {
-                Ok((result, artifacts)) => {
-                    if end.outcome == Outcome::Success {
-                        end.outcome = result.conclusion;
-                    }
-                    end.steps.push(result);
-                    end.artifacts.extend(artifacts);
-                }
-                Err(error) => fail(end, step, error),
+            let ran = match ready.unwrap_or_else(|| self.ahead(room, index)) {
+                Ok(ready) => self.step(&one, ready, kmsg.as_mut(), next, values, &mut trail).await,
+                Err(error) => Err(error),
+            };
+            if let Err(error) = ran {
+                trail.fail(step, error, &self.plan.id, self.feed);
             }
         }
-        if let Some(Ok(prepared)) = ahead {
-            throw_away(prepared, Upper::Removed, ending);
+        if let Err(error) = trail.record(&self.plan.id, self.feed) {
+            trail.end.outcome = Outcome::Error;
+            trail.end.error.get_or_insert(error);
+        }
+        if let Some(Ok(unused)) = ahead {
+            unused.throw_away(ending);
         }
         if let Ok(values) = &values {
             self.conclude(values, end);
@@ -165,49 +168,37 @@ impl Job<'_> {
     async fn step(
         &mut self,
         one: &OneStep<'_>,
-        mut prepared: Prepared,
+        ahead: Ahead,
         kmsg: Option<&mut KmsgCursor>,
-        next: Option<&mut Option<Result<Prepared, RunError>>>,
+        next: Option<&mut Option<Result<Ahead, RunError>>>,
         values: &mut Values,
-        ending: &mut JoinSet<()>,
-    ) -> Result<(StepResult, Vec<ArtifactRecord>), RunError> {
+        trail: &mut Trail<'_>,
+    ) -> Result<(), RunError> {
         let step = one.step;
         let in_step = |error| RunError::Step { index: step.index, step: step.id.clone(), error };
-        let directory = self.run.step_directory(&self.plan.id, step.index, &step.id)?;
-        let user = one.room.users.get(one.index).ok_or_else(|| in_step(SandboxError::Lost))?;
-        let surroundings = Surroundings {
-            run: self.run.id(),
-            job: &self.plan.id,
-            image: &self.rootfs.config.env,
-            cpus: cpus(one.room.limits().cpus),
-            git: one.git,
-        };
-        let environment = command::environment(step, user, &surroundings, &one.turn.env, &one.turn.path);
-        if let jobs::Command::Script { text, .. } = &step.command {
-            directory.write_script(text.as_bytes())?;
-        }
-        directory.write_environment(&environment)?;
-        let single = self.lease.identity == Identity::Single;
-        // Steps work in the workspace, but in an empty one there is nothing to work on.
-        let own = self.plan.workspace == jobs::Workspace::Empty;
-        let start = self.rootfs.config.workdir.as_deref().filter(|path| own && path.starts_with('/'));
-        let rights = one.room.rights(one.index);
-        let go = command::go(step, user, rights, &environment, start, self.plan.limits.files, single);
+        let Ahead { mut prepared, ears, records } = ahead;
+        let (go, environment) = self.go(one).map_err(in_step)?;
         prepared.sandbox.ready().await.map_err(in_step)?;
-        if let Some(next) = next {
-            *next = Some(one.room.prepare(one.index + 1));
-        }
         let disk = self.disk_watch(one, &prepared).await?;
-        let started = timestamp();
+        let (started, deadline) = (timestamp(), deadline(step.timeout, one.limit));
+        let began = Instant::now();
+        let begun = step::begin(&mut prepared.sandbox, &go, self.stdin, ears).await;
+        // From here on the command runs, and what it need not wait for is done beside it.
+        trail.record(&self.plan.id, self.feed)?;
+        let (directory, log) = records.publish(self.plan.limits.log_bytes, began)?;
         let what =
             What::StepStart { name: step.name.clone(), index: step.index, steps: self.plan.steps.len() };
         self.feed.send(Some(&self.plan.id), Some(&step.id), what);
+        directory.write_environment(&environment)?;
+        if let (Some(next), Ok(_)) = (next, &begun) {
+            *next = Some(self.ahead(one.room, one.index + 1));
+        }
         let running = Running {
             job: &self.plan.id,
             step: &step.id,
-            log: directory.log_writer(self.plan.limits.log_bytes, Instant::now())?,
+            log,
             feed: self.feed,
-            deadline: Some(deadline(step.timeout, one.limit)),
+            deadline: Some(deadline),
             grace: self.plan.grace,
             cancel: self.cancel.clone(),
             cgroup: Some(&prepared.cgroup),
@@ -215,9 +206,8 @@ impl Job<'_> {
             disk: disk.as_ref(),
             egress: one.room.egress.as_ref(),
         };
-        let ran = step::run(&mut prepared.sandbox, &go, self.stdin, running).await;
-        let (mut ended, exec) = match ran {
-            Ok(ended) => (ended, None),
+        let (mut ended, exec) = match begun {
+            Ok(begun) => (step::finish(&mut prepared.sandbox, begun, running).await, None),
             Err(SandboxError::Exec { errno, existing }) => {
                 (never_ran(&directory), Some((errno, existing > 0)))
             }
@@ -230,12 +220,39 @@ impl Job<'_> {
         let handed = self.hand_on(one, &prepared, values, &directory, &mut result)?;
         // The last one's upper directory goes with the scratch directory.
         let keep = if one.index + 1 == self.plan.steps.len() { Upper::Kept } else { Upper::Removed };
-        throw_away(prepared, keep, ending);
-        let artifacts = self.step_artifacts(one, &mut result)?;
-        values.ended(&step.id, result.outcome, result.conclusion, &handed.outputs);
-        directory.write_result(&result)?;
-        self.say_ended(step, &result);
-        self.feed.failure().map_or(Ok((result, artifacts)), |error| Err(error.into()))
+        let mut unrecorded = Unrecorded { directory, result, sandbox: Some((prepared, keep)) };
+        if !step.artifacts.is_empty() {
+            unrecorded.take_apart(trail.ending);
+            trail.end.artifacts.extend(self.step_artifacts(one, &mut unrecorded.result)?);
+        }
+        let (outcome, conclusion) = (unrecorded.result.outcome, unrecorded.result.conclusion);
+        values.ended(&step.id, outcome, conclusion, &handed.outputs);
+        if trail.end.outcome == Outcome::Success {
+            trail.end.outcome = conclusion;
+        }
+        trail.unrecorded = Some(unrecorded);
+        Ok(())
+    }
+
+    /// What the step's command is and what it finds.
+    fn go(&self, one: &OneStep<'_>) -> Result<(Go, BTreeMap<String, String>), SandboxError> {
+        let step = one.step;
+        let user = one.room.users.get(one.index).ok_or(SandboxError::Lost)?;
+        let surroundings = Surroundings {
+            run: self.run.id(),
+            job: &self.plan.id,
+            image: &self.rootfs.config.env,
+            cpus: one.cpus,
+            git: one.git,
+        };
+        let environment = command::environment(step, user, &surroundings, &one.turn.env, &one.turn.path);
+        let single = self.lease.identity == Identity::Single;
+        // Steps work in the workspace, but in an empty one there is nothing to work on.
+        let own = self.plan.workspace == jobs::Workspace::Empty;
+        let start = self.rootfs.config.workdir.as_deref().filter(|path| own && path.starts_with('/'));
+        let rights = one.room.rights(one.index);
+        let go = command::go(step, user, rights, &environment, start, self.plan.limits.files, single);
+        Ok((go, environment))
     }
 
     fn say_ended(&mut self, step: &StepPlan, result: &StepResult) {
@@ -316,19 +333,14 @@ impl Job<'_> {
         started: String,
     ) -> Result<StepResult, RunError> {
         let step = one.step;
-        let (events, used) = (prepared.cgroup.events(), prepared.cgroup.usage());
+        let events = prepared.cgroup.events();
         let limits = one.room.limits();
         let oom = (events.oom_kills > 0).then(|| Oom {
             limit_bytes: limits.memory_bytes.unwrap_or_default(),
             kills: events.oom_kills,
             victim: ended.victim.clone(),
         });
-        let disk = ended.disk.as_ref().map(|used| DiskFull {
-            limit_bytes: one.room.disk_bytes.unwrap_or_default(),
-            bytes: used.bytes,
-            biggest: used.biggest.clone(),
-            hidden: used.hidden.clone(),
-        });
+        let disk = ended.disk.map(|used| used.over(self.plan.limits.disk_bytes.unwrap_or_default()));
         let verdict = judge(&Facts {
             disk: disk.as_ref(),
             status: ended.status,
@@ -338,23 +350,19 @@ impl Job<'_> {
             command: argv.first().map_or("", String::as_str),
             expect_exit: &step.expect_exit,
             oom: oom.as_ref(),
-            mem_peak: used.mem_peak,
+            mem_peak: oom.as_ref().and_then(|_| prepared.cgroup.usage().mem_peak),
             pids: (events.pids_hits, limits.pids),
             grace: self.plan.grace,
             leftovers: &ended.leftovers,
         });
+        // The rest of it is read when there is time.
         let usage = Usage {
-            cpu_s: used.cpu_s.unwrap_or(ended.usage.cpu_us as f64 / 1e6),
+            cpu_s: ended.usage.cpu_us as f64 / 1e6,
             wall_s: ended.wall.as_secs_f64(),
-            mem_peak: used.mem_peak,
             // cgroup v1 counts a disk only once it is throttled.
-            io_r: used.io_r.or(Some(ended.usage.read_bytes)),
-            io_w: used.io_w.or(Some(ended.usage.write_bytes)),
-            disk: None,
-            net_r: None,
-            net_w: None,
-            pids_peak: used.pids_peak,
-            throttled_s: used.throttled_s,
+            io_r: Some(ended.usage.read_bytes),
+            io_w: Some(ended.usage.write_bytes),
+            ..Usage::default()
         };
         Ok(StepResult {
             id: step.id.clone(),
@@ -369,7 +377,7 @@ impl Job<'_> {
             started,
             ended: timestamp(),
             usage,
-            limits: one.room.caps(),
+            limits: caps::recorded(limits, self.plan.limits.disk_bytes),
             rights: rights::record(step),
             oom,
             disk,
@@ -390,6 +398,7 @@ pub(super) struct OneStep<'s> {
     limit: (Instant, Stopped),
     pub(super) turn: &'s Turn,
     git: Option<&'s (String, Option<String>)>,
+    cpus: u64,
     pub(super) workspace: &'s Workspace,
     pub(super) used: &'s Used,
 }
@@ -460,50 +469,8 @@ pub fn skipped(step: &StepPlan) -> StepResult {
     }
 }
 
-/// Our part failed in this step: nothing more starts.
-fn fail(end: &mut JobEnd, step: &StepPlan, error: RunError) {
-    let mut result = skipped(step);
-    (result.outcome, result.conclusion, result.attempts) = (Outcome::Error, Outcome::Error, 1);
-    result.cause = Some(error.to_string());
-    result.remedy = error.hint();
-    end.steps.push(result);
-    end.outcome = Outcome::Error;
-    end.error = Some(error);
-}
-
 /// What is known of a command that was never executed.
 fn never_ran(directory: &StepDirectory) -> Ended {
     let path = directory.relative.join("log").display().to_string();
     Ended { log: Ok(LogSummary { path, ..LogSummary::default() }), ..Ended::default() }
-}
-/// What becomes of an upper directory when its sandbox ends.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Upper {
-    /// Removed at once: a long job must not fill the disk.
-    Removed,
-    /// Left to the removal of the whole scratch directory, which follows.
-    Kept,
-}
-
-/// Ends a sandbox off the path of the steps: init, cgroup, upper directory.
-fn throw_away(mut prepared: Prepared, upper: Upper, ending: &mut JoinSet<()>) {
-    prepared.sandbox.kill();
-    ending.spawn(async move {
-        prepared.sandbox.gone().await;
-        let _swept_with_the_run = prepared.cgroup.remove();
-        if upper == Upper::Kept {
-            return;
-        }
-        let upper = prepared.upper;
-        // An ordinary user's own rights may not reach everything: the rest goes with the scratch directory.
-        let _rest = tokio::task::spawn_blocking(move || remove_upper(&upper)).await;
-    });
-}
-
-fn remove_upper(upper: &Path) {
-    if let (Some(parent), Some(name)) = (upper.parent(), upper.file_name())
-        && let Ok(handle) = fs::File::open(parent)
-    {
-        let _rest = images::remove_tree(&handle, name);
-    }
 }
