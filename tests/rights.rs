@@ -6,7 +6,7 @@ mod lab;
 use std::fs;
 use std::path::Path;
 
-use fixtures::{Leftovers, Ran, TestContext, User, require};
+use fixtures::{Leftovers, Ran, TestContext, User, busybox, require};
 use lab::{Lab, Run};
 use serde_json::{Value, json};
 
@@ -183,6 +183,74 @@ fn a_step_with_subids_runs_the_runner() {
 fn a_step_with_one_id_runs_the_runner() {
     require!(Root, UserNamespaces, Program("sh"));
     nested(User::OneId);
+}
+
+/// With cgroup v2 a step divides what it has, below its own limits, and cannot raise them.
+#[test]
+fn a_step_divides_its_cgroup() {
+    require!(Cgroups, CgroupV2, Program("sh"));
+    let before = Leftovers::now();
+    let context = with_runner(User::Current);
+    context.write(
+        "middle.yml",
+        "image: host\nnetwork: none\nworkspace: copy\nlimits: {pids: 20, memory: 64M}\nsteps:\n\
+        \x20 - 'cat /proc/self/cgroup; i=0; while [ $i -lt 40 ]; do sleep 1 & i=$((i + 1)); done; wait'\n",
+    );
+    context.write(
+        "job.yml",
+        "image: host\nnetwork: none\nworkspace: copy\nlimits: {pids: 200}\nsteps:\n\
+        \x20 - {id: inner, run: '! echo max > /sys/fs/cgroup/pids.max; ./inner exec middle.yml', privileges: nested, expect-exit: 5}\n",
+    );
+    let said = context.run(&["exec", "job.yml"]).expect_code(0).stdout_text();
+    assert!(said.contains("process limit of 20 met"), "{said}");
+    before.assert_nothing_new();
+}
+
+/// A script in a step that may make sandboxes, beside a busybox root filesystem.
+fn with_rootfs(script: &str) {
+    let before = Leftovers::now();
+    let context = TestContext::with_user(env!("CARGO_BIN_EXE_runner"), User::Current);
+    let rootfs = context.work().join("rootfs");
+    fs::create_dir(&rootfs).unwrap();
+    busybox::write_to(&rootfs);
+    let header =
+        "image: host\nnetwork: none\nworkspace: copy\nprivileges: nested\nsteps:\n  - |\n    set -e\n";
+    let prepare = "    mkdir -p /etc/containers /tmp/run\n\
+        \x20   echo '{\"default\": [{\"type\": \"insecureAcceptAnything\"}]}' > /etc/containers/policy.json\n\
+        \x20   export HOME=$RUNNER_HOME XDG_RUNTIME_DIR=/tmp/run\n";
+    context.write("job.yml", format!("{header}{prepare}    {script}\n"));
+    let said = context.run(&["exec", "job.yml"]).expect_code(0).stdout_text();
+    assert!(said.contains("| busybox inside"), "{said}");
+    before.assert_nothing_new();
+}
+
+const GREETING: &str = "sh -c 'test $(id -u) = 0 && . /etc/os-release && echo $NAME inside'";
+
+#[test]
+fn bubblewrap_works_inside() {
+    require!(Root, Cgroups, Busybox, Program("bwrap"));
+    with_rootfs(&format!(
+        "bwrap --unshare-all --uid 0 --gid 0 --bind rootfs / --proc /proc --dev /dev {GREETING}"
+    ));
+}
+
+#[test]
+fn podman_works_inside() {
+    require!(Root, Cgroups, Busybox, Program("podman"));
+    let place = "--root $HOME/storage --runroot /tmp/storage --storage-driver vfs";
+    with_rootfs(&format!(
+        "cp -a rootfs $HOME; podman {place} run --cgroups=disabled --network none --rootfs $HOME/rootfs {GREETING}"
+    ));
+}
+
+#[test]
+fn buildah_works_inside() {
+    require!(Root, Cgroups, Busybox, Program("buildah"));
+    let buildah = "buildah --root $HOME/storage --runroot /tmp/storage --storage-driver vfs";
+    with_rootfs(&format!(
+        "made=$({buildah} from scratch); {buildah} copy -q $made rootfs /; \
+         {buildah} run --isolation chroot $made {GREETING}; {buildah} commit -q $made image"
+    ));
 }
 
 /// The pair: without the word, the runner inside is told why it cannot.

@@ -115,12 +115,12 @@ pub const STRICT: &[Closing] = &[
             "mq_getsetattr",
         ],
         verdict: Verdict::Enosys,
-        reason: "Message queues: kernel memory of the caller's size and content, the tool of many exploits; hardly a build uses them.",
+        reason: "Message queues: kernel memory of the caller's size and content, the tool of many exploits. Of builds, fakeroot uses them.",
     },
     Closing {
-        calls: &["vmsplice", "tee"],
+        calls: &["vmsplice"],
         verdict: Verdict::Enosys,
-        reason: "Pages of the caller, and shared ones, in pipes: every known user copies instead.",
+        reason: "Pages of the caller in pipes: every known user copies instead.",
     },
     Closing {
         calls: &["sched_setattr"],
