@@ -36,6 +36,7 @@ fn record(id: &str, state: RunState, outcome: Option<Outcome>) -> RunRecord {
         jobs: vec![JobRecord {
             id: "hello".to_owned(),
             image: ImageRecord::default(),
+            untrusted: false,
             outcome,
             started: None,
             ended: None,
@@ -63,7 +64,9 @@ fn result(id: &str) -> StepResult {
         ended: timestamp(),
         usage: Usage::default(),
         limits: Caps::default(),
+        rights: None,
         oom: None,
+        disk: None,
         leftovers: Vec::new(),
         log: LogSummary::default(),
         cause: None,

@@ -86,12 +86,15 @@ codes! {
     LimitTooSmall "E232" "a limit or a time is zero, negative or too small"
     LimitTooBig "E233" "a limit or a time is larger than anything can be"
     AllowedHost "E245" "an entry of `network.allow` is not a host, nor `host:port`"
+    Capability "E247" "a capability that does not exist, or that no step can have"
+    Untrusted "E248" "something that `--untrusted` refuses"
     NoPaths "E262" "an artifact has no paths"
     ArtifactName "E263" "an artifact's name cannot be a directory's name"
     DuplicateArtifact "E264" "two artifacts have the same name"
     SecretContext "E303" "an expression names `secrets`"
     HostImage "W411" "`image: host` is whatever this machine has: not reproducible"
     NoChecksum "W412" "an image is downloaded without a `sha256` to hold it to"
+    SeccompOff "W441" "no system call is filtered"
 }
 
 impl Code {

@@ -150,6 +150,7 @@ fn bad_files_are_refused_where_a_schema_can_know() {
         Code::ImageName,
         Code::ImageForm,
         Code::LimitTooSmall,
+        Code::Capability,
     ];
     let schema = schema();
     let mut seen = BTreeSet::new();
@@ -177,6 +178,7 @@ fn the_keys_are_the_readers() {
         ("/$defs/step", keys::STEP_KEYS),
         ("/$defs/param", keys::PARAM_KEYS),
         ("/$defs/limits", keys::LIMITS_KEYS),
+        ("/$defs/io_limits", keys::IO_LIMITS_KEYS),
         ("/$defs/net_limits", keys::NET_LIMITS_KEYS),
         ("/$defs/network", keys::NETWORK_KEYS),
         ("/$defs/image", keys::IMAGE_KEYS),

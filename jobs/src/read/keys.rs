@@ -17,6 +17,8 @@ pub const DEFAULT_KEYS: &[&str] = &[
     "mounts",
     "workspace",
     "network",
+    "seccomp",
+    "privileges",
 ];
 
 /// Keys of a job that are settled before its matrix is multiplied out.
@@ -45,6 +47,8 @@ pub const JOB_KEYS: &[&str] = &[
     "mounts",
     "workspace",
     "network",
+    "seccomp",
+    "privileges",
     "artifacts",
     "outputs",
     "continue-on-error",
@@ -61,13 +65,19 @@ pub const STEP_KEYS: &[&str] = &[
     "workdir",
     "user",
     "timeout",
+    "seccomp",
+    "privileges",
     "continue-on-error",
     "expect-exit",
     "artifacts",
 ];
 
 /// Keys of `limits`.
-pub const LIMITS_KEYS: &[&str] = &["cpus", "memory", "swap", "pids", "files", "log", "net"];
+pub const LIMITS_KEYS: &[&str] =
+    &["cpus", "cpu-weight", "memory", "swap", "pids", "files", "log", "disk", "io", "net"];
+
+/// Keys of `io` in `limits`.
+pub const IO_LIMITS_KEYS: &[&str] = &["read", "write", "read-ops", "write-ops"];
 
 /// Keys of `net` in `limits`.
 pub const NET_LIMITS_KEYS: &[&str] = &["rx", "tx"];

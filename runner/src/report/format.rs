@@ -105,6 +105,7 @@ impl Paint {
             | Outcome::Timeout
             | Outcome::Oom
             | Outcome::Pids
+            | Outcome::Disk
             | Outcome::Error => self.bad("✗"),
         }
     }

@@ -386,6 +386,7 @@ fn decides(so_far: Outcome, next: Outcome) -> bool {
         | Outcome::Timeout
         | Outcome::Oom
         | Outcome::Pids
+        | Outcome::Disk
         | Outcome::Error => false,
     }
 }

@@ -123,8 +123,8 @@ impl Images<'_> {
         let rootfs = self.obtain_as(&wanted, numbers(user), feed).await?;
         // With subids the layers lie in the store as the step's user sees them. Who that is may stand in the image only.
         let named = match (self.identity, user, rootfs.config.user.as_deref()) {
-            (Identity::Subids, Some(User::Name(name)), _) => Some(name.as_str()),
-            (Identity::Subids, None, name) => name,
+            (Identity::Subids { .. }, Some(User::Name(name)), _) => Some(name.as_str()),
+            (Identity::Subids { .. }, None, name) => name,
             _ => None,
         };
         let Some(user) = named.and_then(|name| Accounts::read(&rootfs.layers).by_config(name)) else {
@@ -204,7 +204,7 @@ pub fn unpacker(zygote: &Arc<Zygote>, identity: Identity, user: (u32, u32)) -> A
     match identity {
         Identity::Root { .. } => Arc::new(InProcess::KEEP),
         Identity::Single => Arc::new(InProcess::CALLER),
-        Identity::Subids => Arc::new(ByServant {
+        Identity::Subids { .. } => Arc::new(ByServant {
             zygote: Arc::clone(zygote),
             identity,
             user,

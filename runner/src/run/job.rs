@@ -31,6 +31,7 @@ mod ahead;
 mod harvest;
 mod steps;
 mod trail;
+mod watched;
 
 pub use steps::skipped;
 

@@ -1,9 +1,11 @@
 //! Running a plan: the run directory, logs, artifacts, jobs and steps. Nothing here prints.
 
 pub mod artifacts;
+pub mod caps;
 pub mod command;
 pub mod conduct;
 pub mod credentials;
+pub mod disk;
 pub mod egress;
 pub mod errands;
 pub mod error;
@@ -16,6 +18,7 @@ pub mod layer;
 pub mod logs;
 pub mod machine;
 pub mod record;
+pub mod rights;
 pub mod room;
 pub mod schedule;
 pub mod skeleton;

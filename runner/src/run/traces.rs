@@ -88,7 +88,7 @@ impl Used {
         }
         let servants = Servants { zygote, identity: self.identity, user: self.user };
         // With subids the step's user is the caller outside.
-        let owner = if self.identity == Identity::Subids { self.user } else { tree.owner };
+        let owner = if self.identity.is_subids() { self.user } else { tree.owner };
         servants
             .hand_over(std::os::fd::AsFd::as_fd(&handle), owner, self.since)
             .map(|_| ())
