@@ -404,10 +404,10 @@ fn a_pull_of_many_layers_keeps_its_memory() {
     require!(Root, Cgroups);
     /// What issue 3 promises.
     const BYTES_MAX: u64 = 64 << 20;
-    const LAYER_BYTES: usize = 24 << 20;
+    const LAYER_BYTES: usize = 8 << 20;
     let server = Server::start();
     let layer = |seed: u8| {
-        let (random, same) = (noise(u32::from(seed), 4 << 20), vec![seed; LAYER_BYTES]);
+        let (random, same) = (noise(u32::from(seed), 2 << 20), vec![seed; LAYER_BYTES]);
         let small =
             (0..2000).fold(Tarball::new().directory("d"), |tar, number| tar.file(format!("d/{number}"), "x"));
         small.file(format!("random{seed}"), random).file(format!("same{seed}"), same).finish()
