@@ -252,6 +252,13 @@ fn the_configuration_file_and_the_logins_are_used() {
     assert!(listed.contains("registry.example/a/b:t"), "{listed}");
     let shown = lab.context.run(&["image", "inspect", "registry.example/a/b:t"]).expect_code(0).stdout_text();
     assert!(shown.contains("platform   linux/"), "{shown}");
+    let layers =
+        shown.lines().filter(|line| line.starts_with("layer ") && line.ends_with(".layer.v1.tar+gzip"));
+    assert_eq!(layers.count(), 3, "{shown}");
+    let shown = lab.context.run(&["image", "inspect", "--json", "registry.example/a/b:t"]).expect_code(0);
+    let shown: Value = serde_json::from_str(&shown.stdout_text()).unwrap();
+    assert_eq!(shown["blobs"][2]["bytes"], image.layers[2].len());
+    assert_eq!(shown["blobs"][2]["digest"], fixtures::image::digest(&image.layers[2]));
     lab.context.write("config.yml", "registry: {}\n");
     let ran = lab.context.run(&["image", "pull", "--config", "config.yml", "a"]).expect_code(2);
     assert!(ran.stderr_text().contains("unknown field"), "{}", ran.stderr_text());
