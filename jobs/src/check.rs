@@ -25,6 +25,7 @@ mod matrix;
 mod mounts;
 mod network;
 mod params;
+mod retry;
 mod steps;
 
 pub(crate) use graph::early;
@@ -74,6 +75,8 @@ pub(crate) fn job(file: JobFile, source: &JobSource, problems: &mut Problems) ->
     check.artifact_names(&steps, &artifacts);
     check.env_bytes(&env, &steps);
     let outputs = check.outputs(file.outputs, place);
+    let retry = file.retry.and_then(|retry| check.retry(retry, place));
+    let quiet_timeout = file.quiet_timeout.and_then(|time| check.time(&time, "quiet-timeout", place, true));
     if check.problems.has_errors() {
         return None;
     }
@@ -95,6 +98,8 @@ pub(crate) fn job(file: JobFile, source: &JobSource, problems: &mut Problems) ->
         artifacts,
         outputs,
         continue_on_error: switch(file.continue_on_error),
+        retry,
+        quiet_timeout,
     })
 }
 

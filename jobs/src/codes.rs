@@ -66,6 +66,7 @@ codes! {
     Shell "E153" "`shell` is not one of the known shells, nor a list with one `{0}`"
     EmptyRun "E154" "`run` has nothing to run"
     ExpectExit "E155" "`expect-exit` is empty or outside 0 to 255"
+    Retry "E156" "`retry` is out of its range, or names an end that does not exist"
     EnvName "E165" "the name of an environment variable is malformed"
     Workdir "E166" "`workdir` is empty or leaves the workspace by `..`"
     User "E167" "`user` is not `root`, `me`, a name or numbers"

@@ -123,6 +123,8 @@ pub(crate) struct JobFile {
     pub artifacts: Option<At<Vec<ArtifactField>>>,
     pub outputs: Vec<EnvField>,
     pub continue_on_error: Option<SwitchField>,
+    pub retry: Option<At<RetryField>>,
+    pub quiet_timeout: Option<At<String>>,
 }
 
 /// `image: REF` or `image: {ref, sha256, pull}`.
@@ -179,6 +181,17 @@ pub(crate) struct StepField {
     pub continue_on_error: Option<SwitchField>,
     pub expect_exit: Option<At<Vec<At<i64>>>>,
     pub artifacts: Option<At<Vec<ArtifactField>>>,
+    pub retry: Option<At<RetryField>>,
+    pub quiet_timeout: Option<At<String>>,
+}
+
+/// `retry: N` or `retry: {max, on, delay, backoff}`.
+#[derive(Debug)]
+pub(crate) struct RetryField {
+    pub max: At<i64>,
+    pub on: Option<At<Vec<At<String>>>>,
+    pub delay: Option<At<String>>,
+    pub backoff: Option<At<String>>,
 }
 
 /// `continue-on-error`: known, or to be settled while the job runs.

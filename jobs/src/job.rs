@@ -8,6 +8,7 @@ use crate::file::At;
 use crate::image::ImageSpec;
 use crate::mount::Mount;
 use crate::plan::{Need, Network, Switch, When, Workspace};
+use crate::retry::Retry;
 use crate::shell::Shell;
 use crate::user::User;
 
@@ -35,6 +36,9 @@ pub(crate) struct Job {
     pub artifacts: Vec<Artifact>,
     pub outputs: Vec<(String, Template)>,
     pub continue_on_error: Switch,
+    pub retry: Option<Retry>,
+    /// Zero is off.
+    pub quiet_timeout: Option<Duration>,
 }
 
 /// What of a valid job is settled before its matrix is multiplied out.
@@ -89,6 +93,9 @@ pub(crate) struct Step {
     /// Not empty when given.
     pub expect_exit: Option<Vec<u8>>,
     pub artifacts: Vec<Artifact>,
+    pub retry: Option<Retry>,
+    /// Zero is off.
+    pub quiet_timeout: Option<Duration>,
 }
 
 /// What a step runs; neither is empty.

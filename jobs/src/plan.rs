@@ -9,6 +9,7 @@ use crate::expression::{Expression, Template, Value};
 use crate::image::ImageSpec;
 use crate::mount::Mount;
 use crate::network::NetworkRules;
+use crate::retry::Retry;
 use crate::user::User;
 
 /// Everything that one file asks for.
@@ -79,6 +80,9 @@ pub struct JobPlan {
     pub outputs: Vec<(String, Template)>,
     /// Its failure does not count.
     pub continue_on_error: Switch,
+    /// Whether it is tried again as a whole when it does not succeed.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub retry: Option<Retry>,
 }
 
 /// A job that must be over first.
@@ -170,6 +174,16 @@ pub struct StepPlan {
     pub expect_exit: Vec<u8>,
     /// Collected after this step.
     pub artifacts: Vec<ArtifactPlan>,
+    /// Whether it is tried again when it does not succeed.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub retry: Option<Retry>,
+    /// Longest time without output.
+    #[serde(
+        rename = "quiet_timeout_ms",
+        serialize_with = "some_millis",
+        skip_serializing_if = "Option::is_none"
+    )]
+    pub quiet_timeout: Option<Duration>,
 }
 
 /// True, false, or what an expression says while the job runs.
@@ -225,7 +239,7 @@ pub enum When {
 }
 
 /// Writes a duration in whole milliseconds.
-fn millis<S: Serializer>(duration: &Duration, serializer: S) -> Result<S::Ok, S::Error> {
+pub(crate) fn millis<S: Serializer>(duration: &Duration, serializer: S) -> Result<S::Ok, S::Error> {
     serializer.serialize_u64(u64::try_from(duration.as_millis()).unwrap_or(u64::MAX))
 }
 

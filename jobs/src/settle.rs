@@ -83,6 +83,7 @@ pub(crate) fn job(
         user: job.user,
         overrides,
         user_override: valid.user.clone(),
+        quiet_timeout: job.quiet_timeout,
     };
     let steps = job.steps.into_iter().zip(ids).enumerate();
     let steps = steps.map(|(at, (step, id))| {
@@ -120,6 +121,7 @@ pub(crate) fn job(
         artifacts,
         outputs: job.outputs,
         continue_on_error: job.continue_on_error,
+        retry: job.retry,
     }
 }
 
@@ -184,6 +186,7 @@ struct Inherited<'a> {
     user: Option<User>,
     overrides: &'a Overrides,
     user_override: Option<User>,
+    quiet_timeout: Option<Duration>,
 }
 
 impl Inherited<'_> {
@@ -213,6 +216,8 @@ impl Inherited<'_> {
             continue_on_error: step.continue_on_error,
             expect_exit: step.expect_exit.unwrap_or_else(|| vec![0]),
             artifacts,
+            retry: step.retry,
+            quiet_timeout: step.quiet_timeout.or(self.quiet_timeout).filter(|time| !time.is_zero()),
         }
     }
 }

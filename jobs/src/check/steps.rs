@@ -52,6 +52,9 @@ impl Checker<'_> {
         let timeout = step.timeout.and_then(|timeout| self.time(&timeout, "timeout", place, false));
         let expect_exit = step.expect_exit.and_then(|codes| self.exit_codes(codes, place));
         let artifacts = step.artifacts.map(|list| self.artifacts(list.value, place)).unwrap_or_default();
+        let retry = step.retry.and_then(|retry| self.retry(retry, place));
+        let quiet_timeout =
+            step.quiet_timeout.and_then(|time| self.time(&time, "quiet-timeout", place, true));
         let start = step.span.start;
         Some(Step {
             start,
@@ -67,6 +70,8 @@ impl Checker<'_> {
             continue_on_error: switch(step.continue_on_error),
             expect_exit,
             artifacts,
+            retry,
+            quiet_timeout,
         })
     }
 

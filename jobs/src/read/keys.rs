@@ -17,6 +17,8 @@ pub const DEFAULT_KEYS: &[&str] = &[
     "mounts",
     "workspace",
     "network",
+    "retry",
+    "quiet-timeout",
 ];
 
 /// Keys of a job that are settled before its matrix is multiplied out.
@@ -48,6 +50,8 @@ pub const JOB_KEYS: &[&str] = &[
     "artifacts",
     "outputs",
     "continue-on-error",
+    "retry",
+    "quiet-timeout",
 ];
 
 /// Keys of a step.
@@ -64,7 +68,12 @@ pub const STEP_KEYS: &[&str] = &[
     "continue-on-error",
     "expect-exit",
     "artifacts",
+    "retry",
+    "quiet-timeout",
 ];
+
+/// Keys of `retry` given as a map.
+pub const RETRY_KEYS: &[&str] = &["max", "on", "delay", "backoff"];
 
 /// Keys of `limits`.
 pub const LIMITS_KEYS: &[&str] = &["cpus", "memory", "swap", "pids", "files", "log", "net"];
