@@ -248,8 +248,8 @@ fn record_a_run(home: &Path) {
         step(3, "deploy-to-a-place-with-a-very-long-name", Outcome::Skipped),
     ];
     for (step, text) in steps.iter().zip(["one\ntwo\nthree\n", "four\n\x1b[2Jfive"]) {
-        let directory = run.step_directory("job", step.index, &step.id).unwrap();
-        let mut log = directory.log_writer(1 << 20, Instant::now()).unwrap();
+        let staged = run.stage_step("job", step.index, &step.id).unwrap();
+        let (directory, mut log) = staged.publish(1 << 20, Instant::now()).unwrap();
         log.append(Stream::Stdout, text.as_bytes(), Instant::now()).unwrap();
         log.finish().unwrap();
         directory.write_result(step).unwrap();

@@ -33,8 +33,8 @@ fn a_flood_is_shown_in_bounded_memory() {
     let directory = tempfile::tempdir().unwrap();
     let home = directory.path().join("home");
     let run = RunDirectory::create(&home, None).unwrap();
-    let step = run.step_directory("job", 1, "flood").unwrap();
-    let mut log = step.log_writer(10 << 20, Instant::now()).unwrap();
+    let staged = run.stage_step("job", 1, "flood").unwrap();
+    let (_step, mut log) = staged.publish(10 << 20, Instant::now()).unwrap();
     let nowhere = || Sink::new(Box::new(io::sink()));
     let mut reporters = [
         Reporter::with_sinks(PLAIN, nowhere(), nowhere()),

@@ -146,12 +146,20 @@ fn a_killed_run_is_told_by_what_its_steps_left() {
     let run = RunDirectory::create(home.path(), None).unwrap();
     run.write_run(&record(run.id(), RunState::Running, None)).unwrap();
     for (index, id) in [(1, "one"), (2, "two")] {
-        let step = run.step_directory("hello", index, id).unwrap();
-        step.write_script(b"echo \xff").unwrap();
+        let staged = run.stage_step("hello", index, id).unwrap();
+        staged.write_script(b"echo \xff").unwrap();
+        let (step, _log) = staged.publish(1 << 20, Instant::now()).unwrap();
         step.write_environment(&BTreeMap::from([("A".to_owned(), "b".to_owned())])).unwrap();
         step.write_result(&result(id)).unwrap();
     }
-    run.step_directory("hello", 3, "three").unwrap();
+    run.stage_step("hello", 3, "three").unwrap().publish(1 << 20, Instant::now()).unwrap();
+    // The turn of these did not come.
+    run.stage_step("hello", 4, "four").unwrap();
+    run.stage_step("hello", 5, "five").unwrap().discard();
+    let steps = run.path().join("jobs/hello/steps");
+    assert_eq!(names(&steps), [".04-four", "01-one", "02-two", "03-three"]);
+    run.discard_staged().unwrap();
+    assert_eq!(names(&steps), ["01-one", "02-two", "03-three"]);
     assert_eq!(run.read_run().unwrap().state, RunState::Running);
     let selector = Selector::Prefix(run.id().to_owned());
     drop(run);
@@ -205,9 +213,11 @@ fn a_full_disk_names_the_file_and_the_remedy() {
     assert!(error.to_string().ends_with("events.ndjson: no space left on its file system"), "{error}");
     assert!(error.hint().unwrap().contains("RUNNER_HOME"));
 
-    let step = run.step_directory("j", 1, "s").unwrap();
-    std::os::unix::fs::symlink("/dev/full", step.path.join("log")).unwrap();
-    let mut writer = step.log_writer(1 << 20, Instant::now()).unwrap();
+    let hidden = run.path().join("jobs/j/steps/.01-s");
+    fs::create_dir_all(&hidden).unwrap();
+    std::os::unix::fs::symlink("/dev/full", hidden.join("log")).unwrap();
+    let staged = run.stage_step("j", 1, "s").unwrap();
+    let (_step, mut writer) = staged.publish(1 << 20, Instant::now()).unwrap();
     let first = writer.append(Stream::Stdout, b"one\n", Instant::now());
     assert!(matches!(first, Err(RecordError::Full { .. })));
     assert!(writer.append(Stream::Stdout, b"two\n", Instant::now()).is_ok(), "told once, then drained");
@@ -230,9 +240,8 @@ fn replacing_a_file_leaves_no_other_name() {
 fn write_log(directory: &Path, limit: u64, chunks: &[(Stream, &[u8])]) -> LogSummary {
     let home = directory.join("home");
     let run = RunDirectory::create(&home, Some("r")).unwrap();
-    let step = run.step_directory("j", 1, "s").unwrap();
     let started = Instant::now();
-    let mut writer = step.log_writer(limit, started).unwrap();
+    let (_step, mut writer) = run.stage_step("j", 1, "s").unwrap().publish(limit, started).unwrap();
     for (count, (stream, data)) in chunks.iter().enumerate() {
         writer.append(*stream, data, started + Duration::from_millis(count as u64)).unwrap();
     }

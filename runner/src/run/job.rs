@@ -27,6 +27,7 @@ use crate::sandbox::ids::Identity;
 use crate::sandbox::sweep::Since;
 use crate::sandbox::zygote::Zygote;
 
+mod ahead;
 mod harvest;
 mod steps;
 

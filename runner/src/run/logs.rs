@@ -11,4 +11,4 @@ mod writer;
 
 pub use index::{IndexReader, Stamp};
 pub use reader::{LINE_BYTES_MAX, LineStart, LogReader, tail_offset};
-pub use writer::LogWriter;
+pub use writer::{LogFiles, LogWriter};

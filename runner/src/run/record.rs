@@ -29,7 +29,7 @@ pub use model::{
 };
 pub use network::{NETWORK_RECORD_VERSION, NetworkLine, NetworkRecord, suggestion};
 pub use select::Selector;
-pub use step::StepDirectory;
+pub use step::{StagedStep, StepDirectory};
 pub use write::{Durability, write_file_atomic};
 
 /// How often a fresh id is tried: two runs of one second collide once in 14 million.
@@ -308,9 +308,14 @@ impl RunDirectory {
         EventLog::open(&self.path.join("events.ndjson"))
     }
 
-    /// Makes the directory of a step; `index` counts from 1.
-    pub fn step_directory(&self, job: &str, index: usize, id: &str) -> Result<StepDirectory, RecordError> {
-        StepDirectory::create(&self.path, job, index, id)
+    /// Makes the directory of a step before its turn; `index` counts from 1.
+    pub fn stage_step(&self, job: &str, index: usize, id: &str) -> Result<StagedStep, RecordError> {
+        StagedStep::create(&self.path, job, index, id)
+    }
+
+    /// Removes the directories of steps whose turn never came, of a run that was killed.
+    pub fn discard_staged(&self) -> Result<(), RecordError> {
+        step::discard_staged(&self.path)
     }
 
     /// Keeps what a job hands to those that need it.

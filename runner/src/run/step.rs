@@ -129,26 +129,38 @@ fn output_pipe() -> io::Result<(AsyncFd<OwnedFd>, OwnedFd)> {
     Ok((readable(ours)?, theirs))
 }
 
-/// Gives the go and stays until nothing of the step lives and its output is read. `stdin`: what the command reads.
+/// A command that runs, and what it writes to.
+pub struct Begun {
+    output: Output,
+    oom: Option<OomWatch>,
+    oom_fd: Option<AsyncFd<OwnedFd>>,
+    started: Instant,
+}
+
+/// Gives the go. `stdin`: what the command reads; `cgroup`: the step's, where there is one.
 ///
 /// # Errors
 /// [`SandboxError::Exec`] when the command cannot be executed, and what else keeps it from starting.
-pub async fn run(
+pub async fn begin(
     sandbox: &mut Sandbox,
     go: &Go,
     stdin: &OwnedFd,
-    mut running: Running<'_>,
-) -> Result<Ended, SandboxError> {
+    cgroup: Option<&Cgroup>,
+) -> Result<Begun, SandboxError> {
     let (stdout, their_stdout) = output_pipe()?;
     let (stderr, their_stderr) = output_pipe()?;
-    let mut oom = running.cgroup.and_then(|cgroup| cgroup.watch_oom().ok());
+    let oom = cgroup.and_then(|cgroup| cgroup.watch_oom().ok());
     let oom_fd = oom.as_ref().and_then(|watch| watch.as_fd().try_clone_to_owned().ok());
     let oom_fd = oom_fd.map(readable).transpose()?;
     let started = Instant::now();
     sandbox.go(go, [stdin.as_fd(), their_stdout.as_fd(), their_stderr.as_fd()]).await?;
-    drop((their_stdout, their_stderr));
+    let output = Output { stdout: Some(stdout), stderr: Some(stderr), seq: 0, failure: None };
+    Ok(Begun { output, oom, oom_fd, started })
+}
 
-    let mut output = Output { stdout: Some(stdout), stderr: Some(stderr), seq: 0, failure: None };
+/// Stays until nothing of the step lives and its output is read.
+pub async fn finish(sandbox: &mut Sandbox, begun: Begun, mut running: Running<'_>) -> Ended {
+    let Begun { mut output, mut oom, oom_fd, started } = begun;
     let mut ended = Ended::default();
     attend(sandbox, &mut running, &mut output, &mut ended, (oom.as_mut(), oom_fd.as_ref()), started).await;
     let closed = running.log.finish();
@@ -156,7 +168,7 @@ pub async fn run(
         Some(error) => Err(error),
         None => closed,
     };
-    Ok(ended)
+    ended
 }
 
 /// Stays with a step from its go until nothing of it lives and its output is read.

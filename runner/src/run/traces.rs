@@ -202,6 +202,7 @@ fn clean(
     own: Option<Identity>,
     summary: &mut SweepSummary,
 ) {
+    summary.left.extend(run.discard_staged().err().map(|error| error.to_string()));
     let bytes = fs::read(run.path().join(FILE)).unwrap_or_default();
     let Ok(jobs) = serde_json::from_slice::<BTreeMap<String, Traces>>(&bytes) else { return };
     for traces in jobs.values() {

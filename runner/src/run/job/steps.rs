@@ -1,13 +1,13 @@
 //! The steps of a job in order: whose turn comes, what it is given, what it hands on, what its end is called.
 
-use std::fs;
-use std::path::Path;
+use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
 
 use jobs::StepPlan;
 use jobs::expression::Status;
 use tokio::task::JoinSet;
 
+use super::ahead::{Ahead, Upper, throw_away};
 use super::{Job, JobEnd};
 use crate::cgroup::KmsgCursor;
 use crate::event::What;
@@ -24,6 +24,7 @@ use crate::run::verdict::{Facts, Stopped, judge};
 use crate::run::workspace::{self, Workspace};
 use crate::sandbox::ids::Identity;
 use crate::sandbox::spawn::SandboxError;
+use crate::sandbox::spec::Go;
 
 /// Blocked destinations named in a step's log; its record has all.
 const BLOCKED_SHOWN_MAX: usize = 20;
@@ -43,7 +44,7 @@ impl Job<'_> {
         let mut limit = Limit::of_the_job(self.plan.timeout);
         let git = workspace::git_head(&workspace.path);
         let mut kmsg = KmsgCursor::open();
-        let mut ahead: Option<Result<Prepared, RunError>> = None;
+        let mut ahead: Option<Result<Ahead, RunError>> = None;
         let values = Values::new(std::mem::take(&mut self.contexts), self.plan);
         let mut values = values.with_env(self.plan);
         for (index, step) in self.plan.steps.iter().enumerate() {
@@ -54,8 +55,8 @@ impl Job<'_> {
                 Err(unsettled) => Err(unsettled.clone()),
             };
             let (Ok(values), Ok(Some(turn))) = (&mut values, &turn) else {
-                if let Some(Ok(prepared)) = ahead.take() {
-                    throw_away(prepared, Upper::Removed, ending);
+                if let Some(Ok(unused)) = ahead.take() {
+                    unused.throw_away(ending);
                 }
                 let result = self.not_run(step, turn, end);
                 if let Ok(values) = &mut values {
@@ -64,8 +65,7 @@ impl Job<'_> {
                 end.steps.push(result);
                 continue;
             };
-            let prepared = ahead.take().unwrap_or_else(|| room.prepare(index));
-            let prepared = match prepared {
+            let prepared = match ahead.take().unwrap_or_else(|| self.ahead(room, index)) {
                 Ok(prepared) => prepared,
                 Err(error) => {
                     fail(end, step, error);
@@ -87,8 +87,8 @@ impl Job<'_> {
                 Err(error) => fail(end, step, error),
             }
         }
-        if let Some(Ok(prepared)) = ahead {
-            throw_away(prepared, Upper::Removed, ending);
+        if let Some(Ok(unused)) = ahead {
+            unused.throw_away(ending);
         }
         if let Ok(values) = &values {
             self.conclude(values, end);
@@ -164,56 +164,43 @@ impl Job<'_> {
     async fn step(
         &mut self,
         one: &OneStep<'_>,
-        mut prepared: Prepared,
+        ahead: Ahead,
         kmsg: Option<&mut KmsgCursor>,
-        next: Option<&mut Option<Result<Prepared, RunError>>>,
+        next: Option<&mut Option<Result<Ahead, RunError>>>,
         values: &mut Values,
         ending: &mut JoinSet<()>,
     ) -> Result<(StepResult, Vec<ArtifactRecord>), RunError> {
         let step = one.step;
         let in_step = |error| RunError::Step { index: step.index, step: step.id.clone(), error };
-        let directory = self.run.step_directory(&self.plan.id, step.index, &step.id)?;
-        let user = one.room.users.get(one.index).ok_or_else(|| in_step(SandboxError::Lost))?;
-        let surroundings = Surroundings {
-            run: self.run.id(),
-            job: &self.plan.id,
-            image: &self.rootfs.config.env,
-            cpus: cpus(one.room.limits().cpus),
-            git: one.git,
-        };
-        let environment = command::environment(step, user, &surroundings, &one.turn.env, &one.turn.path);
-        if let jobs::Command::Script { text, .. } = &step.command {
-            directory.write_script(text.as_bytes())?;
-        }
-        directory.write_environment(&environment)?;
-        let single = self.lease.identity == Identity::Single;
-        // Steps work in the workspace, but in an empty one there is nothing to work on.
-        let own = self.plan.workspace == jobs::Workspace::Empty;
-        let start = self.rootfs.config.workdir.as_deref().filter(|path| own && path.starts_with('/'));
-        let go = command::go(step, user, &environment, start, self.plan.limits.files, single);
+        let Ahead { mut prepared, records } = ahead;
+        let (go, environment) = self.go(one).map_err(in_step)?;
         prepared.sandbox.ready().await.map_err(in_step)?;
-        if let Some(next) = next {
-            *next = Some(one.room.prepare(one.index + 1));
-        }
         let started = timestamp();
+        let (directory, log) = records.publish(self.plan.limits.log_bytes, Instant::now())?;
+        let deadline = deadline(step.timeout, one.limit);
+        let begun = step::begin(&mut prepared.sandbox, &go, self.stdin, Some(&prepared.cgroup)).await;
+        // From here on the command runs, and what it need not wait for is done beside it.
         let what =
             What::StepStart { name: step.name.clone(), index: step.index, steps: self.plan.steps.len() };
         self.feed.send(Some(&self.plan.id), Some(&step.id), what);
+        directory.write_environment(&environment)?;
+        if let (Some(next), Ok(_)) = (next, &begun) {
+            *next = Some(self.ahead(one.room, one.index + 1));
+        }
         let running = Running {
             job: &self.plan.id,
             step: &step.id,
-            log: directory.log_writer(self.plan.limits.log_bytes, Instant::now())?,
+            log,
             feed: self.feed,
-            deadline: Some(deadline(step.timeout, one.limit)),
+            deadline: Some(deadline),
             grace: self.plan.grace,
             cancel: self.cancel.clone(),
             cgroup: Some(&prepared.cgroup),
             kmsg,
             egress: one.room.egress.as_ref(),
         };
-        let ran = step::run(&mut prepared.sandbox, &go, self.stdin, running).await;
-        let (ended, exec) = match ran {
-            Ok(ended) => (ended, None),
+        let (ended, exec) = match begun {
+            Ok(begun) => (step::finish(&mut prepared.sandbox, begun, running).await, None),
             Err(SandboxError::Exec { errno, existing }) => {
                 (never_ran(&directory), Some((errno, existing > 0)))
             }
@@ -230,6 +217,26 @@ impl Job<'_> {
         directory.write_result(&result)?;
         self.say_ended(step, &result);
         self.feed.failure().map_or(Ok((result, artifacts)), |error| Err(error.into()))
+    }
+
+    /// What the step's command is and what it finds.
+    fn go(&self, one: &OneStep<'_>) -> Result<(Go, BTreeMap<String, String>), SandboxError> {
+        let step = one.step;
+        let user = one.room.users.get(one.index).ok_or(SandboxError::Lost)?;
+        let surroundings = Surroundings {
+            run: self.run.id(),
+            job: &self.plan.id,
+            image: &self.rootfs.config.env,
+            cpus: cpus(one.room.limits().cpus),
+            git: one.git,
+        };
+        let environment = command::environment(step, user, &surroundings, &one.turn.env, &one.turn.path);
+        let single = self.lease.identity == Identity::Single;
+        // Steps work in the workspace, but in an empty one there is nothing to work on.
+        let own = self.plan.workspace == jobs::Workspace::Empty;
+        let start = self.rootfs.config.workdir.as_deref().filter(|path| own && path.starts_with('/'));
+        let go = command::go(step, user, &environment, start, self.plan.limits.files, single);
+        Ok((go, environment))
     }
 
     fn say_ended(&mut self, step: &StepPlan, result: &StepResult) {
@@ -457,35 +464,4 @@ fn fail(end: &mut JobEnd, step: &StepPlan, error: RunError) {
 fn never_ran(directory: &StepDirectory) -> Ended {
     let path = directory.relative.join("log").display().to_string();
     Ended { log: Ok(LogSummary { path, ..LogSummary::default() }), ..Ended::default() }
-}
-/// What becomes of an upper directory when its sandbox ends.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Upper {
-    /// Removed at once: a long job must not fill the disk.
-    Removed,
-    /// Left to the removal of the whole scratch directory, which follows.
-    Kept,
-}
-
-/// Ends a sandbox off the path of the steps: init, cgroup, upper directory.
-fn throw_away(mut prepared: Prepared, upper: Upper, ending: &mut JoinSet<()>) {
-    prepared.sandbox.kill();
-    ending.spawn(async move {
-        prepared.sandbox.gone().await;
-        let _swept_with_the_run = prepared.cgroup.remove();
-        if upper == Upper::Kept {
-            return;
-        }
-        let upper = prepared.upper;
-        // An ordinary user's own rights may not reach everything: the rest goes with the scratch directory.
-        let _rest = tokio::task::spawn_blocking(move || remove_upper(&upper)).await;
-    });
-}
-
-fn remove_upper(upper: &Path) {
-    if let (Some(parent), Some(name)) = (upper.parent(), upper.file_name())
-        && let Ok(handle) = fs::File::open(parent)
-    {
-        let _rest = images::remove_tree(&handle, name);
-    }
 }

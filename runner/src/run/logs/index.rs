@@ -3,9 +3,8 @@
 //! The first line is `runner-log-index 1 TIME`, TIME being the start in UTC. A record holds from its offset to
 //! the next record's. Text costs 20 bytes where a binary record costs 12, and can be read without a program.
 
-use std::fs::{File, OpenOptions};
+use std::fs::File;
 use std::io::{self, BufRead, BufReader, BufWriter, Write};
-use std::os::unix::fs::OpenOptionsExt;
 use std::path::Path;
 use std::time::{Duration, Instant};
 
@@ -34,8 +33,7 @@ pub(super) struct IndexWriter {
 }
 
 impl IndexWriter {
-    pub(super) fn create(path: &Path, started: Instant) -> io::Result<Self> {
-        let file = OpenOptions::new().write(true).create(true).truncate(true).mode(0o600).open(path)?;
+    pub(super) fn start(file: File, started: Instant) -> io::Result<Self> {
         let mut file = BufWriter::new(file);
         // The wall clock is read once; all else is counted from it by the monotonic clock.
         writeln!(file, "{HEADER}{}", timestamp())?;

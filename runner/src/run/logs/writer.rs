@@ -10,7 +10,7 @@ use super::index::IndexWriter;
 use super::merge::{Merge, Put};
 use crate::event::Stream;
 use crate::outcome::LogSummary;
-use crate::run::record::RecordError;
+use crate::run::record::{RecordError, StepDirectory};
 
 /// The open log of a running step.
 ///
@@ -29,28 +29,38 @@ pub struct LogWriter {
     failed: bool,
 }
 
+/// A log and its index, empty.
+#[derive(Debug)]
+pub struct LogFiles {
+    log: File,
+    index: File,
+}
+
+impl LogFiles {
+    pub(crate) fn create(directory: &Path) -> Result<Self, RecordError> {
+        let create = |name| {
+            let path = directory.join(name);
+            let opened = OpenOptions::new().write(true).create(true).truncate(true).mode(0o600).open(&path);
+            opened.map_err(|source| RecordError::io("create", path, source))
+        };
+        Ok(Self { log: create("log")?, index: create("log.idx")? })
+    }
+}
+
 impl LogWriter {
-    pub(crate) fn create(
-        directory: &Path,
-        relative: &Path,
+    pub(crate) fn start(
+        files: LogFiles,
+        step: &StepDirectory,
         log_bytes_max: u64,
         started: Instant,
     ) -> Result<Self, RecordError> {
-        let path = directory.join("log");
-        let index_path = directory.join("log.idx");
-        let file = OpenOptions::new()
-            .write(true)
-            .create(true)
-            .truncate(true)
-            .mode(0o600)
-            .open(&path)
-            .map_err(|source| RecordError::io("create", &path, source))?;
-        let index = IndexWriter::create(&index_path, started)
-            .map_err(|source| RecordError::io("create", index_path, source))?;
+        let path = step.log_path();
+        let index = IndexWriter::start(files.index, started)
+            .map_err(|source| RecordError::io("write", path.with_extension("idx"), source))?;
         Ok(Self {
-            file,
+            file: files.log,
             path,
-            relative: relative.to_path_buf(),
+            relative: step.relative.join("log"),
             index,
             merge: Merge::default(),
             log_bytes_max,

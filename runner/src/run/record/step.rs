@@ -9,10 +9,10 @@ use std::time::Instant;
 
 use serde::Serialize;
 
-use super::write::{Durability, write_file_atomic};
+use super::write::{Durability, write_file_atomic, write_new};
 use super::{NetworkRecord, RecordError, make_directory, read_json};
 use crate::outcome::StepResult;
-use crate::run::logs::LogWriter;
+use crate::run::logs::{LogFiles, LogWriter};
 
 /// The directory of one step.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -29,19 +29,55 @@ pub struct StepDirectory {
     pub path: PathBuf,
 }
 
-impl StepDirectory {
+/// A step's directory made before its turn: hidden until then, its log open already. A turn may never come.
+#[derive(Debug)]
+pub struct StagedStep {
+    directory: StepDirectory,
+    hidden: PathBuf,
+    log: LogFiles,
+}
+
+impl StagedStep {
     pub(super) fn create(run: &Path, job: &str, index: usize, id: &str) -> Result<Self, RecordError> {
-        let relative = steps_path(job).join(format!("{index:02}-{id}"));
+        let parent = steps_path(job);
+        let name = format!("{index:02}-{id}");
+        let relative = parent.join(&name);
+        let hidden = run.join(parent).join(format!(".{name}"));
+        make_directory(&hidden)?;
+        let log = LogFiles::create(&hidden)?;
         let path = run.join(&relative);
-        make_directory(&path)?;
-        Ok(Self { job: job.to_owned(), index, id: id.to_owned(), relative, path })
+        let directory = StepDirectory { job: job.to_owned(), index, id: id.to_owned(), relative, path };
+        Ok(Self { directory, hidden, log })
     }
 
     /// Keeps the script exactly as the shell gets it.
     pub fn write_script(&self, text: &[u8]) -> Result<(), RecordError> {
-        write_file_atomic(&self.path.join("script"), text, Durability::Cheap)
+        let path = self.hidden.join("script");
+        write_new(&path, text, Durability::Cheap).map_err(|source| RecordError::io("write", path, source))
     }
 
+    /// The step's turn has come: shows the directory under its name, and hands over its log. At most `log_bytes_max` bytes
+    /// are kept, times count from `started`.
+    pub fn publish(
+        self,
+        log_bytes_max: u64,
+        started: Instant,
+    ) -> Result<(StepDirectory, LogWriter), RecordError> {
+        let Self { directory, hidden, log } = self;
+        fs::rename(&hidden, &directory.path)
+            .map_err(|source| RecordError::io("create", &directory.path, source))?;
+        let log = LogWriter::start(log, &directory, log_bytes_max, started)?;
+        Ok((directory, log))
+    }
+
+    /// Removes it.
+    pub fn discard(self) {
+        // A hidden remnant that cannot be removed goes with the run.
+        let _rest = fs::remove_dir_all(&self.hidden);
+    }
+}
+
+impl StepDirectory {
     /// Keeps the environment that the command gets.
     pub fn write_environment(&self, variables: &BTreeMap<String, String>) -> Result<(), RecordError> {
         self.write_json("env.json", variables)
@@ -100,11 +136,6 @@ impl StepDirectory {
         }
     }
 
-    /// Opens `log` and `log.idx`; at most `log_bytes_max` bytes are kept, times count from `started`.
-    pub fn log_writer(&self, log_bytes_max: u64, started: Instant) -> Result<LogWriter, RecordError> {
-        LogWriter::create(&self.path, &self.relative.join("log"), log_bytes_max, started)
-    }
-
     /// Returns the path of the log.
     pub fn log_path(&self) -> PathBuf {
         self.path.join("log")
@@ -122,6 +153,18 @@ pub(super) fn read_results(run: &Path, job: &str) -> Result<Vec<StepResult>, Rec
         results.extend(step.read_result()?);
     }
     Ok(results)
+}
+
+/// Removes the hidden directories of all jobs.
+pub(super) fn discard_staged(run: &Path) -> Result<(), RecordError> {
+    for job in names(&run.join("jobs"))? {
+        let steps = run.join(steps_path(&job));
+        for name in names(&steps)?.into_iter().filter(|name| name.starts_with('.')) {
+            let path = steps.join(name);
+            fs::remove_dir_all(&path).map_err(|source| RecordError::io("remove", path, source))?;
+        }
+    }
+    Ok(())
 }
 
 /// Lists the steps of all jobs, the jobs by name.

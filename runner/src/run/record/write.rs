@@ -38,7 +38,8 @@ pub fn write_file_atomic(path: &Path, bytes: &[u8], durability: Durability) -> R
     Ok(())
 }
 
-fn write_new(path: &Path, bytes: &[u8], durability: Durability) -> io::Result<()> {
+/// Writes a file that is not there yet, mode 0600.
+pub(super) fn write_new(path: &Path, bytes: &[u8], durability: Durability) -> io::Result<()> {
     let mut file = OpenOptions::new().write(true).create_new(true).mode(0o600).open(path)?;
     file.write_all(bytes)?;
     match durability {
