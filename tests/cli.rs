@@ -221,6 +221,7 @@ fn step(index: usize, id: &str, outcome: Outcome) -> StepResult {
         signal: None,
         killed_by: None,
         attempts: 1,
+        earlier: Vec::new(),
         started: "2026-11-23T14:30:12.000000Z".to_owned(),
         ended: "2026-11-23T14:30:13.000000Z".to_owned(),
         usage: Usage {
@@ -310,6 +311,7 @@ fn a_record(id: &str, steps: Vec<StepResult>) -> RunRecord {
             started: None,
             ended: None,
             steps,
+            earlier: Vec::new(),
         }],
         artifacts: vec![ArtifactRecord {
             name: "app".to_owned(),

@@ -184,6 +184,9 @@ pub(super) struct Logs {
     /// Only the last N lines
     #[arg(long, value_name = "N")]
     pub(super) tail: Option<u64>,
+    /// Only this attempt, from 1; else the last one
+    #[arg(long, value_name = "N")]
+    pub(super) attempt: Option<std::num::NonZero<u32>>,
     /// Print bytes as they are, on a terminal too
     #[arg(long)]
     pub(super) raw: bool,

@@ -181,6 +181,8 @@ pub struct LogsSettings {
     pub timestamps: bool,
     /// Only the last lines.
     pub tail: Option<u64>,
+    /// Only this attempt, from 1.
+    pub attempt: Option<u32>,
     /// Whether bytes are printed as they are: asked for, or standard output is no terminal.
     pub raw: bool,
     /// Whether standard output is a terminal: headings are for eyes.
@@ -276,7 +278,7 @@ pub(super) fn command(verb: Verb, environment: &Environment) -> Result<Command, 
             let params = params(&param)?;
             Command::Check(CheckSettings { files, format, params, print, stdout_color, stderr_color })
         }
-        Verb::Logs(flags::Logs { run, step, timestamps, tail, raw }) => {
+        Verb::Logs(flags::Logs { run, step, timestamps, tail, attempt, raw }) => {
             let terminal = environment.terminals.stdout;
             let raw = raw || !terminal;
             let home = home()?;
@@ -286,6 +288,7 @@ pub(super) fn command(verb: Verb, environment: &Environment) -> Result<Command, 
                 step,
                 timestamps,
                 tail,
+                attempt: attempt.map(std::num::NonZero::get),
                 raw,
                 terminal,
                 stdout_color,

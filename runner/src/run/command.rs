@@ -40,6 +40,8 @@ pub struct Surroundings<'s> {
     pub cpus: u64,
     /// Commit and branch of the workspace.
     pub git: Option<&'s (String, Option<String>)>,
+    /// How often it was begun, this time included.
+    pub attempt: u32,
 }
 
 /// The script files of a job.
@@ -92,14 +94,14 @@ pub fn environment(
     for (name, value) in around.image {
         set(name, value);
     }
-    let cpus = around.cpus.to_string();
+    let (cpus, attempt) = (around.cpus.to_string(), around.attempt.to_string());
     for (name, value) in [
         ("CI", "true"),
         ("RUNNER", "1"),
         ("RUNNER_RUN_ID", around.run),
         ("RUNNER_JOB", around.job),
         ("RUNNER_STEP", &step.id),
-        ("RUNNER_ATTEMPT", "1"),
+        ("RUNNER_ATTEMPT", &attempt),
         ("RUNNER_WORKSPACE", WORKSPACE),
         ("RUNNER_CPUS", &cpus),
     ] {

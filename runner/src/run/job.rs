@@ -28,9 +28,11 @@ use crate::sandbox::sweep::Since;
 use crate::sandbox::zygote::Zygote;
 
 mod ahead;
+mod attempts;
 mod harvest;
 mod steps;
 
+pub use attempts::counts;
 pub use steps::skipped;
 
 /// What a job needs from the one who runs it.
@@ -51,6 +53,8 @@ pub struct Job<'j> {
     pub unit: String,
     /// Its number among the run's jobs, from 0.
     pub number: usize,
+    /// The attempt at all of it, from 1.
+    pub attempt: u32,
     /// Who starts processes.
     pub zygote: &'j Zygote,
     /// Whose ids they have.

@@ -1,5 +1,6 @@
 //! Running a plan: the run directory, logs, artifacts, jobs and steps. Nothing here prints.
 
+pub mod again;
 pub mod artifacts;
 pub mod command;
 pub mod conduct;
@@ -15,6 +16,7 @@ pub mod job;
 pub mod layer;
 pub mod logs;
 pub mod machine;
+pub mod processes;
 pub mod record;
 pub mod room;
 pub mod schedule;

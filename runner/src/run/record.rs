@@ -21,11 +21,14 @@ use std::path::{Path, PathBuf};
 use rustix::fs::{CWD, RenameFlags};
 use serde::Serialize;
 
+use crate::outcome::StepResult;
+
 pub use events::EventLog;
 pub use id::timestamp;
 pub use lock::RunLock;
 pub use model::{
-    ArtifactRecord, HostRecord, ImageRecord, JobRecord, RECORD_VERSION, RunRecord, RunState, WarningRecord,
+    ArtifactRecord, HostRecord, ImageRecord, JobAttempt, JobRecord, RECORD_VERSION, RunRecord, RunState,
+    WarningRecord,
 };
 pub use network::{NETWORK_RECORD_VERSION, NetworkLine, NetworkRecord, suggestion};
 pub use select::Selector;
@@ -316,6 +319,16 @@ impl RunDirectory {
     /// Removes the directories of steps whose turn never came, of a run that was killed.
     pub fn discard_staged(&self) -> Result<(), RecordError> {
         step::discard_staged(&self.path)
+    }
+
+    /// Moves what an attempt at a job left, counted from 1, out of the next one's way. Its results then say where that is.
+    pub fn keep_attempt(
+        &self,
+        job: &str,
+        number: u32,
+        results: &mut [StepResult],
+    ) -> Result<(), RecordError> {
+        step::keep_attempt(&self.path, job, number, results)
     }
 
     /// Keeps what a job hands to those that need it.

@@ -65,7 +65,7 @@ impl Job<'_> {
                 end.steps.push(result);
                 continue;
             };
-            let prepared = match ahead.take().unwrap_or_else(|| self.ahead(room, index)) {
+            let prepared = match ahead.take().unwrap_or_else(|| self.ahead(room, index, 1)) {
                 Ok(prepared) => prepared,
                 Err(error) => {
                     fail(end, step, error);
@@ -171,21 +171,44 @@ impl Job<'_> {
         ending: &mut JoinSet<()>,
     ) -> Result<(StepResult, Vec<ArtifactRecord>), RunError> {
         let step = one.step;
+        let Ran { prepared, directory, mut result } = self.attempts(one, ahead, kmsg, next, ending).await?;
+        let handed = self.hand_on(one, &prepared, values, &directory, &mut result)?;
+        // The last one's upper directory goes with the scratch directory.
+        let keep = if one.index + 1 == self.plan.steps.len() { Upper::Kept } else { Upper::Removed };
+        throw_away(prepared, keep, ending);
+        let artifacts = self.step_artifacts(one, &mut result)?;
+        values.ended(&step.id, result.outcome, result.conclusion, &handed.outputs);
+        directory.write_result(&result)?;
+        self.say_ended(step, &result);
+        self.feed.failure().map_or(Ok((result, artifacts)), |error| Err(error.into()))
+    }
+
+    /// One attempt of a step, counted from 1. When its command runs, what comes next is made ready.
+    pub(super) async fn attempt(
+        &mut self,
+        one: &OneStep<'_>,
+        ahead: Ahead,
+        number: u32,
+        kmsg: Option<&mut KmsgCursor>,
+        next: Option<&mut Option<Result<Ahead, RunError>>>,
+    ) -> Result<Ran, RunError> {
+        let step = one.step;
         let in_step = |error| RunError::Step { index: step.index, step: step.id.clone(), error };
         let Ahead { mut prepared, records } = ahead;
-        let (go, environment) = self.go(one).map_err(in_step)?;
-        prepared.sandbox.ready().await.map_err(in_step)?;
+        let (go, environment) = self.go(one, number).map_err(in_step)?;
+        if let Err(error) = prepared.sandbox.ready().await {
+            records.discard();
+            return Err(in_step(error));
+        }
         let started = timestamp();
         let (directory, log) = records.publish(self.plan.limits.log_bytes, Instant::now())?;
         let deadline = deadline(step.timeout, one.limit);
         let begun = step::begin(&mut prepared.sandbox, &go, self.stdin, Some(&prepared.cgroup)).await;
         // From here on the command runs, and what it need not wait for is done beside it.
-        let what =
-            What::StepStart { name: step.name.clone(), index: step.index, steps: self.plan.steps.len() };
-        self.feed.send(Some(&self.plan.id), Some(&step.id), what);
+        self.say_started(step, number);
         directory.write_environment(&environment)?;
-        if let (Some(next), Ok(_)) = (next, &begun) {
-            *next = Some(self.ahead(one.room, one.index + 1));
+        if let (Some(next @ None), Ok(_)) = (next, &begun) {
+            *next = Some(self.ahead(one.room, one.index + 1, 1));
         }
         let running = Running {
             job: &self.plan.id,
@@ -198,6 +221,7 @@ impl Job<'_> {
             cgroup: Some(&prepared.cgroup),
             kmsg,
             egress: one.room.egress.as_ref(),
+            quiet: step.quiet_timeout,
         };
         let (ended, exec) = match begun {
             Ok(begun) => (step::finish(&mut prepared.sandbox, begun, running).await, None),
@@ -208,19 +232,11 @@ impl Job<'_> {
         };
         let mut result = self.result(one, &prepared, ended, exec, &command::argv(step), started)?;
         self.network(one, &directory, &mut result).await?;
-        let handed = self.hand_on(one, &prepared, values, &directory, &mut result)?;
-        // The last one's upper directory goes with the scratch directory.
-        let keep = if one.index + 1 == self.plan.steps.len() { Upper::Kept } else { Upper::Removed };
-        throw_away(prepared, keep, ending);
-        let artifacts = self.step_artifacts(one, &mut result)?;
-        values.ended(&step.id, result.outcome, result.conclusion, &handed.outputs);
-        directory.write_result(&result)?;
-        self.say_ended(step, &result);
-        self.feed.failure().map_or(Ok((result, artifacts)), |error| Err(error.into()))
+        Ok(Ran { prepared, directory, result })
     }
 
-    /// What the step's command is and what it finds.
-    fn go(&self, one: &OneStep<'_>) -> Result<(Go, BTreeMap<String, String>), SandboxError> {
+    /// What the step's command is and what it finds. `attempt`: from 1.
+    fn go(&self, one: &OneStep<'_>, attempt: u32) -> Result<(Go, BTreeMap<String, String>), SandboxError> {
         let step = one.step;
         let user = one.room.users.get(one.index).ok_or(SandboxError::Lost)?;
         let surroundings = Surroundings {
@@ -229,6 +245,8 @@ impl Job<'_> {
             image: &self.rootfs.config.env,
             cpus: cpus(one.room.limits().cpus),
             git: one.git,
+            // What is tried again for the job's sake is no first attempt either.
+            attempt: self.attempt + attempt - 1,
         };
         let environment = command::environment(step, user, &surroundings, &one.turn.env, &one.turn.path);
         let single = self.lease.identity == Identity::Single;
@@ -237,6 +255,12 @@ impl Job<'_> {
         let start = self.rootfs.config.workdir.as_deref().filter(|path| own && path.starts_with('/'));
         let go = command::go(step, user, &environment, start, self.plan.limits.files, single);
         Ok((go, environment))
+    }
+
+    fn say_started(&self, step: &StepPlan, attempt: u32) {
+        let (name, steps) = (step.name.clone(), self.plan.steps.len());
+        let what = What::StepStart { name, index: step.index, steps, attempt };
+        self.feed.send(Some(&self.plan.id), Some(&step.id), what);
     }
 
     fn say_ended(&mut self, step: &StepPlan, result: &StepResult) {
@@ -359,6 +383,7 @@ impl Job<'_> {
             signal: verdict.signal,
             killed_by: verdict.killed_by.map(str::to_owned),
             attempts: 1,
+            earlier: Vec::new(),
             started,
             ended: timestamp(),
             usage,
@@ -372,13 +397,20 @@ impl Job<'_> {
     }
 }
 
+/// A step's command has run to its end.
+pub(super) struct Ran {
+    pub(super) prepared: Prepared,
+    pub(super) directory: StepDirectory,
+    pub(super) result: StepResult,
+}
+
 /// A step and what it is run with.
 pub(super) struct OneStep<'s> {
     pub(super) step: &'s StepPlan,
-    index: usize,
-    room: &'s Room,
+    pub(super) index: usize,
+    pub(super) room: &'s Room,
     /// When it has to end at the latest, and why.
-    limit: (Instant, Stopped),
+    pub(super) limit: (Instant, Stopped),
     pub(super) turn: &'s Turn,
     git: Option<&'s (String, Option<String>)>,
     pub(super) workspace: &'s Workspace,
@@ -437,6 +469,7 @@ pub fn skipped(step: &StepPlan) -> StepResult {
         signal: None,
         killed_by: None,
         attempts: 0,
+        earlier: Vec::new(),
         started: timestamp(),
         ended: timestamp(),
         usage: Usage::default(),
@@ -451,13 +484,18 @@ pub fn skipped(step: &StepPlan) -> StepResult {
 
 /// Our part failed in this step: nothing more starts.
 fn fail(end: &mut JobEnd, step: &StepPlan, error: RunError) {
+    end.steps.push(errored(step, &error));
+    end.outcome = Outcome::Error;
+    end.error = Some(error);
+}
+
+/// The result of a step in which our part failed.
+pub(super) fn errored(step: &StepPlan, error: &RunError) -> StepResult {
     let mut result = skipped(step);
     (result.outcome, result.conclusion, result.attempts) = (Outcome::Error, Outcome::Error, 1);
     result.cause = Some(error.to_string());
     result.remedy = error.hint();
-    end.steps.push(result);
-    end.outcome = Outcome::Error;
-    end.error = Some(error);
+    result
 }
 
 /// What is known of a command that was never executed.
