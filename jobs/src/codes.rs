@@ -339,7 +339,8 @@ const OF_RUNS: &[Explained] = &[
 
 /// Returns every code there is, in the order of their numbers, errors before warnings.
 pub fn all() -> Vec<Explained> {
-    let of_file = |code: &Code| Explained { id: code.id(), meaning: code.meaning(), text: code.explanation() };
+    let of_file =
+        |code: &Code| Explained { id: code.id(), meaning: code.meaning(), text: code.explanation() };
     let mut all: Vec<Explained> = Code::ALL.iter().map(of_file).chain(OF_RUNS.iter().copied()).collect();
     all.sort_by_key(|code| code.id);
     all

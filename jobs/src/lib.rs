@@ -31,6 +31,7 @@ mod job;
 mod overrides;
 mod read;
 mod render;
+mod select;
 mod settle;
 mod shell;
 mod source;
@@ -51,6 +52,7 @@ pub use plan::{
     ArtifactPlan, Command, JobPlan, Limits, Need, Network, Plan, StepPlan, Switch, When, Workspace,
 };
 pub use retry::{Retry, RetryOn};
+pub use select::{SelectError, Selection, StepChoice, select};
 pub use settle::{
     DEFAULT_GRACE, DEFAULT_HOSTNAME, DEFAULT_LOG_BYTES, DEFAULT_NETWORK, DEFAULT_PIDS, DEFAULT_SWAP_BYTES,
     DEFAULT_TIMEOUT, JOB_ID, VERSION,

@@ -31,6 +31,7 @@ mod ahead;
 mod attempts;
 mod harvest;
 mod steps;
+mod trail;
 
 pub use attempts::counts;
 pub use steps::skipped;

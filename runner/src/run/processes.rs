@@ -5,6 +5,7 @@ use std::fs;
 use std::time::Duration;
 
 use jobs::units::format_duration;
+use serde::Serialize;
 
 use crate::cgroup::CgroupProcess;
 
@@ -17,24 +18,49 @@ const FRAMES_MAX: usize = 3;
 /// What init calls itself; it only waits for the others.
 const INIT_NAME: &str = "runner-init";
 
-/// One process.
-#[derive(Debug, Clone, PartialEq, Eq)]
-struct Portrait {
-    /// As the host sees it.
-    pid: u32,
-    parent: u32,
-    /// As the step sees it.
-    inside: u32,
-    state: char,
-    waits_in: String,
-    command: String,
+/// A process of a step.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct Portrait {
+    /// Its pid as the host sees it.
+    pub pid: u32,
+    /// Its parent's.
+    pub parent: u32,
+    /// Its pid as the step sees it.
+    pub inside: u32,
+    /// As proc_pid_stat(5) has it: `R` runs, `S` sleeps, `D` waits for a disk, `Z` is dead.
+    pub state: char,
+    /// The kernel's innermost functions in which it waits.
+    pub waits_in: String,
+    /// Its command line, without control characters.
+    pub command: String,
+    /// How many of its ancestors are in the same list.
+    pub depth: usize,
+}
+
+/// Looks at the processes of a step, children below their parents; at init, which only waits for the others, not.
+pub fn portraits(processes: &[CgroupProcess]) -> Vec<Portrait> {
+    let others = processes.iter().filter(|process| process.name != INIT_NAME);
+    as_tree(&others.filter_map(|process| portrait(process.pid)).collect::<Vec<_>>())
+}
+
+/// Orders processes so that children follow their parents.
+fn as_tree(found: &[Portrait]) -> Vec<Portrait> {
+    let known: Vec<u32> = found.iter().map(|process| process.pid).collect();
+    let roots = found.iter().rev().filter(|process| !known.contains(&process.parent));
+    let mut left: Vec<(&Portrait, usize)> = roots.map(|process| (process, 0)).collect();
+    let mut tree = Vec::with_capacity(found.len());
+    while let Some((process, depth)) = left.pop() {
+        tree.push(Portrait { depth, ..process.clone() });
+        let children =
+            found.iter().rev().filter(|child| child.parent == process.pid && child.pid != child.parent);
+        left.extend(children.map(|child| (child, depth + 1)));
+    }
+    tree
 }
 
 /// Says that nothing was heard for so long, and what each process waits for, children below their parents.
 pub fn picture(after: Duration, processes: &[CgroupProcess]) -> String {
-    let others = processes.iter().filter(|process| process.name != INIT_NAME);
-    let found: Vec<Portrait> = others.filter_map(|process| portrait(process.pid)).collect();
-    drawn(after, &found)
+    drawn(after, &portraits(processes))
 }
 
 fn drawn(after: Duration, found: &[Portrait]) -> String {
@@ -45,21 +71,11 @@ fn drawn(after: Duration, found: &[Portrait]) -> String {
     }
     text.push_str("; its processes:\n");
     let _ = writeln!(text, "  {:>7} S  {:40} COMMAND", "PID", "WAITS IN");
-    let known: Vec<u32> = found.iter().map(|process| process.pid).collect();
-    let roots = found.iter().filter(|process| !known.contains(&process.parent));
-    let mut left: Vec<(&Portrait, usize)> = roots.map(|process| (process, 0)).collect();
-    left.reverse();
-    let mut shown = 0;
-    while let Some((process, depth)) = left.pop() {
-        if shown == SHOWN_MAX {
-            let _ = writeln!(text, "  ... {} in all", found.len());
-            break;
-        }
-        shown += 1;
-        let Portrait { inside, state, waits_in, command, .. } = process;
-        let _ = writeln!(text, "  {inside:>7} {state}  {waits_in:40} {}{command}", "  ".repeat(depth));
-        let children = found.iter().filter(|child| child.parent == process.pid).rev();
-        left.extend(children.map(|child| (child, depth + 1)));
+    for Portrait { inside, state, waits_in, command, depth, .. } in found.iter().take(SHOWN_MAX) {
+        let _ = writeln!(text, "  {inside:>7} {state}  {waits_in:40} {}{command}", "  ".repeat(*depth));
+    }
+    if found.len() > SHOWN_MAX {
+        let _ = writeln!(text, "  ... {} in all", found.len());
     }
     text
 }
@@ -81,7 +97,7 @@ fn portrait(pid: u32) -> Option<Portrait> {
     let inside = inside.and_then(|pids| pids.split_whitespace().last()?.parse().ok()).unwrap_or(pid);
     let stack = String::from_utf8_lossy(&read("stack").unwrap_or_default()).into_owned();
     let wchan = String::from_utf8_lossy(&read("wchan").unwrap_or_default()).into_owned();
-    Some(Portrait { pid, parent, inside, state, waits_in: place(&stack, &wchan), command })
+    Some(Portrait { pid, parent, inside, state, waits_in: place(&stack, &wchan), command, depth: 0 })
 }
 
 /// Where a process waits in the kernel: the innermost functions of its stack where that may be read, else the one that
@@ -121,7 +137,7 @@ mod tests {
 
     fn process(pid: u32, parent: u32, command: &str) -> Portrait {
         let (inside, waits_in) = (pid - 100, "do_wait".to_owned());
-        Portrait { pid, parent, inside, state: 'S', waits_in, command: command.to_owned() }
+        Portrait { pid, parent, inside, state: 'S', waits_in, command: command.to_owned(), depth: 0 }
     }
 
     #[test]
@@ -132,8 +148,8 @@ mod tests {
             process(103, 102, "sh"),
             process(104, 103, "sleep 9"),
         ];
-        let text = drawn(Duration::from_secs(300), &found);
-        let lines: Vec<&str> = text.lines().skip(3).map(|line| line.get(52..).unwrap_or("")).collect();
+        let text = drawn(Duration::from_secs(300), &as_tree(&found));
+        let lines: Vec<&str> = text.lines().skip(3).map(|line| line.get(54..).unwrap_or("")).collect();
         assert!(text.starts_with("\nrunner: no output for 5m"), "{text}");
         assert_eq!(lines, ["make", "  cc a.c", "  sh", "    sleep 9"], "{text}");
     }

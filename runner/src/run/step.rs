@@ -132,6 +132,30 @@ fn output_pipe() -> io::Result<(AsyncFd<OwnedFd>, OwnedFd)> {
     Ok((readable(ours)?, theirs))
 }
 
+/// What a step will be heard by, made before its turn.
+#[derive(Debug)]
+pub struct Ears {
+    output: [AsyncFd<OwnedFd>; 2],
+    theirs: [OwnedFd; 2],
+    oom: Option<OomWatch>,
+    oom_fd: Option<AsyncFd<OwnedFd>>,
+}
+
+impl Ears {
+    /// `cgroup`: the step's, where there is one.
+    ///
+    /// # Errors
+    /// When there are no more descriptors.
+    pub fn open(cgroup: Option<&Cgroup>) -> Result<Self, SandboxError> {
+        let (stdout, their_stdout) = output_pipe()?;
+        let (stderr, their_stderr) = output_pipe()?;
+        let oom = cgroup.and_then(|cgroup| cgroup.watch_oom().ok());
+        let oom_fd = oom.as_ref().and_then(|watch| watch.as_fd().try_clone_to_owned().ok());
+        let oom_fd = oom_fd.map(readable).transpose()?;
+        Ok(Self { output: [stdout, stderr], theirs: [their_stdout, their_stderr], oom, oom_fd })
+    }
+}
+
 /// A command that runs, and what it writes to.
 pub struct Begun {
     output: Output,
@@ -140,7 +164,7 @@ pub struct Begun {
     started: Instant,
 }
 
-/// Gives the go. `stdin`: what the command reads; `cgroup`: the step's, where there is one.
+/// Gives the go. `stdin`: what the command reads.
 ///
 /// # Errors
 /// [`SandboxError::Exec`] when the command cannot be executed, and what else keeps it from starting.
@@ -148,13 +172,9 @@ pub async fn begin(
     sandbox: &mut Sandbox,
     go: &Go,
     stdin: &OwnedFd,
-    cgroup: Option<&Cgroup>,
+    ears: Ears,
 ) -> Result<Begun, SandboxError> {
-    let (stdout, their_stdout) = output_pipe()?;
-    let (stderr, their_stderr) = output_pipe()?;
-    let oom = cgroup.and_then(|cgroup| cgroup.watch_oom().ok());
-    let oom_fd = oom.as_ref().and_then(|watch| watch.as_fd().try_clone_to_owned().ok());
-    let oom_fd = oom_fd.map(readable).transpose()?;
+    let Ears { output: [stdout, stderr], theirs: [their_stdout, their_stderr], oom, oom_fd } = ears;
     let started = Instant::now();
     sandbox.go(go, [stdin.as_fd(), their_stdout.as_fd(), their_stderr.as_fd()]).await?;
     let (stdout, stderr) = (Some(stdout), Some(stderr));

@@ -3,6 +3,7 @@
 //! handle: no link is followed, nothing but a regular file is read, and no more of it than fits.
 
 use std::io::{self, Read};
+use std::os::fd::OwnedFd;
 use std::path::Path;
 
 use rustix::fs::{CWD, Mode, OFlags, ResolveFlags, openat, openat2};
@@ -109,9 +110,12 @@ pub fn path_of(file: &str) -> String {
 /// The first file that cannot be read or understood.
 pub fn read(upper: &Path) -> Result<Handed, HandedError> {
     let mut handed = Handed::default();
+    let [(_, [first, _]), ..] = FILES;
+    let directory = directory(upper).map_err(|why| HandedError { variable: first, why })?;
+    let Some(directory) = directory else { return Ok(handed) };
     for (file, [variable, _]) in FILES {
         let failed = |why| HandedError { variable, why };
-        let Some(bytes) = content(upper, file).map_err(failed)? else { continue };
+        let Some(bytes) = content(&directory, file).map_err(failed)? else { continue };
         if file == "summary" {
             handed.summary = bytes;
             continue;
@@ -131,19 +135,31 @@ pub fn read(upper: &Path) -> Result<Handed, HandedError> {
     Ok(handed)
 }
 
-/// Returns a file's bytes; `None` when the step never wrote to it.
-fn content(upper: &Path, file: &str) -> Result<Option<Vec<u8>>, Why> {
+/// What the step has put there is not followed anywhere.
+const WITHIN: ResolveFlags =
+    ResolveFlags::BENEATH.union(ResolveFlags::NO_SYMLINKS).union(ResolveFlags::NO_XDEV);
+
+/// Opens the directory of the files; `None` when the step never wrote to one.
+fn directory(upper: &Path) -> Result<Option<OwnedFd>, Why> {
     let read = |errno: Errno| Why::Read(errno.into());
     let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC;
     let root = match openat(CWD, upper.join("u"), flags, Mode::empty()) {
         Err(Errno::NOENT) => return Ok(None),
         other => other.map_err(read)?,
     };
+    match openat2(&root, HANDED.trim_start_matches('/'), flags, Mode::empty(), WITHIN) {
+        Err(Errno::NOENT) => Ok(None),
+        Err(Errno::LOOP | Errno::NOTDIR) => Err(Why::Kind),
+        other => other.map(Some).map_err(read),
+    }
+}
+
+/// Returns a file's bytes; `None` when the step never wrote to it.
+fn content(directory: &OwnedFd, file: &str) -> Result<Option<Vec<u8>>, Why> {
+    let read = |errno: Errno| Why::Read(errno.into());
     // A fifo must not block us, a terminal must not become ours.
     let flags = OFlags::RDONLY | OFlags::NONBLOCK | OFlags::NOCTTY | OFlags::CLOEXEC;
-    let resolve = ResolveFlags::BENEATH | ResolveFlags::NO_SYMLINKS | ResolveFlags::NO_XDEV;
-    let path = path_of(file);
-    let file = match openat2(&root, path.trim_start_matches('/'), flags, Mode::empty(), resolve) {
+    let file = match openat2(directory, file, flags, Mode::empty(), WITHIN) {
         Err(Errno::NOENT) => return Ok(None),
         Err(Errno::LOOP | Errno::NXIO | Errno::NOTDIR) => return Err(Why::Kind),
         other => std::fs::File::from(other.map_err(read)?),

@@ -135,8 +135,9 @@ fn set_rlimit(limit: &super::spec::Rlimit) -> Result<(), Errno> {
 fn credentials(go: &Go) -> Result<(), Errno> {
     for capability in (0..CAPABILITIES).filter(|number| go.capabilities & (1 << number) == 0) {
         match CapabilitySet::from_bits(1 << capability).map(remove_capability_from_bounding_set) {
-            // A number that this kernel does not have.
-            Some(Err(Errno::INVAL)) | Some(Ok(())) | None => {}
+            Some(Ok(())) => {}
+            // A number that this kernel does not have: the last one was the last.
+            Some(Err(Errno::INVAL)) | None => break,
             Some(Err(errno)) => return Err(errno),
         }
     }

@@ -9,11 +9,13 @@ use super::Job;
 use crate::run::error::RunError;
 use crate::run::record::StagedStep;
 use crate::run::room::{Prepared, Room};
+use crate::run::step::Ears;
 use crate::sandbox::spawn::SandboxError;
 
-/// What is made for a step before its turn: its sandbox, and the place of its records.
+/// What is made for a step before its turn: its sandbox, what it is heard by, and the place of its records.
 pub(super) struct Ahead {
     pub(super) prepared: Prepared,
+    pub(super) ears: Ears,
     pub(super) records: StagedStep,
 }
 
@@ -35,7 +37,8 @@ impl Job<'_> {
         if let jobs::Command::Script { text, .. } = &step.command {
             records.write_script(text.as_bytes())?;
         }
-        Ok(Ahead { prepared, records })
+        let ears = Ears::open(Some(&prepared.cgroup))?;
+        Ok(Ahead { prepared, ears, records })
     }
 }
 

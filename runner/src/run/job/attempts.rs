@@ -3,11 +3,11 @@
 use std::time::{Duration, Instant};
 
 use jobs::{Retry, RetryOn};
-use tokio::task::JoinSet;
 
 use super::Job;
 use super::ahead::{Ahead, Upper, throw_away};
-use super::steps::{OneStep, Ran, errored};
+use super::steps::{OneStep, Ran};
+use super::trail::{Trail, errored, measure};
 use crate::cgroup::KmsgCursor;
 use crate::event::What;
 use crate::outcome::{Attempt, Outcome, StepResult};
@@ -24,16 +24,20 @@ impl Job<'_> {
         mut ahead: Ahead,
         mut kmsg: Option<&mut KmsgCursor>,
         mut next: Option<&mut Option<Result<Ahead, RunError>>>,
-        ending: &mut JoinSet<()>,
+        trail: &mut Trail<'_>,
     ) -> Result<Ran, RunError> {
         let mut earlier: Vec<Attempt> = Vec::new();
         for number in 1_u32.. {
-            let tried = self.attempt(one, ahead, number, kmsg.as_deref_mut(), next.as_deref_mut()).await;
+            let tried =
+                self.attempt(one, ahead, number, kmsg.as_deref_mut(), next.as_deref_mut(), trail).await;
             let mut result = match &tried {
                 Ok(ran) => ran.result.clone(),
                 Err(error) => errored(one.step, error),
             };
             result.attempts = number;
+            if let (Ok(ran), Some(_)) = (&tried, &one.step.retry) {
+                measure(&ran.prepared, &mut result.usage);
+            }
             if !self.is_tried_again(one, &result, number).await {
                 return tried.map(|ran| Ran { result: StepResult { earlier, ..result }, ..ran });
             }
@@ -41,7 +45,7 @@ impl Job<'_> {
             if let Ok(ran) = tried {
                 result.log.path = ran.directory.kept_log(number);
                 ran.directory.write_result(&result)?;
-                throw_away(ran.prepared, Upper::Removed, ending);
+                throw_away(ran.prepared, Upper::Removed, trail.ending);
             }
             ahead = next_one?;
             ahead.records.keep_attempt(number)?;

@@ -7,14 +7,15 @@ use jobs::StepPlan;
 use jobs::expression::Status;
 use tokio::task::JoinSet;
 
-use super::ahead::{Ahead, Upper, throw_away};
+use super::ahead::{Ahead, Upper};
+use super::trail::{Trail, Unrecorded};
 use super::{Job, JobEnd};
 use crate::cgroup::KmsgCursor;
 use crate::event::What;
 use crate::outcome::{Caps, LogSummary, Oom, Outcome, StepResult, Usage};
 use crate::run::command::{self, Surroundings};
 use crate::run::error::RunError;
-use crate::run::record::{ArtifactRecord, NetworkRecord, StepDirectory, timestamp};
+use crate::run::record::{NetworkRecord, StepDirectory, timestamp};
 use crate::run::room::{Prepared, Room};
 use crate::run::step::{self, Cancel, Ended, Running};
 use crate::run::step_files::{self, Handed};
@@ -42,50 +43,51 @@ impl Job<'_> {
         ending: &mut JoinSet<()>,
     ) {
         let mut limit = Limit::of_the_job(self.plan.timeout);
-        let git = workspace::git_head(&workspace.path);
+        let (git, cpus) = (workspace::git_head(&workspace.path), cpus(room.limits().cpus));
         let mut kmsg = KmsgCursor::open();
         let mut ahead: Option<Result<Ahead, RunError>> = None;
+        let mut trail = Trail { end, ending, unrecorded: None };
         let values = Values::new(std::mem::take(&mut self.contexts), self.plan);
         let mut values = values.with_env(self.plan);
         for (index, step) in self.plan.steps.iter().enumerate() {
+            let ready = ahead.take();
             let turn = match &mut values {
-                Ok(values) => self.turn(step, values, &mut limit, end),
+                Ok(values) => self.turn(step, values, &mut limit, trail.end),
                 // Of the job's own variables, for which its first step answers.
                 Err(_) if index > 0 => Ok(None),
                 Err(unsettled) => Err(unsettled.clone()),
             };
             let (Ok(values), Ok(Some(turn))) = (&mut values, &turn) else {
-                if let Some(Ok(unused)) = ahead.take() {
-                    unused.throw_away(ending);
+                if let Some(Ok(unused)) = ready {
+                    unused.throw_away(trail.ending);
                 }
-                let result = self.not_run(step, turn, end);
+                if let Err(error) = trail.record(&self.plan.id, self.feed) {
+                    trail.fail(step, error, &self.plan.id, self.feed);
+                    continue;
+                }
+                let result = self.not_run(step, turn, trail.end);
                 if let Ok(values) = &mut values {
                     values.ended(&step.id, result.outcome, result.conclusion, &[]);
                 }
-                end.steps.push(result);
+                trail.end.steps.push(result);
                 continue;
             };
-            let prepared = match ahead.take().unwrap_or_else(|| self.ahead(room, index, 1)) {
-                Ok(prepared) => prepared,
-                Err(error) => {
-                    fail(end, step, error);
-                    continue;
-                }
-            };
-            let one = OneStep { step, index, room, limit: limit.0, turn, git: git.as_ref(), workspace, used };
+            let (limit, git) = (limit.0, git.as_ref());
+            let one = OneStep { step, index, room, limit, turn, git, cpus, workspace, used };
             // One with a condition may never run, and then it would only have to be thrown away.
             let next = self.plan.steps.get(index + 1).filter(|next| next.condition.is_none());
             let next = next.map(|_| &mut ahead);
-            match self.step(&one, prepared, kmsg.as_mut(), next, values, ending).await {
-                Ok((result, artifacts)) => {
-                    if end.outcome == Outcome::Success {
-                        end.outcome = result.conclusion;
-                    }
-                    end.steps.push(result);
-                    end.artifacts.extend(artifacts);
-                }
-                Err(error) => fail(end, step, error),
+            let ran = match ready.unwrap_or_else(|| self.ahead(room, index, 1)) {
+                Ok(ready) => self.step(&one, ready, kmsg.as_mut(), next, values, &mut trail).await,
+                Err(error) => Err(error),
+            };
+            if let Err(error) = ran {
+                trail.fail(step, error, &self.plan.id, self.feed);
             }
+        }
+        if let Err(error) = trail.record(&self.plan.id, self.feed) {
+            trail.end.outcome = Outcome::Error;
+            trail.end.error.get_or_insert(error);
         }
         if let Some(Ok(unused)) = ahead {
             unused.throw_away(ending);
@@ -168,19 +170,26 @@ impl Job<'_> {
         kmsg: Option<&mut KmsgCursor>,
         next: Option<&mut Option<Result<Ahead, RunError>>>,
         values: &mut Values,
-        ending: &mut JoinSet<()>,
-    ) -> Result<(StepResult, Vec<ArtifactRecord>), RunError> {
+        trail: &mut Trail<'_>,
+    ) -> Result<(), RunError> {
         let step = one.step;
-        let Ran { prepared, directory, mut result } = self.attempts(one, ahead, kmsg, next, ending).await?;
+        let ran = self.attempts(one, ahead, kmsg, next, trail).await?;
+        let Ran { prepared, directory, mut result } = ran;
         let handed = self.hand_on(one, &prepared, values, &directory, &mut result)?;
         // The last one's upper directory goes with the scratch directory.
         let keep = if one.index + 1 == self.plan.steps.len() { Upper::Kept } else { Upper::Removed };
-        throw_away(prepared, keep, ending);
-        let artifacts = self.step_artifacts(one, &mut result)?;
-        values.ended(&step.id, result.outcome, result.conclusion, &handed.outputs);
-        directory.write_result(&result)?;
-        self.say_ended(step, &result);
-        self.feed.failure().map_or(Ok((result, artifacts)), |error| Err(error.into()))
+        let mut unrecorded = Unrecorded { directory, result, sandbox: Some((prepared, keep)) };
+        if !step.artifacts.is_empty() {
+            unrecorded.take_apart(trail.ending);
+            trail.end.artifacts.extend(self.step_artifacts(one, &mut unrecorded.result)?);
+        }
+        let (outcome, conclusion) = (unrecorded.result.outcome, unrecorded.result.conclusion);
+        values.ended(&step.id, outcome, conclusion, &handed.outputs);
+        if trail.end.outcome == Outcome::Success {
+            trail.end.outcome = conclusion;
+        }
+        trail.unrecorded = Some(unrecorded);
+        Ok(())
     }
 
     /// One attempt of a step, counted from 1. When its command runs, what comes next is made ready.
@@ -191,20 +200,22 @@ impl Job<'_> {
         number: u32,
         kmsg: Option<&mut KmsgCursor>,
         next: Option<&mut Option<Result<Ahead, RunError>>>,
+        trail: &mut Trail<'_>,
     ) -> Result<Ran, RunError> {
         let step = one.step;
         let in_step = |error| RunError::Step { index: step.index, step: step.id.clone(), error };
-        let Ahead { mut prepared, records } = ahead;
+        let Ahead { mut prepared, ears, records } = ahead;
         let (go, environment) = self.go(one, number).map_err(in_step)?;
         if let Err(error) = prepared.sandbox.ready().await {
             records.discard();
             return Err(in_step(error));
         }
-        let started = timestamp();
-        let (directory, log) = records.publish(self.plan.limits.log_bytes, Instant::now())?;
-        let deadline = deadline(step.timeout, one.limit);
-        let begun = step::begin(&mut prepared.sandbox, &go, self.stdin, Some(&prepared.cgroup)).await;
+        let (started, deadline) = (timestamp(), deadline(step.timeout, one.limit));
+        let began = Instant::now();
+        let begun = step::begin(&mut prepared.sandbox, &go, self.stdin, ears).await;
         // From here on the command runs, and what it need not wait for is done beside it.
+        trail.record(&self.plan.id, self.feed)?;
+        let (directory, log) = records.publish(self.plan.limits.log_bytes, began)?;
         self.say_started(step, number);
         directory.write_environment(&environment)?;
         if let (Some(next @ None), Ok(_)) = (next, &begun) {
@@ -243,7 +254,7 @@ impl Job<'_> {
             run: self.run.id(),
             job: &self.plan.id,
             image: &self.rootfs.config.env,
-            cpus: cpus(one.room.limits().cpus),
+            cpus: one.cpus,
             git: one.git,
             // What is tried again for the job's sake is no first attempt either.
             attempt: self.attempt + attempt - 1,
@@ -341,7 +352,7 @@ impl Job<'_> {
         started: String,
     ) -> Result<StepResult, RunError> {
         let step = one.step;
-        let (events, used) = (prepared.cgroup.events(), prepared.cgroup.usage());
+        let events = prepared.cgroup.events();
         let limits = one.room.limits();
         let oom = (events.oom_kills > 0).then(|| Oom {
             limit_bytes: limits.memory_bytes.unwrap_or_default(),
@@ -356,22 +367,19 @@ impl Job<'_> {
             command: argv.first().map_or("", String::as_str),
             expect_exit: &step.expect_exit,
             oom: oom.as_ref(),
-            mem_peak: used.mem_peak,
+            mem_peak: oom.as_ref().and_then(|_| prepared.cgroup.usage().mem_peak),
             pids: (events.pids_hits, limits.pids),
             grace: self.plan.grace,
             leftovers: &ended.leftovers,
         });
+        // The rest of it is read when there is time.
         let usage = Usage {
-            cpu_s: used.cpu_s.unwrap_or(ended.usage.cpu_us as f64 / 1e6),
+            cpu_s: ended.usage.cpu_us as f64 / 1e6,
             wall_s: ended.wall.as_secs_f64(),
-            mem_peak: used.mem_peak,
             // cgroup v1 counts a disk only once it is throttled.
-            io_r: used.io_r.or(Some(ended.usage.read_bytes)),
-            io_w: used.io_w.or(Some(ended.usage.write_bytes)),
-            net_r: None,
-            net_w: None,
-            pids_peak: used.pids_peak,
-            throttled_s: used.throttled_s,
+            io_r: Some(ended.usage.read_bytes),
+            io_w: Some(ended.usage.write_bytes),
+            ..Usage::default()
         };
         Ok(StepResult {
             id: step.id.clone(),
@@ -413,6 +421,7 @@ pub(super) struct OneStep<'s> {
     pub(super) limit: (Instant, Stopped),
     pub(super) turn: &'s Turn,
     git: Option<&'s (String, Option<String>)>,
+    cpus: u64,
     pub(super) workspace: &'s Workspace,
     pub(super) used: &'s Used,
 }
@@ -480,22 +489,6 @@ pub fn skipped(step: &StepPlan) -> StepResult {
         cause: None,
         remedy: None,
     }
-}
-
-/// Our part failed in this step: nothing more starts.
-fn fail(end: &mut JobEnd, step: &StepPlan, error: RunError) {
-    end.steps.push(errored(step, &error));
-    end.outcome = Outcome::Error;
-    end.error = Some(error);
-}
-
-/// The result of a step in which our part failed.
-pub(super) fn errored(step: &StepPlan, error: &RunError) -> StepResult {
-    let mut result = skipped(step);
-    (result.outcome, result.conclusion, result.attempts) = (Outcome::Error, Outcome::Error, 1);
-    result.cause = Some(error.to_string());
-    result.remedy = error.hint();
-    result
 }
 
 /// What is known of a command that was never executed.

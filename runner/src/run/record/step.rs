@@ -160,6 +160,12 @@ impl StepDirectory {
         self.relative.join(attempt(number)).join("log").display().to_string()
     }
 
+    /// How many attempts before the present one are kept.
+    pub fn kept_attempts(&self) -> u32 {
+        let is_kept = |number: &u32| self.path.join(attempt(*number)).is_dir();
+        u32::try_from((1..).take_while(is_kept).count()).unwrap_or(u32::MAX)
+    }
+
     /// Returns the path of the log of an attempt, counted from 1: of the whole job's, else of the step's. `None`: there was no
     /// such attempt.
     pub fn attempt_log_path(&self, number: u32) -> Option<PathBuf> {
