@@ -18,6 +18,8 @@ pub const CELLS_MAX: usize = 256;
 pub const CELL_BYTES_MAX: usize = 63;
 /// Most nodes of all jobs and cells together, once expressions are settled: each is read and checked on its own.
 pub const PLANNED_NODES_MAX: usize = 2_000_000;
+/// Most steps of a job that may run beside others: each has a sandbox, pipes and a log open.
+pub const BESIDE_MAX: usize = 64;
 /// Most params of a file.
 pub const PARAMS_MAX: usize = 200;
 /// Most times that a step or a job is tried again: what fails a hundred times is broken.

@@ -18,6 +18,7 @@ use crate::suggest::nearest;
 use crate::user::User;
 
 mod artifact;
+mod forms;
 mod graph;
 mod image;
 mod limits;

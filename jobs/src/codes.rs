@@ -198,6 +198,19 @@ codes! {
          factor from 1 to 10.\n\
          \n\
          \x20   retry: {max: 3, on: [exit:7, timeout], delay: 2s, backoff: 2}"
+    StepForm "E157" "a step is more than one thing, or has a key that has no use in it"
+        "A step is one of `run`, `wait`, `cancel` and `parallel`. The last three run no command of their own, so what \
+         a command is given (`env`, `user`, `timeout`, ...) has no use beside them. A member of `parallel` is a \
+         command: it neither waits nor contains another `parallel`.\n\
+         \n\
+         \x20   - {run: ./server, id: web, background: true}\n\
+         \x20   - {run: ./test, timeout: 5m}\n\
+         \x20   - {cancel: web}"
+    NoBackground "E158" "`wait` or `cancel` names no step above that runs in the background"
+        "`wait` and `cancel` name steps by their id. The step must stand above, and have `background: true`; the \
+         members of `parallel` are waited for by themselves. `wait: all` waits for every one that still runs.\n\
+         \n\
+         A step without an `id` has one made of its `name`, else `step-N`; give it one of its own to name it."
     EnvName "E165" "the name of an environment variable is malformed"
         "The name of a variable has letters, digits and `_`, and no digit first. Others can be set by programs \
          but not used in a shell."

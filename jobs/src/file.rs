@@ -170,6 +170,15 @@ pub(crate) struct StepField {
     /// How messages call it: its id, else its name, else its number.
     pub label: String,
     pub run: Required<RunField>,
+    pub background: bool,
+    pub wait: Option<At<Vec<At<String>>>>,
+    pub cancel: Option<At<String>>,
+    /// It is the end of a `parallel`, whose members stand before it.
+    pub parallel: Option<Span>,
+    /// The place among the steps of the `parallel` that it is a member of.
+    pub member_of: Option<usize>,
+    /// Keys that are there, for those that have no use.
+    pub keys: Vec<(String, Span)>,
     pub id: Option<At<String>>,
     pub name: Option<At<String>>,
     pub env: Vec<EnvField>,

@@ -81,6 +81,8 @@ pub(crate) struct Step {
     /// The byte at which it starts.
     pub start: usize,
     pub run: Run,
+    /// It runs beside those that follow.
+    pub background: bool,
     pub id: Option<String>,
     pub name: Option<String>,
     pub env: Env,
@@ -103,6 +105,10 @@ pub(crate) struct Step {
 pub(crate) enum Run {
     Script(String),
     Argv(Vec<String>),
+    /// Nothing: it waits for these steps.
+    Wait(Vec<String>),
+    /// Nothing: it ends this step.
+    Cancel(String),
 }
 
 /// A valid artifact; its patterns can be compiled and at least one includes.

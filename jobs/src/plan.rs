@@ -155,6 +155,9 @@ pub struct StepPlan {
     pub line: usize,
     /// What runs.
     pub command: Command,
+    /// It runs beside the steps that follow, until one waits for it or ends it.
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
+    pub background: bool,
     /// The step's variables, then the command line's, each name once; they win over the job's. `None` unsets.
     #[serde(serialize_with = "map")]
     pub env: Vec<(String, Option<Template>)>,
@@ -211,6 +214,20 @@ pub enum Command {
     },
     /// A program and its arguments, without a shell.
     Argv(Vec<String>),
+    /// Nothing of its own: it waits for the ends of these steps, by id.
+    Wait(Vec<String>),
+    /// Nothing of its own: it ends this step, by id.
+    Cancel(String),
+}
+
+impl Command {
+    /// Whether something is executed.
+    pub fn is_run(&self) -> bool {
+        match self {
+            Command::Script { .. } | Command::Argv(_) => true,
+            Command::Wait(_) | Command::Cancel(_) => false,
+        }
+    }
 }
 
 /// Files to keep.

@@ -207,6 +207,7 @@ impl Inherited<'_> {
             name: step.name.unwrap_or_else(|| default_name(&step.run)),
             id,
             line,
+            background: step.background,
             command: command(step.run, step.shell.as_ref().unwrap_or(&self.shell)),
             env,
             workdir: self.overrides.workdir.clone().or(step.workdir).or_else(|| self.workdir.clone()),
@@ -244,6 +245,8 @@ fn command(run: Run, shell: &Shell) -> Command {
             Command::Script { text, argv: shell.argv.clone(), suffix: shell.suffix.to_owned() }
         }
         Run::Argv(argv) => Command::Argv(argv),
+        Run::Wait(steps) => Command::Wait(steps),
+        Run::Cancel(step) => Command::Cancel(step),
     }
 }
 
@@ -254,6 +257,8 @@ fn default_name(run: &Run) -> String {
             text.lines().map(str::trim).find(|line| !line.is_empty()).unwrap_or_default().to_owned()
         }
         Run::Argv(argv) => argv.join(" "),
+        Run::Wait(steps) => format!("wait for {}", steps.join(", ")),
+        Run::Cancel(step) => format!("cancel {step}"),
     };
     let line: String = line.chars().map(|c| if c.is_control() { ' ' } else { c }).collect();
     let line = line.trim();

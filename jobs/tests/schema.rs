@@ -146,6 +146,7 @@ fn bad_files_are_refused_where_a_schema_can_know() {
         Code::NoRun,
         Code::ExpectExit,
         Code::Retry,
+        Code::StepForm,
         Code::EnvName,
         Code::NoImage,
         Code::ImageName,

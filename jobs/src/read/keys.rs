@@ -70,6 +70,10 @@ pub const STEP_KEYS: &[&str] = &[
     "artifacts",
     "retry",
     "quiet-timeout",
+    "background",
+    "wait",
+    "cancel",
+    "parallel",
 ];
 
 /// Keys of `retry` given as a map.

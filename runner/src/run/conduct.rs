@@ -378,7 +378,7 @@ impl<'r> Conductor<'r> {
             stdin: &self.execution.stdin,
             feed: self.feed,
             contexts,
-            cancel,
+            cancel: RefCell::new(cancel),
         };
         job.run(stage).await
     }

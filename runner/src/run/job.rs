@@ -1,5 +1,6 @@
 //! One job from its plan to its end: image, room, steps in order, artifacts, clean-up.
 
+use std::cell::RefCell;
 use std::fs::{self, DirBuilder};
 use std::os::fd::OwnedFd;
 use std::os::unix::fs::DirBuilderExt as _;
@@ -29,6 +30,7 @@ use crate::sandbox::zygote::Zygote;
 
 mod ahead;
 mod attempts;
+mod beside;
 mod harvest;
 mod steps;
 mod trail;
@@ -67,7 +69,7 @@ pub struct Job<'j> {
     /// Where events go.
     pub feed: &'j Feed,
     /// The user's wish.
-    pub cancel: watch::Receiver<Cancel>,
+    pub cancel: RefCell<watch::Receiver<Cancel>>,
     /// The contexts of the plan and the run.
     pub contexts: Vec<(&'static str, Value)>,
 }
@@ -157,7 +159,7 @@ impl Job<'_> {
     ///
     /// # Errors
     /// When not even its traces could be written down. Later errors are in [`JobEnd::error`].
-    pub async fn run(mut self, stage: OpenStage) -> Result<JobEnd, RunError> {
+    pub async fn run(self, stage: OpenStage) -> Result<JobEnd, RunError> {
         let all = self.home.join("scratch");
         let scratch = all.join(&self.unit);
         // Private: what lies below has set-uid files and other users' directories.
@@ -182,7 +184,7 @@ impl Job<'_> {
     }
 
     async fn in_scratch(
-        &mut self,
+        &self,
         stage: OpenStage,
         scratch: &Path,
         traces: &mut Traces,
@@ -247,7 +249,7 @@ impl Job<'_> {
         }
         Ok(trees)
     }
-    fn warn(&mut self, code: Option<&str>, text: String, hint: Option<String>) {
+    fn warn(&self, code: Option<&str>, text: String, hint: Option<String>) {
         let what = What::Warning { code: code.map(str::to_owned), text, hint };
         self.feed.send(Some(&self.plan.id), None, what);
     }

@@ -3,6 +3,8 @@
 use std::time::{Duration, Instant};
 
 use jobs::{Retry, RetryOn};
+use tokio::sync::watch;
+use tokio::task::JoinSet;
 
 use super::Job;
 use super::ahead::{Ahead, Upper, throw_away};
@@ -12,6 +14,7 @@ use crate::cgroup::KmsgCursor;
 use crate::event::What;
 use crate::outcome::{Attempt, Outcome, StepResult};
 use crate::run::error::RunError;
+use crate::run::step::Cancel;
 
 impl Job<'_> {
     /// Runs a step until an attempt succeeds, or must not be followed by another. Returns the last one.
@@ -19,17 +22,20 @@ impl Job<'_> {
     /// # Errors
     /// Why our own part failed in the last attempt.
     pub(super) async fn attempts(
-        &mut self,
+        &self,
         one: &OneStep<'_>,
         mut ahead: Ahead,
         mut kmsg: Option<&mut KmsgCursor>,
         mut next: Option<&mut Option<Result<Ahead, RunError>>>,
-        trail: &mut Trail<'_>,
+        mut trail: Option<&mut Trail<'_>>,
     ) -> Result<Ran, RunError> {
         let mut earlier: Vec<Attempt> = Vec::new();
+        // Of a step that runs beside others, here: they have their own.
+        let mut own = JoinSet::new();
         for number in 1_u32.. {
-            let tried =
-                self.attempt(one, ahead, number, kmsg.as_deref_mut(), next.as_deref_mut(), trail).await;
+            let tried = self
+                .attempt(one, ahead, number, kmsg.as_deref_mut(), next.as_deref_mut(), trail.as_deref_mut())
+                .await;
             let mut result = match &tried {
                 Ok(ran) => ran.result.clone(),
                 Err(error) => errored(one.step, error),
@@ -39,13 +45,15 @@ impl Job<'_> {
                 measure(&ran.prepared, &mut result.usage);
             }
             if !self.is_tried_again(one, &result, number).await {
+                own.detach_all();
                 return tried.map(|ran| Ran { result: StepResult { earlier, ..result }, ..ran });
             }
             let next_one = self.ahead(one.room, one.index, number + 1);
             if let Ok(ran) = tried {
                 result.log.path = ran.directory.kept_log(number);
                 ran.directory.write_result(&result)?;
-                throw_away(ran.prepared, Upper::Removed, trail.ending);
+                let ending = trail.as_deref_mut().map_or(&mut own, |trail| &mut *trail.ending);
+                throw_away(ran.prepared, Upper::Removed, ending);
             }
             ahead = next_one?;
             ahead.records.keep_attempt(number)?;
@@ -61,7 +69,7 @@ impl Job<'_> {
             return false;
         };
         let pause = retry.pause_after(number);
-        if Instant::now() + pause >= one.limit.0 || self.cancel.has_changed().unwrap_or(true) {
+        if Instant::now() + pause >= one.limit.0 || one.cancel.has_changed().unwrap_or(true) {
             return false;
         }
         let what = What::StepRetry {
@@ -70,17 +78,16 @@ impl Job<'_> {
             pause_s: pause.as_secs_f64(),
         };
         self.feed.send(Some(&self.plan.id), Some(&one.step.id), what);
-        self.pause(pause).await
+        wait(pause, one.cancel.clone()).await
     }
+}
 
-    /// Waits. Returns false when somebody wants an end meanwhile.
-    async fn pause(&self, pause: Duration) -> bool {
-        let mut cancel = self.cancel.clone();
-        tokio::select! {
-            biased;
-            _ = cancel.changed() => false,
-            () = tokio::time::sleep(pause) => true,
-        }
+/// Waits. Returns false when somebody wants an end meanwhile.
+async fn wait(pause: Duration, mut cancel: watch::Receiver<Cancel>) -> bool {
+    tokio::select! {
+        biased;
+        _ = cancel.changed() => false,
+        () = tokio::time::sleep(pause) => true,
     }
 }
 
