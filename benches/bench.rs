@@ -43,6 +43,7 @@ const CHAPTERS: &[Chapter] = &[
     ("step, back to back", |lab| steps::overhead(lab, 0)),
     ("step, after a pause of 40 ms", |lab| steps::overhead(lab, 40)),
     ("gap between two steps", steps::gap),
+    ("a job of 10,000 steps", steps::soak),
     ("run of one step, start to exit", run::start_to_exit),
     ("unpack gz to tmpfs", |lab| unpack::table(lab, unpack::Format::Gzip, unpack::Place::Memory)),
     ("unpack zst to tmpfs", |lab| unpack::table(lab, unpack::Format::Zstd, unpack::Place::Memory)),

@@ -9,6 +9,9 @@ use std::process::Command;
 /// What passes through: far above what may be resident, and soon done.
 const STREAMED_BYTES: u64 = 1 << 30;
 
+/// Steps of one job: the most that it may have.
+const STEPS: usize = 10_000;
+
 /// Peak resident set of `runner` and what it waited for, in MiB.
 pub fn peaks(lab: &Lab) -> Table {
     let layer = lab.in_memory("large.tar");
@@ -21,7 +24,16 @@ pub fn peaks(lab: &Lab) -> Table {
     fixtures::archive::write_large_tar(&layer, STREAMED_BYTES).expect("memory for a gibibyte");
     let (layer, target) = (layer.display().to_string(), lab.in_memory("large"));
     let flood = flood.display().to_string();
+    let many = lab.on_disk("many.yml");
+    let mut text = format!("image: {image}\nworkspace: empty\nnetwork: none\nsteps:\n");
+    (0..STEPS)
+        .for_each(|index| text.push_str(&format!("  - {{id: s{index:05}, run: [/probe, clock, \"0\"]}}\n")));
+    fs::write(&many, text).expect("the place is ours");
+    let many = many.display().to_string();
     let contenders = vec![
+        Contender::new("runner exec, 10,000 steps", "their results are kept to the end", move || {
+            peak(lab, &["exec", &many])
+        }),
         Contender::new("runner exec, 1 GiB of log", "written, indexed, shown to nobody", move || {
             let measured = peak(lab, &["exec", &flood])?;
             check(logged(lab) == STREAMED_BYTES, measured)
@@ -33,7 +45,7 @@ pub fn peaks(lab: &Lab) -> Table {
             check(length == STREAMED_BYTES, measured)
         }),
     ];
-    let rows = compare(contenders, 2);
+    let rows = compare(contenders, 1);
     let _gone = fs::remove_dir_all(lab.in_memory("large"));
     let _gone = fs::remove_file(lab.in_memory("large.tar"));
     Table::new("MiB", None, rows)

@@ -3,7 +3,7 @@
 //! The command reads the clock when it starts and when it ends (`probe clock`), so a step's cost is seen from inside: from the
 //! end of one step's command to the start of the next one's. The runner's own records are not trusted for it.
 
-use crate::compare::{Contender, Measured, compare};
+use crate::compare::{Contender, Measured, Row, compare};
 use crate::lab::{Lab, finish, first_column};
 use crate::rivals;
 use crate::table::Table;
@@ -50,6 +50,26 @@ pub fn gap(lab: &Lab) -> Table {
     Table::new("ms", None, compare(contenders, lab.rounds(3)))
 }
 
+/// A job so long that whatever a step leaves behind would slow down the later ones.
+pub fn soak(lab: &Lab) -> Table {
+    const STEPS: usize = 9_999;
+    const PART: usize = 1_000;
+    let gaps = gaps_of(lab, STEPS, 0);
+    let row = |who, part: fn(&[f64]) -> &[f64]| {
+        let (mut figures, left_out) = match &gaps {
+            Ok(gaps) => (part(gaps).to_vec(), None),
+            Err(reason) => (Vec::new(), Some(reason.clone())),
+        };
+        figures.sort_by(f64::total_cmp);
+        Row { who, does: "end of a command to start of the next, in one job", figures, left_out }
+    };
+    let rows = vec![
+        row("the first 1,000 of 10,000 steps", |gaps| &gaps[..PART]),
+        row("the last 1,000 of 10,000 steps", |gaps| &gaps[gaps.len() - PART..]),
+    ];
+    Table::new("ms", None, rows)
+}
+
 fn floor(lab: &Lab, filters: &[PathBuf], pause_ms: usize) -> Measured {
     let (out, uppers) = (lab.on_disk("floor.times"), lab.on_disk("uppers"));
     fs::create_dir_all(&uppers).map_err(|error| error.to_string())?;
@@ -60,19 +80,23 @@ fn floor(lab: &Lab, filters: &[PathBuf], pause_ms: usize) -> Measured {
     first_column(&out)
 }
 
-/// One job of many steps; its figures come from the steps' logs.
 fn steps(lab: &Lab, pause_ms: usize) -> Measured {
+    gaps_of(lab, COUNT, pause_ms)
+}
+
+/// One job of many steps; its figures come from the steps' logs.
+fn gaps_of(lab: &Lab, count: usize, pause_ms: usize) -> Measured {
     let mut file = format!("image: {}\nworkspace: empty\nnetwork: none\n", lab.tarball.display());
     file.push_str("limits: {cpus: 2, memory: 1G, pids: 4096}\nsteps:\n");
-    for index in 0..=COUNT {
-        file.push_str(&format!("  - {{id: s{index:03}, run: [/probe, clock, \"{pause_ms}\"]}}\n"));
+    for index in 0..=count {
+        file.push_str(&format!("  - {{id: s{index:05}, run: [/probe, clock, \"{pause_ms}\"]}}\n"));
     }
     let path = lab.on_disk("steps.yml");
     fs::write(&path, file).map_err(|error| error.to_string())?;
     finish(&mut lab.runner(&["exec", &path.display().to_string()]))?;
     let clocks = clocks(&lab.home().join("runs/latest/jobs"))?;
-    if clocks.len() != COUNT + 1 {
-        return Err(format!("{} of {} steps left their clock in a log", clocks.len(), COUNT + 1));
+    if clocks.len() != count + 1 {
+        return Err(format!("{} of {} steps left their clock in a log", clocks.len(), count + 1));
     }
     Ok(clocks.windows(2).map(|pair| (pair[1].0 - pair[0].1) as f64 / 1e6).collect())
 }
@@ -86,7 +110,8 @@ fn clocks(jobs: &Path) -> Result<Vec<(i64, i64)>, String> {
         .flatten()
         .map(|step| step.join("log"))
         .collect();
-    logs.sort();
+    // Numbers have two digits at least.
+    logs.sort_by_key(|path| (path.as_os_str().len(), path.clone()));
     let clock = |path: &PathBuf| {
         let text = fs::read_to_string(path).map_err(|error| format!("{}: {error}", path.display()))?;
         let mut words = text.split_whitespace().filter_map(|word| word.parse().ok());

@@ -1,6 +1,6 @@
 //! Every limit on what a job file may hold, with its reason.
 
-/// Largest job file in bytes. A file of 1,000 long steps is a tenth of it.
+/// Largest job file in bytes. A file of 10,000 short steps is half of it.
 pub const FILE_BYTES_MAX: usize = 1024 * 1024;
 /// Deepest nesting, aliases followed. The format itself needs five.
 pub const DEPTH_MAX: usize = 32;
@@ -8,8 +8,8 @@ pub const DEPTH_MAX: usize = 32;
 pub const NODES_MAX: usize = 200_000;
 /// Most bytes of scalars, every alias counted as what it stands for.
 pub const EXPANDED_BYTES_MAX: usize = 8 * 1024 * 1024;
-/// Most steps of a job.
-pub const STEPS_MAX: usize = 1_000;
+/// Most steps of a job. Each keeps its result, a kilobyte or two, until the job is over.
+pub const STEPS_MAX: usize = 10_000;
 /// Most jobs of a run, cells counted. Each has a directory and a line on the screen.
 pub const JOBS_MAX: usize = 2_000;
 /// Most cells of one matrix: GitHub's number.
