@@ -50,7 +50,7 @@ impl Job<'_> {
         let mut kmsg = KmsgCursor::open();
         let mut ahead: Option<Result<Ahead, RunError>> = None;
         let mut trail = Trail { end, ending, unrecorded: None };
-        let mut beside = Beside::new(self.cancel.borrow().clone());
+        let mut beside = Beside::new(self.wish());
         let values = Values::new(self.contexts.clone(), self.plan);
         let mut values = values.with_env(self.plan);
         for (index, step) in self.plan.steps.iter().enumerate() {
@@ -71,8 +71,7 @@ impl Job<'_> {
                 self.pass_over(step, turn, values.as_mut().ok(), &mut trail);
                 continue;
             };
-            let (limit, git, turn) = (limit.0, git.as_ref(), Rc::clone(turn));
-            let cancel = self.cancel.borrow().clone();
+            let (limit, git, turn, cancel) = (limit.0, git.as_ref(), Rc::clone(turn), self.wish());
             let one = OneStep { step, index, room, limit, turn, cancel, git, cpus, workspace, used };
             let ran = if !step.command.is_run() {
                 self.wait_for(&one, &mut beside, values, &mut trail).await
@@ -107,6 +106,11 @@ impl Job<'_> {
         if let Ok(values) = &values {
             self.conclude(values, end);
         }
+    }
+
+    /// What the user wants, as far as it has been seen.
+    fn wish(&self) -> watch::Receiver<Cancel> {
+        self.cancel.borrow().clone()
     }
 
     /// Records a step that does not run.
