@@ -57,6 +57,8 @@ const ONLY_IN: &[(&str, &str)] = &[
     ("reqwest", "images"),
     ("rustls", "images"),
     ("clap", "runner"),
+    ("clap_complete", "runner"),
+    ("clap_mangen", "runner"),
     ("indicatif", "runner"),
     ("libseccomp", "runner"),
     ("cgroups-rs", "runner"),

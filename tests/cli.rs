@@ -2,13 +2,13 @@
 
 #![expect(clippy::unwrap_used, reason = "a test whose ground cannot be laid must stop")]
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 use std::path::Path;
 use std::time::{Duration, Instant};
 
 use runner::cli::{self, Command, Environment, ExitCodeOf, Stop};
-use runner::commands::{CommandError, artifacts, check, logs, show};
+use runner::commands::{CommandError, artifacts, check, explain, init, logs, runs, show};
 use runner::event::Stream;
 use runner::outcome::{Caps, LogSummary, Outcome, StepResult, Usage};
 use runner::report::{Output, Sink, Terminals};
@@ -47,6 +47,16 @@ const COMMANDS: &[&[&str]] = &[
     &["image"],
     &["image", "unpack"],
     &["doctor"],
+    &["runs"],
+    &["ps"],
+    &["cancel"],
+    &["wait"],
+    &["prune"],
+    &["init"],
+    &["explain"],
+    &["schema"],
+    &["completions"],
+    &["man"],
 ];
 
 #[test]
@@ -155,7 +165,18 @@ fn misuse_is_told_and_nothing_runs() {
     let table: &[(&str, u8, &str)] = &[
         ("", 2, "Usage"),
         ("fly", 2, "unrecognized subcommand 'fly'"),
-        ("exec a.yml b.yml", 2, "unexpected argument 'b.yml'"),
+        ("exec a.yml --only x --from y", 2, "cannot be used with"),
+        ("exec a.yml --dry-run --json", 2, "cannot be used with"),
+        ("runs --last few", 2, "invalid value 'few'"),
+        ("cancel", 2, "<RUN>"),
+        ("prune", 2, "<--older <TIME>|--max-size <SIZE>>"),
+        ("prune --dry-run", 2, "<--older <TIME>|--max-size <SIZE>>"),
+        ("prune --older 5", 2, "invalid value '5' for --older"),
+        ("prune --max-size all", 2, "for --max-size"),
+        ("completions cmd", 2, "possible values: bash, elvish, fish"),
+        ("man fly", 2, "there is no command 'fly'; runner has exec, run"),
+        ("man image fly", 2, "image has pull, import"),
+        ("init --type cobol", 2, "possible values: rust, node"),
         ("exec --limits cpus", 2, "invalid value 'cpus' for --limits: expected KEY=VALUE"),
         ("exec --limits memory=64", 2, "invalid value 'memory=64' for --limits: a bare number has no unit"),
         (
@@ -225,6 +246,7 @@ fn step(index: usize, id: &str, outcome: Outcome) -> StepResult {
         signal: None,
         killed_by: None,
         attempts: 1,
+        earlier: Vec::new(),
         started: "2026-11-23T14:30:12.000000Z".to_owned(),
         ended: "2026-11-23T14:30:13.000000Z".to_owned(),
         usage: Usage {
@@ -317,6 +339,7 @@ fn a_record(id: &str, steps: Vec<StepResult>) -> RunRecord {
             started: None,
             ended: None,
             steps,
+            earlier: Vec::new(),
         }],
         artifacts: vec![ArtifactRecord {
             name: "app".to_owned(),
@@ -348,6 +371,13 @@ fn read(home: &Path, terminal: bool, words: &str) -> Result<(u8, String), Comman
         Command::Logs(settings) => logs::logs(settings, &mut sink),
         Command::Artifacts(settings) => artifacts::artifacts(settings, &mut sink),
         Command::Check(settings) => check::check(settings, &mut sink),
+        Command::Runs(settings) => runs::runs(settings, &mut sink),
+        Command::Explain(settings) => explain::explain(settings, &mut sink),
+        Command::Init(settings) => init::init(settings, &mut sink),
+        Command::Print(text) => {
+            sink.write(text);
+            Ok(0)
+        }
         Command::Exec(_)
         | Command::Run(_)
         | Command::ImageUnpack(_)
@@ -444,4 +474,83 @@ fn job_files_are_checked_without_running() {
     assert!(lines.contains(&2), "{json}");
     let missing = read(home.path(), false, "check no-such.yml").unwrap_err();
     assert_eq!(missing.class.exit_code(), 2);
+}
+
+/// Codes that stand in the sources of a crate as they are printed: `error[E123]`, `"E123"`.
+fn printed_codes(folder: &str) -> BTreeSet<String> {
+    let mut left = vec![Path::new(env!("CARGO_MANIFEST_DIR")).join("..").join(folder)];
+    let mut found = BTreeSet::new();
+    while let Some(path) = left.pop() {
+        if path.is_dir() {
+            left.extend(fs::read_dir(path).unwrap().map(|entry| entry.unwrap().path()));
+            continue;
+        }
+        let text = fs::read_to_string(&path).unwrap();
+        for (at, _) in text.match_indices(['[', '"']) {
+            let code = text.get(at + 1..at + 5).unwrap_or_default();
+            let is_code = code.starts_with(['E', 'W']) && code[1..].bytes().all(|byte| byte.is_ascii_digit());
+            if is_code && text[at + 5..].starts_with([']', '"']) {
+                found.insert(code.to_owned());
+            }
+        }
+    }
+    found
+}
+
+#[test]
+fn every_code_that_can_be_printed_is_explained() {
+    let home = tempfile::tempdir().unwrap();
+    let (_, list) = read(home.path(), false, "explain").unwrap();
+    let listed: BTreeSet<&str> = list.lines().map(|line| &line[..4]).collect();
+    assert_eq!(listed.len(), list.lines().count());
+    let printed: BTreeSet<String> =
+        ["runner/src", "images/src", "jobs/src"].iter().flat_map(|folder| printed_codes(folder)).collect();
+    assert!(printed.contains("E261") && printed.contains("E107") && printed.contains("E522"), "{printed:?}");
+    let missing: Vec<&String> = printed.iter().filter(|code| !listed.contains(code.as_str())).collect();
+    assert!(missing.is_empty(), "not explained: {missing:?}");
+    let reference =
+        fs::read_to_string(Path::new(env!("CARGO_MANIFEST_DIR")).join("../docs/job-file.md")).unwrap();
+    for line in list.lines() {
+        let (id, meaning) = line.split_once("  ").unwrap();
+        let (code, page) = read(home.path(), false, &format!("explain {}", id.to_lowercase())).unwrap();
+        assert_eq!(code, 0);
+        assert!(page.starts_with(&format!("{id}: {meaning}\n\n")), "{page}");
+        assert!(page.lines().all(|line| line.chars().count() <= 110), "{page}");
+        assert!(page.lines().nth(2).is_some_and(|line| line.len() > 30), "{page}");
+        assert!(reference.contains(&format!("| {id} | {meaning} |")), "docs/job-file.md lacks {id}");
+    }
+    let (_, page) = read(home.path(), false, "explain error[E107]").unwrap();
+    insta::assert_snapshot!("explain", page);
+    let error = read(home.path(), false, "explain E999").unwrap_err();
+    assert_eq!((error.class.exit_code(), error.to_string().as_str()), (2, "there is no code `E999`"));
+}
+
+#[test]
+fn what_is_known_of_the_program_itself_is_printed() {
+    let home = tempfile::tempdir().unwrap();
+    let print = |words: &str| read(home.path(), false, words).unwrap().1;
+    assert_eq!(print("schema"), jobs::SCHEMA);
+    for shell in ["bash", "elvish", "fish", "powershell", "zsh"] {
+        let script = print(&format!("completions {shell}"));
+        assert!(script.contains("suggest-network"), "{shell}");
+    }
+    for command in COMMANDS {
+        let page = print(&[&["man"], *command].concat().join(" "));
+        let title = [&["runner"], *command].concat().join("\\-");
+        assert!(page.contains(".TH ") && page.contains(".SH NAME") && page.contains(&title), "{page}");
+    }
+}
+
+#[test]
+fn a_first_job_file_is_written_once() {
+    let home = tempfile::tempdir().unwrap();
+    fs::write(home.path().join("Makefile"), "all:\n").unwrap();
+    let words = format!("init {}", home.path().display());
+    assert_eq!(read(home.path(), false, &words).unwrap().0, 0);
+    let text = fs::read_to_string(home.path().join("job.yml")).unwrap();
+    assert!(text.contains("make -j"), "{text}");
+    assert_eq!(read(home.path(), false, &format!("{words} --print")).unwrap().1, text);
+    assert!(read(home.path(), false, "init --print --type go").unwrap().1.contains("go test"));
+    let error = read(home.path(), false, &words).unwrap_err();
+    assert_eq!((error.class.exit_code(), error.hint.is_some()), (2, true));
 }

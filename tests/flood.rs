@@ -46,8 +46,10 @@ fn a_flood_is_shown_in_bounded_memory() {
     let lines: Vec<u8> = b"0123456789abcde\n".repeat(4096);
     let before = peak();
     for reporter in &mut reporters {
-        reporter
-            .event(&event(What::StepStart { name: "flood".to_owned(), index: 1, steps: 1 }), Instant::now());
+        reporter.event(
+            &event(What::StepStart { name: "flood".to_owned(), index: 1, steps: 1, attempt: 1 }),
+            Instant::now(),
+        );
     }
     for chunk in 0..1600 {
         if chunk == 768 {

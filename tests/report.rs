@@ -40,7 +40,7 @@ mod fake {
     }
 
     pub fn start(id: &str, index: usize, steps: usize) -> Event {
-        event(Some(id), What::StepStart { name: format!("./{id}.sh"), index, steps })
+        event(Some(id), What::StepStart { name: format!("./{id}.sh"), index, steps, attempt: 1 })
     }
 
     pub fn log(id: &str, stream: Stream, data: impl AsRef<[u8]>) -> Event {
@@ -66,6 +66,7 @@ mod fake {
             signal: None,
             killed_by: None,
             attempts: 1,
+            earlier: Vec::new(),
             started: "2026-11-23T14:30:12.000000Z".to_owned(),
             ended: "2026-11-23T14:31:24.000000Z".to_owned(),
             usage: Usage {
@@ -327,7 +328,7 @@ fn a_step_cannot_speak_for_others_or_move_the_cursor() {
 
     let mut named = vec![fake::run_start(1)];
     let name = "a\nrun 1: success \x1b[2J".to_owned();
-    named.push(fake::event(Some("evil"), What::StepStart { name, index: 1, steps: 1 }));
+    named.push(fake::event(Some("evil"), What::StepStart { name, index: 1, steps: 1, attempt: 1 }));
     assert_eq!(plain(&named).lines().count(), 2, "a name stays on its line");
 
     let memory = Memory::default();

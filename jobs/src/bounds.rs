@@ -18,8 +18,16 @@ pub const CELLS_MAX: usize = 256;
 pub const CELL_BYTES_MAX: usize = 63;
 /// Most nodes of all jobs and cells together, once expressions are settled: each is read and checked on its own.
 pub const PLANNED_NODES_MAX: usize = 2_000_000;
+/// Most steps of a job that may run beside others: each has a sandbox, pipes and a log open.
+pub const BESIDE_MAX: usize = 64;
 /// Most params of a file.
 pub const PARAMS_MAX: usize = 200;
+/// Most times that a step or a job is tried again: what fails a hundred times is broken.
+pub const RETRIES_MAX: u32 = 100;
+/// Largest factor by which pauses between attempts grow.
+pub const RETRY_BACKOFF_MAX: f64 = 10.0;
+/// Longest pause between two attempts, in seconds: an hour, the time that a job has.
+pub const RETRY_DELAY_SECONDS_MAX: u64 = 60 * 60;
 /// Most mounts of a job.
 pub const MOUNTS_MAX: usize = 100;
 /// Most artifacts of a job, and most of one step.

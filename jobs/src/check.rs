@@ -18,6 +18,7 @@ use crate::suggest::nearest;
 use crate::user::User;
 
 mod artifact;
+mod forms;
 mod graph;
 mod image;
 mod limits;
@@ -25,6 +26,7 @@ mod matrix;
 mod mounts;
 mod network;
 mod params;
+mod retry;
 mod rights;
 mod steps;
 
@@ -87,6 +89,8 @@ pub(crate) fn job(
     check.artifact_names(&steps, &artifacts);
     check.env_bytes(&env, &steps);
     let outputs = check.outputs(file.outputs, place);
+    let retry = file.retry.and_then(|retry| check.retry(retry, place));
+    let quiet_timeout = file.quiet_timeout.and_then(|time| check.time(&time, "quiet-timeout", place, true));
     if check.problems.has_errors() {
         return None;
     }
@@ -110,6 +114,8 @@ pub(crate) fn job(
         artifacts,
         outputs,
         continue_on_error: switch(file.continue_on_error),
+        retry,
+        quiet_timeout,
     })
 }
 

@@ -1,9 +1,9 @@
 //! The one table of diagnostic codes. E1xx: the text, keys, steps; E2xx: image, paths, artifacts, mounts,
 //! limits; W: warnings. A code keeps its meaning for ever; a retired one is not used again.
 
-/// Declares the codes: variant, written form, one line of meaning.
+/// Declares the codes: variant, written form, one line of meaning, an explanation.
 macro_rules! codes {
-    ($($variant:ident $id:literal $meaning:literal)*) => {
+    ($($variant:ident $id:literal $meaning:literal $explanation:literal)*) => {
         /// What a diagnostic is about, as a stable code such as `E103`.
         #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
         pub enum Code {
@@ -23,78 +23,294 @@ macro_rules! codes {
             pub const fn meaning(self) -> &'static str {
                 match self { $(Code::$variant => $meaning),* }
             }
+
+            /// Returns what it is about, why it is so, and how to mend it: some paragraphs, examples indented.
+            pub const fn explanation(self) -> &'static str {
+                match self { $(Code::$variant => $explanation),* }
+            }
         }
     };
 }
 
 codes! {
     Yaml "E100" "the file is not valid YAML"
+        "What stands there cannot be read as YAML at all. The usual reasons are indentation that does not match \
+         the lines above, a tab in the indentation, a bracket or quote that is never closed, and `: ` inside a \
+         word that is not quoted.\n\
+         \n\
+         Quote values that contain `: ` or begin with one of `*&!|>'\"%@{[`, and put scripts into a block:\n\
+         \n\
+         \x20   - run: |\n\
+         \x20       echo \"done: all of it\""
     Version "E101" "the file's `version` is not one this program reads"
+        "A file says which version of the format it is written in; without `version` it is 1. A file of a later \
+         version may use keys that this program would misread, so it reads none of it.\n\
+         \n\
+         Use a newer `runner`, or write `version: 1`."
     DuplicateKey "E102" "a key is given twice in one map"
+        "A map has the key twice. Most YAML readers silently take the last one; here that is an error, because \
+         the first one was meant as well.\n\
+         \n\
+         Join the two, or remove one."
     UnknownKey "E103" "a key that does not exist here"
+        "The key does not exist at this place. Nothing is ignored: a misspelt `timeout` would otherwise be a job \
+         without one. The message names the nearest key that exists, and where a key belongs that exists \
+         elsewhere.\n\
+         \n\
+         At the top level, keys that begin with `x-` are passed over: they are a place for YAML anchors."
     MissingUnit "E104" "a size or a duration is a bare number"
+        "A number alone does not say what it counts. Sizes have a unit of `B`, `K`, `M`, `G`, `T` (powers of \
+         1024), durations of `ms`, `s`, `m`, `h`, `d`. Only `0` needs none.\n\
+         \n\
+         \x20   timeout: 15m\n\
+         \x20   limits: {memory: 2G}"
     WrongType "E105" "a value has the wrong type"
+        "The key takes something else: a list where text stands, a number where a map is expected. The message \
+         says what is expected and what was found.\n\
+         \n\
+         Words such as `yes`, `no`, `on` and `off` are text in YAML 1.2; only `true` and `false` are booleans."
     BadQuantity "E106" "a size or a duration cannot be read"
+        "The value is no size or duration. A size is a number and one unit, `1.5G`; a duration is numbers with \
+         units from large to small, `1h30m`. Units are told apart by case: `M` is a size, `m` are minutes."
     ExpressionInRun "E107" "`${{ }}` inside `run`; scripts are not interpolated"
+        "Scripts are never made of data. If `${{ }}` were replaced inside `run`, a branch named `$(rm -rf .)` \
+         would be executed. A script gets values through the environment, where they are only text:\n\
+         \n\
+         \x20   - run: ./deploy \"$TARGET\"\n\
+         \x20     env: {TARGET: \"${{ params.target }}\"}\n\
+         \n\
+         Besides, the script stays the same from run to run, so results can be compared."
     NotText "E108" "the file is not UTF-8 text"
+        "Job files are UTF-8. Another encoding, or bytes of a binary file, cannot be shown or quoted safely.\n\
+         \n\
+         Convert it: `iconv -f LATIN1 -t UTF-8 job.yml > new.yml`."
     FileTooBig "E109" "the file is larger, deeper or expands to more than is read"
+        "The file, or what its anchors and expressions expand to, is larger or deeper than any job needs. The \
+         bounds keep a hostile file from filling the memory; docs/job-file.md lists them.\n\
+         \n\
+         Put large values into files of the project, and read them in the step."
     Documents "E110" "the file holds no document, or more than one"
+        "A job file is one YAML document. An empty file holds none; a line `---` in the middle begins a second \
+         one.\n\
+         \n\
+         Write several jobs below `jobs`."
     Tag "E111" "a YAML tag that has no meaning here"
+        "Tags such as `!include` or `!!python/object` name types that this format does not have. A pattern that \
+         begins with `!` needs quotes: `\"!build/tmp/**\"`."
     Merge "E112" "`<<` is given something other than maps"
+        "`<<` merges the members of another map, or of several: `<<: *defaults` or `<<: [*one, *two]`. It was \
+         given text, a number or a list of something else."
     Alias "E113" "an alias names no anchor, or itself"
+        "`*name` stands for what `&name` marks, which must come before it in the file and must not contain it.\n\
+         \n\
+         A pattern that begins with `*` needs quotes: `\"*.log\"`."
     NulCharacter "E114" "a value contains a NUL character"
+        "No argument, variable or path can contain a NUL character: the kernel takes it for the end. `\"\\0\"` in \
+         a double-quoted YAML string is one."
     MissingKey "E115" "a required key is missing from a map"
+        "The map form of this value needs the key: it says what the others are about."
     BadName "E116" "a name is empty, too long or has control characters"
+        "Names stand in lists and on terminals: they have 1 to 128 characters and no control characters. A name \
+         with a line break is usually a block scalar (`|`) that was not meant."
     NotAChoice "E117" "a value is not one of those that the key accepts"
+        "The key takes one of a few words, and this is none of them. The message lists them."
     TooLong "E118" "a value is longer than can be passed to a program"
+        "The kernel passes arguments and variables of at most 128 KiB each to a program (MAX_ARG_STRLEN), and \
+         shells given as a list have a bound of their own. Put long text into a file, and let the step read it."
     TooMany "E119" "a list has more entries than are accepted"
+        "There are more entries than any job needs; the bound keeps a hostile file from filling the memory."
     Param "E130" "a param is declared in a way that makes no sense"
+        "A param is `NAME: DEFAULT`, `NAME:` for one that must be given, or a map. A `choice` needs `options`, no \
+         other type has them; a default must be of the param's own type; one that is required has no default.\n\
+         \n\
+         \x20   params:\n\
+         \x20     target: {type: choice, options: [debug, release], default: debug}"
     UnknownParam "E131" "a param is given that the file does not declare"
+        "`-p NAME=VALUE` names a param that the file does not declare. A misspelt one would otherwise silently \
+         leave the default in force.\n\
+         \n\
+         Declare it below `params`, or correct the name."
     MissingParam "E132" "a param has no value"
+        "The param has no default, so the run needs a value: `runner exec job.yml -p NAME=VALUE`. `runner check` \
+         does not ask for values."
     ParamValue "E133" "a param's value is not of its type or not one of its options"
+        "The value is not of the param's type: `bool` takes `true` and `false`, `int` a whole number, `choice` \
+         one of its `options`."
     ParamName "E134" "a param's name is malformed, or two have one variable"
+        "A param's name has letters, digits, `_` and `-`, a letter or `_` first, at most 63. Each is also a \
+         variable: `dry-run` is `PARAM_DRY_RUN`, so `dry-run` and `dry_run` cannot both exist."
     StepsAndJobs "E140" "`steps` and `jobs` stand at the same level"
+        "A file is one job, which has `steps`, or several, which are members of `jobs`. Both at once would leave \
+         open whose the steps are.\n\
+         \n\
+         Put the steps into a job below `jobs`."
     BadId "E141" "an id is not lower-case letters, digits, `-` and `_`"
+        "An id becomes a directory's name and a word of expressions: a lower-case letter, then up to 62 \
+         lower-case letters, digits, `-` and `_`. `name` takes any text."
     UnknownNeed "E142" "`needs` names a job that does not exist"
+        "`needs` lists ids of jobs in this file, as they stand below `jobs`; a job with a matrix is named without \
+         its cells."
     NeedCycle "E143" "jobs need each other in a circle"
+        "Each of these jobs waits for another one of them, so none could ever begin. The message shows the \
+         circle.\n\
+         \n\
+         Remove one of the needs, or move what both need into a job of its own."
     MatrixTooBig "E144" "a matrix, or all of them together, have more cells than are accepted"
+        "A matrix has at most 256 cells, and a file at most 2,000 jobs and cells. A matrix multiplies: four axes \
+         with five values are 625.\n\
+         \n\
+         Leave out combinations with `exclude`, or list the ones that matter with `include`."
     Matrix "E145" "a matrix has an axis without values, an unknown axis, or no cells"
+        "An axis of a matrix needs at least one value, `exclude` and `include` are maps whose `exclude` keys are \
+         axes, and something must be left when all exclusions are applied."
     NoJobs "E146" "`jobs` is empty"
+        "`jobs` is a map with at least one job:\n\
+         \n\
+         \x20   jobs:\n\
+         \x20     build: {image: alpine:3.20, steps: [make]}"
     NoSteps "E150" "the job has no steps"
+        "A job is its steps: at least one. `steps:` with nothing below it is usually a line too far to the left.\n\
+         \n\
+         \x20   steps:\n\
+         \x20     - make\n\
+         \x20     - make test"
     NoRun "E151" "a step has no `run`"
+        "A step is a command: text, which is a script, or a map with `run`.\n\
+         \n\
+         \x20   - make\n\
+         \x20   - {run: make test, timeout: 10m}"
     DuplicateId "E152" "two steps have the same id"
+        "Ids name steps in expressions, records and on the command line: two steps of one job cannot share one."
     Shell "E153" "`shell` is not one of the known shells, nor a list with one `{0}`"
+        "`shell` is `sh`, `bash` or `python3`, or a list: a program and its arguments, with `{0}` exactly once \
+         where the script's path goes. It is never guessed from the image, so that one file means one thing \
+         everywhere.\n\
+         \n\
+         \x20   shell: [perl, -w, \"{0}\"]"
     EmptyRun "E154" "`run` has nothing to run"
+        "`run` is empty, or a list whose program is. A step that does nothing would always succeed."
     ExpectExit "E155" "`expect-exit` is empty or outside 0 to 255"
+        "`expect-exit` says which exit codes are success: one number or a list of numbers from 0 to 255. An empty \
+         list would make every end a failure."
+    Retry "E156" "`retry` is out of its range, or names an end that does not exist"
+        "`retry` is a number of times, 0 to 100, or a map with `max`. `on` lists the ends after which it is tried \
+         again: `failure`, `signal`, `oom`, `timeout`, `infra`, or `exit:N` for one exit code; `backoff` is a \
+         factor from 1 to 10.\n\
+         \n\
+         \x20   retry: {max: 3, on: [exit:7, timeout], delay: 2s, backoff: 2}"
+    StepForm "E157" "a step is more than one thing, or has a key that has no use in it"
+        "A step is one of `run`, `wait`, `cancel` and `parallel`. The last three run no command of their own, so what \
+         a command is given (`env`, `user`, `timeout`, ...) has no use beside them. A member of `parallel` is a \
+         command: it neither waits nor contains another `parallel`.\n\
+         \n\
+         \x20   - {run: ./server, id: web, background: true}\n\
+         \x20   - {run: ./test, timeout: 5m}\n\
+         \x20   - {cancel: web}"
+    NoBackground "E158" "`wait` or `cancel` names no step above that runs in the background"
+        "`wait` and `cancel` name steps by their id. The step must stand above, and have `background: true`; the \
+         members of `parallel` are waited for by themselves. `wait: all` waits for every one that still runs.\n\
+         \n\
+         A step without an `id` has one made of its `name`, else `step-N`; give it one of its own to name it."
     EnvName "E165" "the name of an environment variable is malformed"
+        "The name of a variable has letters, digits and `_`, and no digit first. Others can be set by programs \
+         but not used in a shell."
     Workdir "E166" "`workdir` is empty or leaves the workspace by `..`"
+        "`workdir` is a path inside the sandbox; a relative one starts at the workspace. `..` could leave it in a \
+         way that links make unpredictable, so it is not accepted."
     User "E167" "`user` is not `root`, `me`, a name or numbers"
+        "`user` is `root`, `me` (the caller's own ids), a uid such as `1000`, `uid:gid`, or a name that the image \
+         knows. Root inside is not root outside, whoever calls."
     Hostname "E168" "`hostname` is not a valid host name"
+        "A host name has letters, digits and inner hyphens, dots between its parts, at most 63 characters in all."
     Expression "E171" "an expression cannot be read, or names what does not exist there"
+        "Inside `${{ }}` or `if` stands something that is no expression, or a name that cannot exist at this \
+         place: a step that comes later, a job that is not among `needs`, a context that is not known yet. It is \
+         an error before anything runs, because it would be null in every run."
     Evaluation "E172" "an expression cannot be evaluated"
+        "The expression is well-formed, but cannot be settled with the values given: `fromJSON` of what is no \
+         JSON, a map where text is needed, more bytes than a file may have."
     NoImage "E201" "the job has no `image`"
+        "A job needs a root filesystem to run in: its own `image`, or one beside `jobs` that is the default of \
+         all. `image: host` uses this machine's own programs and needs no download."
     ImageForm "E203" "`image` has none of the accepted forms"
+        "`image` is a name in a registry (`alpine:3.20`), a tarball by path or URL, `dir:PATH`, `oci:PATH`, \
+         `archive:PATH`, `local:NAME`, or `host`. docs/job-file.md has all forms."
     Checksum "E204" "`sha256` is not 64 hexadecimal digits"
+        "A SHA-256 digest has 64 hexadecimal digits. `sha256sum FILE` prints the one of a tarball."
     ChecksumUnused "E208" "`sha256` is given for an image that has none"
+        "`sha256` holds a tarball or an image's manifest to its digest. Directories, `host` and layouts have no \
+         such digest, and one that is not checked would only look like a promise."
     ImageUrl "E209" "the image's URL is malformed or contains a password"
+        "The URL cannot be read, is neither http nor https, or contains a password, which would stand in records \
+         and logs. Logins are kept as `docker login` keeps them; see docs/images.md."
     GlobLeaves "E210" "a pattern is absolute or leaves the workspace by `..`"
+        "Patterns are relative to the workspace and never leave it, neither by `..` nor through a link. What a \
+         step wants to keep must lie below its workspace: copy it there first."
     GlobSyntax "E211" "a pattern cannot be read"
+        "The pattern cannot be read: a bracket or brace is not closed, a range is backwards, or a backslash ends \
+         it. A backslash before a special character makes it an ordinary one."
     ImageName "E212" "the name of an image is malformed"
+        "The name of an image is lower-case, `[REGISTRY/]PATH[:TAG][@sha256:DIGEST]`. Upper-case letters stand \
+         only in tags and in the registry's host."
     Mount "E222" "a mount is not `host:path`, `host:path:ro` or `host:path:rw`"
+        "A short mount is `HOST:PATH`, with `:ro` (which is also the default) or `:rw` behind it. A path with a \
+         colon in it needs the map form:\n\
+         \n\
+         \x20   mounts: [{host: \"odd:name\", path: /odd, ro: false}]"
     MountPath "E224" "a mount's path inside is not one that can be mounted on"
+        "The path inside is absolute, has no `..`, is not `/`, and is not on or below `/proc`, `/sys` or `/dev`, \
+         which every step has for itself."
     DuplicateMount "E225" "two mounts have the same path inside"
+        "Two mounts have the same path inside: one would hide the other."
     LimitTooSmall "E232" "a limit or a time is zero, negative or too small"
+        "A limit or a time of zero, or below what can be kept, would stop everything at once. Leave the key out \
+         to have no limit. `grace: 0` and `quiet-timeout: 0` are meaningful and accepted."
     LimitTooBig "E233" "a limit or a time is larger than anything can be"
+        "The value is larger than any machine has, or than the kernel can be told. Leave the key out to have no \
+         limit."
     AllowedHost "E245" "an entry of `network.allow` is not a host, nor `host:port`"
+        "An entry of `network.allow` is a host name, a name with `*.` before it, or an address, with `:PORT` or \
+         without. It is no URL: no `https://`, no path.\n\
+         \n\
+         \x20   network: {allow: [crates.io:443, \"*.example.org\"]}"
     Capability "E247" "a capability that does not exist, or that no step can have"
+        "`privileges` lists capabilities by the kernel's names, such as `CAP_SYS_PTRACE`. Some cannot be had by a step at \
+         all, because they reach past its namespaces; the message lists those that can.\n\
+         \n\
+         `nested` in place of a list gives what another `runner`, podman or buildah needs inside a step."
     Untrusted "E248" "something that `--untrusted` refuses"
+        "With `--untrusted` nobody vouches for the job file: what opens the sandbox is refused, such as mounts, the host's \
+         network, `seccomp: off` and `privileges: nested`.\n\
+         \n\
+         Leave it out of the file, or run a file that you trust without the flag."
     NoPaths "E262" "an artifact has no paths"
+        "An artifact needs `paths`, with at least one pattern that is no exclusion."
     ArtifactName "E263" "an artifact's name cannot be a directory's name"
+        "The name of an artifact becomes a directory below `artifacts/`: letters, digits, `.`, `_`, `-`, neither \
+         `.` nor `-` first, at most 128."
     DuplicateArtifact "E264" "two artifacts have the same name"
+        "Artifacts are kept side by side by name, so a job cannot have two of one name. Give one of them another \
+         `name`, or join their `paths`."
     SecretContext "E303" "an expression names `secrets`"
+        "Secrets are not values of expressions: an expression's result ends in plans, records and messages."
     HostImage "W411" "`image: host` is whatever this machine has: not reproducible"
+        "`image: host` runs the steps with the programs that this machine happens to have: another machine, or \
+         this one next month, may give another result. It needs no download, which suits first steps and machines \
+         whose set-up is the point.\n\
+         \n\
+         For results that stay the same, name an image with its digest, or a tarball with `sha256`."
     NoChecksum "W412" "an image is downloaded without a `sha256` to hold it to"
+        "What a URL gives can change from one day to the next, by accident or by malice. With `sha256` the \
+         download is held to what you have seen:\n\
+         \n\
+         \x20   image: {ref: \"https://example.org/rootfs.tar.xz\", sha256: \"...\"}\n\
+         \n\
+         `sha256sum` of the downloaded file prints it."
     SeccompOff "W441" "no system call is filtered"
+        "`seccomp: off` takes one wall away: the step may make every system call that its capabilities allow, and a \
+         fault in any of them is within its reach. The namespaces and the capabilities stay.\n\
+         \n\
+         `strace` and `gdb` work under `default`; a profile in a file can open single calls."
 }
 
 impl Code {
@@ -102,6 +318,60 @@ impl Code {
     pub fn severity(self) -> Severity {
         if self.id().starts_with('W') { Severity::Warning } else { Severity::Error }
     }
+}
+
+/// A code with what there is to say about it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Explained {
+    /// `E103`.
+    pub id: &'static str,
+    /// One line.
+    pub meaning: &'static str,
+    /// Some paragraphs, examples indented.
+    pub text: &'static str,
+}
+
+/// The codes of what only a run can find out.
+const OF_RUNS: &[Explained] = &[
+    Explained {
+        id: "E221",
+        meaning: "a mount's source on this machine cannot be used",
+        text: "A mount shows a path of this machine to the steps, so it must exist and be a directory or a file. A \
+         relative path starts at the job file's directory; `~` is not expanded.",
+    },
+    Explained {
+        id: "E243",
+        meaning: "the image has no user of this name",
+        text: "`user` names somebody whom the image's /etc/passwd does not list. The message lists whom it has; a \
+         number works with every image: `user: 1000`.",
+    },
+    Explained {
+        id: "E261",
+        meaning: "nothing matches an artifact's paths",
+        text: "The step was to leave something, and no file matched: usually a misspelt path, or one that is relative \
+         to another directory than the workspace. The message says how far the pattern came.\n\
+         \n\
+         `optional: true` accepts an artifact without files; `when: always` also collects after a failure.",
+    },
+    Explained {
+        id: "E522",
+        meaning: "this machine cannot give a job a network of its own",
+        text: "The job asks for a network of its own, and this machine cannot give it one: /dev/net/tun is missing or \
+         may not be used. It is never silently replaced by the machine's own network, from which a step could \
+         reach everything.\n\
+         \n\
+         `runner doctor net` says what is missing. `network: none` needs nothing; `network: host` shares this \
+         machine's network knowingly.",
+    },
+];
+
+/// Returns every code there is, in the order of their numbers, errors before warnings.
+pub fn all() -> Vec<Explained> {
+    let of_file =
+        |code: &Code| Explained { id: code.id(), meaning: code.meaning(), text: code.explanation() };
+    let mut all: Vec<Explained> = Code::ALL.iter().map(of_file).chain(OF_RUNS.iter().copied()).collect();
+    all.sort_by_key(|code| code.id);
+    all
 }
 
 /// How bad a diagnostic is.

@@ -17,6 +17,7 @@ use crate::source::{Source, Span};
 use crate::yaml::{Entry, Kind, Node, Origin, Scalar, Value};
 
 mod locate;
+pub(crate) mod parallel;
 
 /// Contexts that exist while a job runs, and not before.
 const LATER: &[&str] = &["env", "steps", "needs", "job", "run"];
@@ -106,12 +107,17 @@ impl<'a> Expander<'a> {
     fn steps(&mut self, node: &Rc<Node>, needs: &Shape) -> (Rc<Node>, Arc<[String]>) {
         // Steps that an expression came to would be scripts made of data: what is no list stays what it is.
         let Value::List(list) = &node.value else { return (Rc::clone(node), Arc::from([])) };
+        let (list, firsts) = parallel::flat(list);
         let early: Vec<Rc<Node>> = list.iter().map(|step| self.step(step)).collect();
         let own = early.iter().map(|step| (text_of(step, "id"), text_of(step, "name")));
         let ids: Arc<[String]> = names::step_ids(&own.collect::<Vec<_>>()).into();
-        let steps = early.iter().enumerate().map(|(at, step)| self.late_of_step(step, needs, (&ids, at)));
+        // The members of a `parallel` see what is above all of them.
+        let above = |at: usize| firsts.get(at).copied().unwrap_or(at);
+        let steps = early.iter().enumerate();
+        let steps = steps.map(|(at, step)| self.late_of_step(step, needs, (&ids, above(at))));
         let steps: Vec<Rc<Node>> = steps.collect();
-        let same = steps.iter().zip(list).all(|(new, old)| Rc::ptr_eq(new, old));
+        let Value::List(old) = &node.value else { return (Rc::clone(node), ids) };
+        let same = old.len() == steps.len() && steps.iter().zip(old).all(|(new, old)| Rc::ptr_eq(new, old));
         let node = if same { Rc::clone(node) } else { branch(node, Value::List(steps)) };
         (node, ids)
     }
@@ -119,7 +125,7 @@ impl<'a> Expander<'a> {
     /// Settles what of a step can be settled early.
     fn step(&mut self, node: &Rc<Node>) -> Rc<Node> {
         self.entries(node, |this, entry| match entry.key.as_str() {
-            "run" | "if" | "env" | "continue-on-error" => Rc::clone(&entry.value),
+            "run" | "if" | "env" | "continue-on-error" | "parallel" => Rc::clone(&entry.value),
             key => this.value(&entry.value, key),
         })
     }

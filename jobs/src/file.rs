@@ -125,6 +125,8 @@ pub(crate) struct JobFile {
     pub artifacts: Option<At<Vec<ArtifactField>>>,
     pub outputs: Vec<EnvField>,
     pub continue_on_error: Option<SwitchField>,
+    pub retry: Option<At<RetryField>>,
+    pub quiet_timeout: Option<At<String>>,
 }
 
 /// `image: REF` or `image: {ref, sha256, pull}`.
@@ -183,6 +185,15 @@ pub(crate) struct StepField {
     /// How messages call it: its id, else its name, else its number.
     pub label: String,
     pub run: Required<RunField>,
+    pub background: bool,
+    pub wait: Option<At<Vec<At<String>>>>,
+    pub cancel: Option<At<String>>,
+    /// It is the end of a `parallel`, whose members stand before it.
+    pub parallel: Option<Span>,
+    /// The place among the steps of the `parallel` that it is a member of.
+    pub member_of: Option<usize>,
+    /// Keys that are there, for those that have no use.
+    pub keys: Vec<(String, Span)>,
     pub id: Option<At<String>>,
     pub name: Option<At<String>>,
     pub env: Vec<EnvField>,
@@ -196,6 +207,17 @@ pub(crate) struct StepField {
     pub continue_on_error: Option<SwitchField>,
     pub expect_exit: Option<At<Vec<At<i64>>>>,
     pub artifacts: Option<At<Vec<ArtifactField>>>,
+    pub retry: Option<At<RetryField>>,
+    pub quiet_timeout: Option<At<String>>,
+}
+
+/// `retry: N` or `retry: {max, on, delay, backoff}`.
+#[derive(Debug)]
+pub(crate) struct RetryField {
+    pub max: At<i64>,
+    pub on: Option<At<Vec<At<String>>>>,
+    pub delay: Option<At<String>>,
+    pub backoff: Option<At<String>>,
 }
 
 /// `continue-on-error`: known, or to be settled while the job runs.

@@ -8,6 +8,7 @@ use crate::file::At;
 use crate::image::ImageSpec;
 use crate::mount::Mount;
 use crate::plan::{IoLimits, Need, Network, Switch, When, Workspace};
+use crate::retry::Retry;
 use crate::rights::{Privileges, Seccomp};
 use crate::shell::Shell;
 use crate::user::User;
@@ -38,6 +39,9 @@ pub(crate) struct Job {
     pub artifacts: Vec<Artifact>,
     pub outputs: Vec<(String, Template)>,
     pub continue_on_error: Switch,
+    pub retry: Option<Retry>,
+    /// Zero is off.
+    pub quiet_timeout: Option<Duration>,
 }
 
 /// What of a valid job is settled before its matrix is multiplied out.
@@ -83,6 +87,8 @@ pub(crate) struct Step {
     /// The byte at which it starts.
     pub start: usize,
     pub run: Run,
+    /// It runs beside those that follow.
+    pub background: bool,
     pub id: Option<String>,
     pub name: Option<String>,
     pub env: Env,
@@ -97,6 +103,9 @@ pub(crate) struct Step {
     /// Not empty when given.
     pub expect_exit: Option<Vec<u8>>,
     pub artifacts: Vec<Artifact>,
+    pub retry: Option<Retry>,
+    /// Zero is off.
+    pub quiet_timeout: Option<Duration>,
 }
 
 /// What a step runs; neither is empty.
@@ -104,6 +113,10 @@ pub(crate) struct Step {
 pub(crate) enum Run {
     Script(String),
     Argv(Vec<String>),
+    /// Nothing: it waits for these steps.
+    Wait(Vec<String>),
+    /// Nothing: it ends this step.
+    Cancel(String),
 }
 
 /// A valid artifact; its patterns can be compiled and at least one includes.

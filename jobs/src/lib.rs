@@ -18,6 +18,7 @@ pub mod mount;
 pub mod names;
 pub mod network;
 pub mod plan;
+pub mod retry;
 pub mod rights;
 pub mod units;
 pub mod user;
@@ -31,6 +32,7 @@ mod job;
 mod overrides;
 mod read;
 mod render;
+mod select;
 mod settle;
 mod shell;
 mod source;
@@ -50,7 +52,9 @@ pub use overrides::{Facts, LimitsOverride, Overrides};
 pub use plan::{
     ArtifactPlan, Command, IoLimits, JobPlan, Limits, Need, Network, Plan, StepPlan, Switch, When, Workspace,
 };
+pub use retry::{Retry, RetryOn};
 pub use rights::{Privileges, Seccomp};
+pub use select::{SelectError, Selection, StepChoice, select};
 pub use settle::{
     DEFAULT_GRACE, DEFAULT_HOSTNAME, DEFAULT_LOG_BYTES, DEFAULT_NETWORK, DEFAULT_PIDS, DEFAULT_SWAP_BYTES,
     DEFAULT_TIMEOUT, JOB_ID, VERSION,
@@ -63,7 +67,7 @@ pub use user::User;
 pub mod keys {
     pub use crate::read::{
         ARTIFACT_KEYS, DEFAULT_KEYS, FILE_KEYS, IMAGE_KEYS, IO_LIMITS_KEYS, JOB_KEYS, LIMITS_KEYS,
-        MOUNT_KEYS, NEED_KEYS, NET_LIMITS_KEYS, NETWORK_KEYS, PARAM_KEYS, STEP_KEYS,
+        MOUNT_KEYS, NEED_KEYS, NET_LIMITS_KEYS, NETWORK_KEYS, PARAM_KEYS, RETRY_KEYS, STEP_KEYS,
     };
 }
 

@@ -9,6 +9,7 @@ use crate::expression::{Expression, Template, Value};
 use crate::image::ImageSpec;
 use crate::mount::Mount;
 use crate::network::NetworkRules;
+use crate::retry::Retry;
 use crate::rights::{Privileges, Seccomp};
 use crate::user::User;
 
@@ -82,6 +83,9 @@ pub struct JobPlan {
     pub outputs: Vec<(String, Template)>,
     /// Its failure does not count.
     pub continue_on_error: Switch,
+    /// Whether it is tried again as a whole when it does not succeed.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub retry: Option<Retry>,
 }
 
 /// A job that must be over first.
@@ -173,6 +177,9 @@ pub struct StepPlan {
     pub line: usize,
     /// What runs.
     pub command: Command,
+    /// It runs beside the steps that follow, until one waits for it or ends it.
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
+    pub background: bool,
     /// The step's variables, then the command line's, each name once; they win over the job's. `None` unsets.
     #[serde(serialize_with = "map")]
     pub env: Vec<(String, Option<Template>)>,
@@ -196,6 +203,16 @@ pub struct StepPlan {
     pub expect_exit: Vec<u8>,
     /// Collected after this step.
     pub artifacts: Vec<ArtifactPlan>,
+    /// Whether it is tried again when it does not succeed.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub retry: Option<Retry>,
+    /// Longest time without output.
+    #[serde(
+        rename = "quiet_timeout_ms",
+        serialize_with = "some_millis",
+        skip_serializing_if = "Option::is_none"
+    )]
+    pub quiet_timeout: Option<Duration>,
 }
 
 /// True, false, or what an expression says while the job runs.
@@ -223,6 +240,20 @@ pub enum Command {
     },
     /// A program and its arguments, without a shell.
     Argv(Vec<String>),
+    /// Nothing of its own: it waits for the ends of these steps, by id.
+    Wait(Vec<String>),
+    /// Nothing of its own: it ends this step, by id.
+    Cancel(String),
+}
+
+impl Command {
+    /// Whether something is executed.
+    pub fn is_run(&self) -> bool {
+        match self {
+            Command::Script { .. } | Command::Argv(_) => true,
+            Command::Wait(_) | Command::Cancel(_) => false,
+        }
+    }
 }
 
 /// Files to keep.
@@ -251,7 +282,7 @@ pub enum When {
 }
 
 /// Writes a duration in whole milliseconds.
-fn millis<S: Serializer>(duration: &Duration, serializer: S) -> Result<S::Ok, S::Error> {
+pub(crate) fn millis<S: Serializer>(duration: &Duration, serializer: S) -> Result<S::Ok, S::Error> {
     serializer.serialize_u64(u64::try_from(duration.as_millis()).unwrap_or(u64::MAX))
 }
 

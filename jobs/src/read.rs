@@ -18,12 +18,13 @@ mod jobs;
 mod keys;
 mod matrix;
 mod params;
+mod retry;
 mod step;
 
 pub(crate) use keys::EARLY_KEYS;
 pub use keys::{
     ARTIFACT_KEYS, DEFAULT_KEYS, FILE_KEYS, IMAGE_KEYS, IO_LIMITS_KEYS, JOB_KEYS, LIMITS_KEYS, MOUNT_KEYS,
-    NEED_KEYS, NET_LIMITS_KEYS, NETWORK_KEYS, PARAM_KEYS, STEP_KEYS,
+    NEED_KEYS, NET_LIMITS_KEYS, NETWORK_KEYS, PARAM_KEYS, RETRY_KEYS, STEP_KEYS,
 };
 
 /// Reads the top of the file: everything but what is in its jobs. `None` when the file is no map; that is reported.
@@ -99,6 +100,8 @@ pub(crate) fn job(
             "seccomp" => file.seccomp = reader.seccomp(value, place),
             "privileges" => file.privileges = reader.privileges(value, place),
             "artifacts" => file.artifacts = reader.artifacts(value, place),
+            "retry" => file.retry = reader.retry(value, place),
+            "quiet-timeout" => file.quiet_timeout = reader.duration(value, "quiet-timeout", place),
             "outputs" => file.outputs = reader.templates(value, "outputs", place),
             "continue-on-error" => {
                 file.continue_on_error = reader.switch(value, "continue-on-error", place);

@@ -86,6 +86,7 @@ pub(crate) fn job(
         privileges: job.privileges.unwrap_or(Privileges::Default),
         overrides,
         user_override: valid.user.clone(),
+        quiet_timeout: job.quiet_timeout,
     };
     let steps = job.steps.into_iter().zip(ids).enumerate();
     let steps = steps.map(|(at, (step, id))| {
@@ -124,6 +125,7 @@ pub(crate) fn job(
         artifacts,
         outputs: job.outputs,
         continue_on_error: job.continue_on_error,
+        retry: job.retry,
     }
 }
 
@@ -201,6 +203,7 @@ struct Inherited<'a> {
     privileges: Privileges,
     overrides: &'a Overrides,
     user_override: Option<User>,
+    quiet_timeout: Option<Duration>,
 }
 
 impl Inherited<'_> {
@@ -221,6 +224,7 @@ impl Inherited<'_> {
             name: step.name.unwrap_or_else(|| default_name(&step.run)),
             id,
             line,
+            background: step.background,
             command: command(step.run, step.shell.as_ref().unwrap_or(&self.shell)),
             env,
             workdir: self.overrides.workdir.clone().or(step.workdir).or_else(|| self.workdir.clone()),
@@ -232,6 +236,8 @@ impl Inherited<'_> {
             continue_on_error: step.continue_on_error,
             expect_exit: step.expect_exit.unwrap_or_else(|| vec![0]),
             artifacts,
+            retry: step.retry,
+            quiet_timeout: step.quiet_timeout.or(self.quiet_timeout).filter(|time| !time.is_zero()),
         }
     }
 }
@@ -258,6 +264,8 @@ fn command(run: Run, shell: &Shell) -> Command {
             Command::Script { text, argv: shell.argv.clone(), suffix: shell.suffix.to_owned() }
         }
         Run::Argv(argv) => Command::Argv(argv),
+        Run::Wait(steps) => Command::Wait(steps),
+        Run::Cancel(step) => Command::Cancel(step),
     }
 }
 
@@ -268,6 +276,8 @@ fn default_name(run: &Run) -> String {
             text.lines().map(str::trim).find(|line| !line.is_empty()).unwrap_or_default().to_owned()
         }
         Run::Argv(argv) => argv.join(" "),
+        Run::Wait(steps) => format!("wait for {}", steps.join(", ")),
+        Run::Cancel(step) => format!("cancel {step}"),
     };
     let line: String = line.chars().map(|c| if c.is_control() { ' ' } else { c }).collect();
     let line = line.trim();

@@ -57,6 +57,7 @@ fn every_code_and_key_is_told() {
         keys::PARAM_KEYS,
         keys::NEED_KEYS,
         keys::STEP_KEYS,
+        keys::RETRY_KEYS,
         keys::LIMITS_KEYS,
         keys::IO_LIMITS_KEYS,
         keys::NET_LIMITS_KEYS,

@@ -7,6 +7,8 @@ mod config;
 mod environment;
 mod flags;
 mod image;
+mod papers;
+mod records;
 mod settings;
 
 use std::ffi::OsString;
@@ -15,9 +17,11 @@ use clap::Parser;
 
 pub use environment::Environment;
 pub use image::{ImageSettings, StoreVerb, UnpackSettings};
+pub use papers::{InitSettings, Project};
+pub use records::{RunsSettings, RunsVerb};
 pub use settings::{
     ArtifactsSettings, ArtifactsVerb, CheckFormat, CheckSettings, Command, DoctorSettings, ExecSettings,
-    ExitCodeOf, ImageSources, LogsSettings, Printed, RunSettings, ShowSettings,
+    ExitCodeOf, ExplainSettings, ImageSources, LogsSettings, Printed, RunSettings, ShowSettings,
 };
 
 use crate::commands::{Class, RUN_ERROR_EXIT_CODE};

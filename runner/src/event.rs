@@ -105,6 +105,20 @@ pub enum What {
         index: usize,
         /// How many there are.
         steps: usize,
+        /// The attempt, from 1.
+        #[serde(skip_serializing_if = "is_first")]
+        attempt: u32,
+    },
+    /// A step did not succeed and is tried again.
+    #[serde(rename = "step.retry")]
+    StepRetry {
+        /// Everything about the attempt's end.
+        #[serde(flatten)]
+        result: Box<StepResult>,
+        /// How many attempts there are at most.
+        attempts_max: u32,
+        /// The pause before the next one, in seconds.
+        pause_s: f64,
     },
     /// Output of a step, at most 64 KiB, not split at lines.
     #[serde(rename = "step.log")]
@@ -133,6 +147,18 @@ pub enum What {
         files: u64,
         /// Bytes in it.
         bytes: u64,
+    },
+    /// A job did not succeed and is tried again.
+    #[serde(rename = "job.retry")]
+    JobRetry {
+        /// How the attempt ended.
+        outcome: Outcome,
+        /// Its number, from 1.
+        attempt: u32,
+        /// How many attempts there are at most.
+        attempts_max: u32,
+        /// The pause before the next one, in seconds.
+        pause_s: f64,
     },
     /// A job is over.
     #[serde(rename = "job.end")]
@@ -164,6 +190,12 @@ pub enum What {
         #[serde(skip_serializing_if = "Option::is_none")]
         hint: Option<String>,
     },
+}
+
+// Serde passes a reference to the field.
+#[expect(clippy::trivially_copy_pass_by_ref, reason = "the signature is serde's")]
+fn is_first(attempt: &u32) -> bool {
+    *attempt == 1
 }
 
 fn lossy<S: Serializer>(data: &[u8], serializer: S) -> Result<S::Ok, S::Error> {

@@ -216,6 +216,35 @@ pub struct Rights {
     pub privileges: Vec<String>,
 }
 
+/// An attempt after which the step was tried again.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Attempt {
+    /// How it ended.
+    pub outcome: Outcome,
+    /// The main process's exit code, or 128 + signal.
+    pub exit_code: Option<u8>,
+    /// The signal that ended the main process.
+    pub signal: Option<i32>,
+    /// RFC 3339, UTC, microseconds.
+    pub started: String,
+    /// RFC 3339, UTC, microseconds.
+    pub ended: String,
+    /// What it used.
+    pub usage: Usage,
+    /// Where its output is.
+    pub log: LogSummary,
+    /// One sentence with the numbers.
+    pub cause: Option<String>,
+}
+
+impl Attempt {
+    /// What is kept of a result that is not the step's last.
+    pub fn of(result: StepResult) -> Self {
+        let StepResult { outcome, exit_code, signal, started, ended, usage, log, cause, .. } = result;
+        Self { outcome, exit_code, signal, started, ended, usage, log, cause }
+    }
+}
+
 /// One step of `run.json`, and all of `result.json`.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct StepResult {
@@ -237,6 +266,9 @@ pub struct StepResult {
     pub killed_by: Option<String>,
     /// How often it was started.
     pub attempts: u32,
+    /// The attempts before the last one.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub earlier: Vec<Attempt>,
     /// RFC 3339, UTC, microseconds.
     pub started: String,
     /// RFC 3339, UTC, microseconds.

@@ -39,6 +39,8 @@ pub const ROOMS: &[(&str, &[&str])] = &[
             "event",
             "run::record",
             "run::logs",
+            "run::living",
+            "run::prune",
             "run::artifacts::Manifest",
             "run::artifacts::EntryKind",
             "run::artifacts::Extracted",

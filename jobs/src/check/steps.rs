@@ -18,8 +18,11 @@ impl Checker<'_> {
             Required::Given(at) if at.value.is_empty() => at.span.clone(),
             Required::Given(_) | Required::Unreadable => {
                 let steps = given(field).map(|at| at.value).unwrap_or_default();
+                let mut forms = self.forms(&steps);
+                forms.reverse();
                 let mut ids = HashMap::new();
-                return steps.into_iter().filter_map(|step| self.step(step, &mut ids)).collect();
+                let step = |step| self.step(step, forms.pop().flatten(), &mut ids);
+                return steps.into_iter().filter_map(step).collect();
             }
         };
         let hint = "`steps:` is a list; `- echo hello` is a whole step";
@@ -27,14 +30,10 @@ impl Checker<'_> {
         Vec::new()
     }
 
-    fn step(&mut self, step: StepField, ids: &mut HashMap<String, Span>) -> Option<Step> {
+    /// `form`: what it is instead of a command.
+    fn step(&mut self, step: StepField, form: Option<Run>, ids: &mut HashMap<String, Span>) -> Option<Step> {
         let place = format!(" in {}", step.label);
         let place = place.as_str();
-        if step.run == Required::Absent {
-            let at = step.span.start..step.span.start;
-            let text = format!("`run` is missing{place}");
-            self.problems.add(Code::NoRun, at, text).hint("a step is a command, or a map with `run`");
-        }
         let argv = matches!(&step.run, Required::Given(At { value: RunField::Argv(_), .. }));
         if let (true, Some(shell)) = (argv, &step.shell) {
             let text = format!("`shell` has no use{place}: `run` is a list, which runs without a shell");
@@ -42,7 +41,8 @@ impl Checker<'_> {
                 .add(Code::Shell, &shell.span, text)
                 .hint("leave `shell` out, or write `run` as text");
         }
-        let run = given(step.run).and_then(|run| self.run(run, place));
+        let run = given(step.run).and_then(|run| self.run(run, place)).or(form);
+        let background = step.background || step.member_of.is_some();
         let id = step.id.and_then(|id| self.id(id, ids));
         let name = step.name.and_then(|name| self.label(name, "name", place));
         let env = self.env(step.env, place);
@@ -54,10 +54,14 @@ impl Checker<'_> {
         let privileges = step.privileges.and_then(|rights| self.privileges(&rights, place));
         let expect_exit = step.expect_exit.and_then(|codes| self.exit_codes(codes, place));
         let artifacts = step.artifacts.map(|list| self.artifacts(list.value, place)).unwrap_or_default();
+        let retry = step.retry.and_then(|retry| self.retry(retry, place));
+        let quiet_timeout =
+            step.quiet_timeout.and_then(|time| self.time(&time, "quiet-timeout", place, true));
         let start = step.span.start;
         Some(Step {
             start,
             run: run?,
+            background,
             id,
             name,
             env,
@@ -71,6 +75,8 @@ impl Checker<'_> {
             continue_on_error: switch(step.continue_on_error),
             expect_exit,
             artifacts,
+            retry,
+            quiet_timeout,
         })
     }
 

@@ -19,6 +19,8 @@ pub const DEFAULT_KEYS: &[&str] = &[
     "network",
     "seccomp",
     "privileges",
+    "retry",
+    "quiet-timeout",
 ];
 
 /// Keys of a job that are settled before its matrix is multiplied out.
@@ -52,6 +54,8 @@ pub const JOB_KEYS: &[&str] = &[
     "artifacts",
     "outputs",
     "continue-on-error",
+    "retry",
+    "quiet-timeout",
 ];
 
 /// Keys of a step.
@@ -70,7 +74,16 @@ pub const STEP_KEYS: &[&str] = &[
     "continue-on-error",
     "expect-exit",
     "artifacts",
+    "retry",
+    "quiet-timeout",
+    "background",
+    "wait",
+    "cancel",
+    "parallel",
 ];
+
+/// Keys of `retry` given as a map.
+pub const RETRY_KEYS: &[&str] = &["max", "on", "delay", "backoff"];
 
 /// Keys of `limits`.
 pub const LIMITS_KEYS: &[&str] =

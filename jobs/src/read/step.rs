@@ -3,6 +3,7 @@
 use super::{Place, Reader, STEP_KEYS};
 use crate::bounds::STEPS_MAX;
 use crate::codes::Code;
+use crate::expand::parallel::MEMBER_KEY;
 use crate::file::{At, Required, RunField, StepField};
 use crate::render::quote;
 use crate::source::Span;
@@ -46,10 +47,19 @@ impl Reader<'_> {
         }
         let place = format!(" in {}", step.label);
         let place = place.as_str();
+        let (map, member_of) = unmarked(map, &node.span);
+        step.member_of = member_of;
         let meant = self.known_keys(map, STEP_KEYS, Place { within: place, ignored_prefix: None });
         step.run = Required::unless_meant("run", &meant);
-        for Entry { key, value, .. } in map {
+        for Entry { key, value, key_span } in map {
+            step.keys.push((key.clone(), key_span.clone()));
             match key.as_str() {
+                "background" => {
+                    step.background = self.boolean(value, "background", place).is_some_and(|is| is.value);
+                }
+                "wait" => step.wait = Some(self.waited_for(value, place)),
+                "cancel" => step.cancel = self.text_as(value, "cancel", "a step's id", place),
+                "parallel" => step.parallel = self.members(value, key_span, place),
                 "run" => step.run = Required::read(self.run(value, place)),
                 "id" => step.id = self.text(value, "id", place),
                 "name" => step.name = self.text(value, "name", place),
@@ -65,11 +75,37 @@ impl Reader<'_> {
                     step.continue_on_error = self.switch(value, "continue-on-error", place);
                 }
                 "expect-exit" => step.expect_exit = self.exit_codes(value, place),
+                "retry" => step.retry = self.retry(value, place),
+                "quiet-timeout" => step.quiet_timeout = self.duration(value, "quiet-timeout", place),
                 "artifacts" => step.artifacts = self.artifacts(value, place),
                 _ => {}
             }
         }
         step
+    }
+
+    /// Reads ids of steps: one or several. What cannot be read is reported and stands for none.
+    fn waited_for(&mut self, node: &Node, place: &str) -> At<Vec<At<String>>> {
+        let ids = match &node.value {
+            Value::List(_) => self.texts(node, "wait", "ids of steps", place).map(|ids| ids.value),
+            Value::Scalar(_) | Value::Map(_) | Value::Unreadable => {
+                self.text_as(node, "wait", "a step's id, a list of them, or `all`", place).map(|id| vec![id])
+            }
+        };
+        if ids.as_ref().is_some_and(Vec::is_empty) {
+            self.problems.add(Code::NoBackground, &node.span, format!("`wait`{place} names no step"));
+        }
+        At { value: ids.unwrap_or_default(), span: node.span.clone() }
+    }
+
+    /// Tests that `parallel` has members; they are read as steps of their own.
+    fn members(&mut self, node: &Node, key: &Span, place: &str) -> Option<Span> {
+        let nothing = matches!(&node.value, Value::Scalar(scalar) if scalar.kind == Kind::Null);
+        let list = if nothing { Some(&[][..]) } else { self.list(node, "parallel", "steps", place) };
+        if list?.is_empty() {
+            self.problems.add(Code::StepForm, key, format!("`parallel`{place} has no steps"));
+        }
+        Some(key.clone())
     }
 
     fn run(&mut self, node: &Node, place: &str) -> Option<At<RunField>> {
@@ -132,6 +168,17 @@ impl Reader<'_> {
             Value::Scalar(_) | Value::Map(_) | Value::Unreadable => vec![self.integer(node, key, place)?],
         };
         Some(At { value: codes, span: node.span.clone() })
+    }
+}
+
+/// Takes the mark of a member of `parallel` off: it stands last, and where no key of a file can stand.
+fn unmarked<'m>(map: &'m [Entry], step: &Span) -> (&'m [Entry], Option<usize>) {
+    let Some((last, rest)) = map.split_last() else { return (map, None) };
+    match &last.value.value {
+        Value::Scalar(mark) if last.key == MEMBER_KEY && last.key_span == *step => {
+            (rest, mark.text.parse().ok())
+        }
+        Value::Scalar(_) | Value::List(_) | Value::Map(_) | Value::Unreadable => (map, None),
     }
 }
 

@@ -45,7 +45,7 @@ pub(super) fn list(directory: &Directory, name: &str) -> Vec<CgroupProcess> {
 }
 
 /// Reads a process's name and size; `None` once it is gone.
-fn look(pid: u32) -> Option<CgroupProcess> {
+pub(super) fn look(pid: u32) -> Option<CgroupProcess> {
     let name = comm(pid)?;
     let statm = std::fs::read_to_string(format!("/proc/{pid}/statm")).unwrap_or_default();
     let pages: u64 = statm.split_whitespace().nth(1).and_then(|pages| pages.parse().ok()).unwrap_or(0);

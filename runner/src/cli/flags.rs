@@ -4,6 +4,9 @@ use std::path::PathBuf;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
 
+pub(super) mod papers;
+pub(super) mod records;
+
 /// Runs CI jobs in fresh, capped, isolated sandboxes, and keeps logs, artifacts and measurements.
 #[derive(Debug, Parser)]
 #[command(name = "runner", version, max_term_width = 100, disable_help_subcommand = true)]
@@ -31,6 +34,21 @@ pub(super) enum Verb {
     /// Show how a run went: steps, outcomes, what they used
     #[command(after_help = "Example:\n  runner show latest --json")]
     Show(Show),
+    /// List runs, the newest first
+    #[command(after_help = "Example:\n  runner runs --failed --last 10")]
+    Runs(records::Runs),
+    /// Show what runs just now: runs, their jobs, steps and processes
+    #[command(after_help = "Example:\n  runner ps")]
+    Ps(records::Ps),
+    /// End a run that is under way, as a signal to it would
+    #[command(after_help = "Example:\n  runner cancel latest")]
+    Cancel(records::Cancel),
+    /// Wait for the end of a run, and exit with its code
+    #[command(after_help = "Example:\n  runner wait latest")]
+    Wait(records::Wait),
+    /// Remove the records of old runs; those that are under way stay
+    #[command(after_help = "Example:\n  runner prune --older 30d --max-size 50G --dry-run")]
+    Prune(records::Prune),
     /// List, copy out or check what a run collected
     #[command(after_help = "Example:\n  runner artifacts list latest")]
     Artifacts(Artifacts),
@@ -40,6 +58,22 @@ pub(super) enum Verb {
     /// Say what this machine can do, what is missing, and the command that fixes it
     #[command(after_help = "Example:\n  runner doctor")]
     Doctor(Doctor),
+    /// Write a first job file for a project, by what it is
+    #[command(after_help = "Example:\n  runner init --type rust")]
+    Init(papers::Init),
+    /// Explain an error or a warning by its code
+    #[command(after_help = "Example:\n  runner explain E107")]
+    Explain(papers::Explain),
+    /// Print the JSON schema of job files, for editors
+    #[command(after_help = "Example:\n  runner schema")]
+    Schema,
+    /// Print the script that completes this command line in a shell
+    #[command(after_help = "Example:\n  runner completions bash\n\n\
+        For all users: > /usr/share/bash-completion/completions/runner")]
+    Completions(papers::Completions),
+    /// Print a manual page
+    #[command(after_help = "Example:\n  runner man exec\n  runner man image pull | man -l -")]
+    Man(papers::Man),
 }
 
 #[derive(Debug, Args)]
@@ -47,6 +81,21 @@ pub(super) struct Exec {
     /// The job file
     #[arg(default_value = "job.yml")]
     pub(super) file: PathBuf,
+    /// Run only these jobs, or cells of a matrix, and what they need
+    #[arg(value_name = "JOB")]
+    pub(super) only_jobs: Vec<String>,
+    /// Run this step alone, whatever its condition
+    #[arg(long, value_name = "[JOB/]STEP", group = "part")]
+    pub(super) only: Option<String>,
+    /// Run the steps of its job up to this one
+    #[arg(long, value_name = "[JOB/]STEP", group = "part")]
+    pub(super) until: Option<String>,
+    /// Run the steps of its job from this one on
+    #[arg(long, value_name = "[JOB/]STEP", group = "part")]
+    pub(super) from: Option<String>,
+    /// Only print what would run
+    #[arg(long, conflicts_with_all = ["json", "suggest_network"])]
+    pub(super) dry_run: bool,
     /// Give a param of the file its value
     #[arg(short = 'p', long = "param", value_name = "NAME=VALUE")]
     pub(super) param: Vec<String>,
@@ -187,6 +236,9 @@ pub(super) struct Logs {
     /// Only the last N lines
     #[arg(long, value_name = "N")]
     pub(super) tail: Option<u64>,
+    /// Only this attempt, from 1; else the last one
+    #[arg(long, value_name = "N")]
+    pub(super) attempt: Option<std::num::NonZero<u32>>,
     /// Print bytes as they are, on a terminal too
     #[arg(long)]
     pub(super) raw: bool,

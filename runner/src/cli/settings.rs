@@ -6,12 +6,14 @@ use std::path::{Path, PathBuf};
 
 use images::RegistrySettings;
 use jobs::units::{parse_cpus, parse_duration, parse_size};
-use jobs::{ImageSpec, LimitsOverride, Mount, Overrides, Pull, User};
+use jobs::{ImageSpec, LimitsOverride, Mount, Overrides, Pull, Selection, StepChoice, User};
 
 use super::config;
 use super::environment::Environment;
 use super::flags::{self, Verb};
 use super::image::{self, ImageSettings, UnpackSettings};
+use super::papers::{self, InitSettings};
+use super::records::{self, RunsSettings};
 use crate::report::{Output, ReportSettings};
 
 /// Bytes of a file of variables; a larger one is another file.
@@ -38,6 +40,14 @@ pub enum Command {
     Image(ImageSettings),
     /// `runner doctor`
     Doctor(DoctorSettings),
+    /// `runner runs` and the others that look after runs
+    Runs(RunsSettings),
+    /// `runner init`
+    Init(InitSettings),
+    /// `runner explain`
+    Explain(ExplainSettings),
+    /// A text that is only printed
+    Print(Vec<u8>),
 }
 
 impl Command {
@@ -53,6 +63,10 @@ impl Command {
             Self::ImageUnpack(settings) => settings.report.color,
             Self::Image(settings) => settings.report.color,
             Self::Doctor(settings) => settings.stderr_color,
+            Self::Runs(settings) => settings.stderr_color,
+            Self::Init(settings) => settings.stderr_color,
+            Self::Explain(settings) => settings.stderr_color,
+            Self::Print(_) => false,
         }
     }
 }
@@ -88,6 +102,10 @@ pub struct ExecSettings {
     pub home: PathBuf,
     /// The job file.
     pub file: PathBuf,
+    /// Which part of it is run.
+    pub selection: Selection,
+    /// Only say what would run.
+    pub dry_run: bool,
     /// What wins over the file.
     pub overrides: Overrides,
     /// Most jobs at once.
@@ -181,6 +199,8 @@ pub struct LogsSettings {
     pub timestamps: bool,
     /// Only the last lines.
     pub tail: Option<u64>,
+    /// Only this attempt, from 1.
+    pub attempt: Option<u32>,
     /// Whether bytes are printed as they are: asked for, or standard output is no terminal.
     pub raw: bool,
     /// Whether standard output is a terminal: headings are for eyes.
@@ -252,6 +272,17 @@ pub struct DoctorSettings {
     pub stderr_color: bool,
 }
 
+/// `runner explain`
+#[derive(Debug)]
+pub struct ExplainSettings {
+    /// The code; all are listed without one.
+    pub code: Option<String>,
+    /// Whether text on standard output has colours.
+    pub stdout_color: bool,
+    /// Whether words on standard error have colours.
+    pub stderr_color: bool,
+}
+
 /// Settles flags. Errors: what is wrong with them, fit to stand after `error: `.
 pub(super) fn command(verb: Verb, environment: &Environment) -> Result<Command, String> {
     let home = || {
@@ -276,22 +307,7 @@ pub(super) fn command(verb: Verb, environment: &Environment) -> Result<Command, 
             let params = params(&param)?;
             Command::Check(CheckSettings { files, format, params, print, stdout_color, stderr_color })
         }
-        Verb::Logs(flags::Logs { run, step, timestamps, tail, raw }) => {
-            let terminal = environment.terminals.stdout;
-            let raw = raw || !terminal;
-            let home = home()?;
-            Command::Logs(LogsSettings {
-                home,
-                run,
-                step,
-                timestamps,
-                tail,
-                raw,
-                terminal,
-                stdout_color,
-                stderr_color,
-            })
-        }
+        Verb::Logs(flags) => Command::Logs(logs(flags, home()?, environment)),
         Verb::Show(flags::Show { run, json }) => {
             Command::Show(ShowSettings { home: home()?, run, json, stdout_color, stderr_color })
         }
@@ -305,12 +321,42 @@ pub(super) fn command(verb: Verb, environment: &Environment) -> Result<Command, 
             };
             Command::Artifacts(ArtifactsSettings { home: home()?, run, verb, stderr_color })
         }
+        Verb::Runs(flags) => records::runs(&flags, home()?, environment),
+        Verb::Ps(flags) => records::ps(&flags, home()?, environment),
+        Verb::Cancel(flags) => records::cancel(flags, home()?, environment),
+        Verb::Wait(flags) => records::wait(flags, home()?, environment),
+        Verb::Prune(flags) => records::prune(&flags, home()?, environment)?,
+        Verb::Init(flags::papers::Init { directory, kind, print }) => {
+            Command::Init(InitSettings { directory, kind, print, stderr_color })
+        }
+        Verb::Explain(flags::papers::Explain { code }) => {
+            Command::Explain(ExplainSettings { code, stdout_color, stderr_color })
+        }
+        Verb::Schema => Command::Print(jobs::SCHEMA.as_bytes().to_vec()),
+        Verb::Completions(flags) => Command::Print(papers::completions(flags.shell)),
+        Verb::Man(flags) => Command::Print(papers::man(&flags)?),
         Verb::Image(flags::Image { verb }) => image::command(verb, home()?, environment)?,
         Verb::Doctor(flags::Doctor { topic, json }) => {
             let network_only = topic == Some(flags::Topic::Net);
             Command::Doctor(DoctorSettings { home: home()?, network_only, json, stdout_color, stderr_color })
         }
     })
+}
+
+fn logs(flags: flags::Logs, home: PathBuf, environment: &Environment) -> LogsSettings {
+    let terminal = environment.terminals.stdout;
+    LogsSettings {
+        home,
+        run: flags.run,
+        step: flags.step,
+        timestamps: flags.timestamps,
+        tail: flags.tail,
+        attempt: flags.attempt.map(std::num::NonZero::get),
+        raw: flags.raw || !terminal,
+        terminal,
+        stdout_color: environment.stdout_color,
+        stderr_color: environment.stderr_color,
+    }
 }
 
 fn exec(flags: flags::Exec, home: PathBuf, environment: &Environment) -> Result<ExecSettings, String> {
@@ -323,6 +369,16 @@ fn exec(flags: flags::Exec, home: PathBuf, environment: &Environment) -> Result<
     Ok(ExecSettings {
         home,
         file: flags.file,
+        selection: Selection {
+            jobs: flags.only_jobs,
+            steps: match (flags.only, flags.until, flags.from) {
+                (Some(step), _, _) => Some(StepChoice::Only(step)),
+                (None, Some(step), _) => Some(StepChoice::Until(step)),
+                (None, None, Some(step)) => Some(StepChoice::From(step)),
+                (None, None, None) => None,
+            },
+        },
+        dry_run: flags.dry_run,
         overrides: Overrides {
             params: params(&flags.param)?,
             pull: pull(&flags.sources),

@@ -2,7 +2,7 @@
 
 use std::path::Path;
 
-use jobs::{Facts, Network, Overrides, Planned};
+use jobs::{Facts, Network, Overrides, Planned, SelectError};
 
 use super::check::read_job_file;
 use super::launch::{fetch_settings, launch, no_input};
@@ -22,6 +22,11 @@ use crate::sandbox::zygote::Zygote;
 /// A file that cannot be read or is wrong; a machine that cannot do its part.
 pub fn exec(zygote: Zygote, settings: ExecSettings) -> Result<u8, CommandError> {
     let (text, planned) = load(&settings)?;
+    let planned = Planned { plan: jobs::select(planned.plan, &settings.selection)?, ..planned };
+    if settings.dry_run {
+        report::plan::plan(&mut Sink::results(), &planned.plan);
+        return Ok(0);
+    }
     if settings.suggest_network {
         must_be_recorded(&planned.plan)?;
     }
@@ -83,6 +88,13 @@ fn exit_code(finished: &Finished, whose: ExitCodeOf) -> u8 {
     match whose {
         ExitCodeOf::Run => finished.exit_code,
         ExitCodeOf::Step => finished.step_exit_code.unwrap_or(RUN_ERROR_EXIT_CODE),
+    }
+}
+
+impl From<SelectError> for CommandError {
+    fn from(error: SelectError) -> Self {
+        let hint = error.hint();
+        Self::new(Class::Usage, error).with_hint(hint)
     }
 }
 

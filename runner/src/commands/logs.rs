@@ -1,6 +1,7 @@
 //! `runner logs`: what the steps of a run printed.
 
 use std::io;
+use std::path::PathBuf;
 
 use super::show::find;
 use super::{Class, CommandError};
@@ -18,12 +19,12 @@ pub fn logs(settings: &LogsSettings, out: &mut Sink) -> Result<u8, CommandError>
     let view = LogView { raw: settings.raw, timestamps: settings.timestamps, color: settings.stdout_color };
     let several_jobs = all.iter().any(|step| step.job != all[0].job);
     let heading = settings.terminal && chosen.len() > 1;
-    for (step, offset) in beginnings(&chosen, settings.tail)? {
+    let logs = of_attempt(&chosen, settings.attempt, run.id())?;
+    for (step, path, offset) in beginnings(logs, settings.tail)? {
         if heading {
             let label = if several_jobs { format!("{}/{}", step.job, step.id) } else { step.id.clone() };
             logs::heading(out, &label, view);
         }
-        let path = step.log_path();
         let mut log =
             LogReader::open(&path, offset).map_err(|source| RecordError::io("open", &path, source))?;
         logs::print(out, &mut log, view).map_err(|source| RecordError::io("read", &path, source))?;
@@ -50,24 +51,49 @@ fn choose<'a>(
         .with_hint(hint))
 }
 
-/// Returns where each log begins so that `tail` lines are left in all; logs before them are left out.
-fn beginnings<'a>(
+/// A step and the log of one attempt at it.
+type Log<'a> = (&'a StepDirectory, PathBuf);
+
+/// Returns the logs of this attempt, or of the last one. Those that were not attempted so often have none.
+fn of_attempt<'a>(
     steps: &[&'a StepDirectory],
+    attempt: Option<u32>,
+    run: &str,
+) -> Result<Vec<Log<'a>>, CommandError> {
+    let log = |step: &&'a StepDirectory| {
+        let path = match attempt {
+            Some(number) => step.attempt_log_path(number)?,
+            None => step.log_path(),
+        };
+        // A step that was just started has no log yet.
+        path.exists().then_some((*step, path))
+    };
+    let logs: Vec<Log<'a>> = steps.iter().filter_map(log).collect();
+    if let (Some(number), true) = (attempt, logs.is_empty()) {
+        let text = format!("nothing in run {run} was attempted {number} times");
+        return Err(CommandError::new(Class::Usage, text)
+            .with_hint(format!("`runner show {run} --json` has the `attempts` of each step")));
+    }
+    Ok(logs)
+}
+
+/// Returns where each log begins so that `tail` lines are left in all; logs before them are left out.
+fn beginnings(
+    logs: Vec<Log<'_>>,
     tail: Option<u64>,
-) -> Result<Vec<(&'a StepDirectory, u64)>, CommandError> {
-    // A step that was just started has no log yet.
-    let steps = steps.iter().copied().filter(|step| step.log_path().exists());
-    let Some(mut missing) = tail else { return Ok(steps.map(|step| (step, 0)).collect()) };
+) -> Result<Vec<(&StepDirectory, PathBuf, u64)>, CommandError> {
+    let Some(mut missing) = tail else {
+        return Ok(logs.into_iter().map(|(step, path)| (step, path, 0)).collect());
+    };
     let mut chosen = Vec::new();
-    for step in steps.collect::<Vec<_>>().into_iter().rev() {
+    for (step, path) in logs.into_iter().rev() {
         if missing == 0 {
             break;
         }
-        let path = step.log_path();
         let (offset, lines) = tail_offset(&path, missing)
             .map_err(|source: io::Error| RecordError::io("read", &path, source))?;
         missing -= lines;
-        chosen.push((step, offset));
+        chosen.push((step, path, offset));
     }
     chosen.reverse();
     Ok(chosen)

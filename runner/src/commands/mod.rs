@@ -7,10 +7,13 @@ pub mod artifacts;
 pub mod check;
 pub mod doctor;
 pub mod exec;
+pub mod explain;
 pub mod image;
+pub mod init;
 mod launch;
 pub mod logs;
 pub mod run;
+pub mod runs;
 pub mod show;
 
 use std::error::Error;
@@ -118,6 +121,13 @@ pub fn dispatch(command: Command, zygote: Result<Zygote, Errno>) -> u8 {
         Command::ImageUnpack(settings) => image::unpack(&settings, &mut out),
         Command::Image(settings) => zygote().and_then(|zygote| image::image(zygote, &settings, &mut out)),
         Command::Doctor(settings) => doctor::doctor(zygote, &settings, &mut out),
+        Command::Runs(settings) => runs::runs(&settings, &mut out),
+        Command::Init(settings) => init::init(&settings, &mut out),
+        Command::Explain(settings) => explain::explain(&settings, &mut out),
+        Command::Print(text) => {
+            out.write(&text);
+            Ok(0)
+        }
     };
     out.flush();
     done.unwrap_or_else(|error| {
@@ -149,6 +159,10 @@ fn infrastructure_exit_code(command: &Command) -> Option<u8> {
         | Command::Artifacts(_)
         | Command::ImageUnpack(_)
         | Command::Image(_)
-        | Command::Doctor(_) => None,
+        | Command::Doctor(_)
+        | Command::Runs(_)
+        | Command::Init(_)
+        | Command::Explain(_)
+        | Command::Print(_) => None,
     }
 }

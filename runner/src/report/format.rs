@@ -36,6 +36,12 @@ pub fn usage(result: &StepResult) -> String {
     text
 }
 
+/// Says that something is tried again, and when.
+pub(super) fn again(attempt: u32, attempts_max: u32, pause_s: f64) -> String {
+    let pause = if pause_s > 0.0 { format!(" in {}", duration(pause_s)) } else { String::new() };
+    format!("attempt {attempt} of {attempts_max}, again{pause}")
+}
+
 /// Names an outcome with its number: `failure (exit code 2)`, `signal (SIGSEGV)`.
 pub fn outcome(result: &StepResult) -> String {
     let word = result.outcome.as_str();

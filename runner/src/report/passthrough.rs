@@ -89,6 +89,8 @@ impl Passthrough {
             }
             What::RunStart { .. }
             | What::JobStart { .. }
+            | What::StepRetry { .. }
+            | What::JobRetry { .. }
             | What::Artifact { .. }
             | What::JobEnd { .. }
             | What::RunEnd { .. } => {}

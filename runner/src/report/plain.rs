@@ -117,9 +117,22 @@ impl Plain {
             What::ImagePull { image, state, bytes, total, note, layer: _ } => {
                 self.pull(image, state, *bytes, *total, note.as_deref(), now);
             }
-            What::StepStart { name, index, steps } => self.start(event, name, *index, *steps, now),
+            What::StepStart { name, index, steps, attempt } => {
+                self.start(event, name, (*index, *steps), *attempt, now);
+            }
             What::StepLog { stream, data, .. } => self.output(event, *stream, data, now),
             What::StepEnd { result } => self.end(event, result, now),
+            What::StepRetry { result, attempts_max, pause_s } => {
+                let label = self.ended(event);
+                let outcome = self.paint.bad(&format::outcome(result));
+                let again = format::again(result.attempts, *attempts_max, *pause_s);
+                self.line(&format!("{label}: {outcome} in {}; {again}", format::usage(result)), now);
+            }
+            What::JobRetry { outcome, attempt, attempts_max, pause_s } => {
+                let job = event.job.as_deref().unwrap_or_default();
+                let again = format::again(*attempt, *attempts_max, *pause_s);
+                self.line(&format!("job {job}: {}; {again}", self.paint.bad(outcome.as_str())), now);
+            }
             What::Artifact { name, files, bytes } => {
                 let files = format::count(*files, "file");
                 self.line(&format!("artifact {name}: {files}, {}", format::size(*bytes)), now);
@@ -142,10 +155,18 @@ impl Plain {
         }
     }
 
-    fn start(&mut self, event: &Event, name: &str, index: usize, steps: usize, now: Instant) {
+    fn start(
+        &mut self,
+        event: &Event,
+        name: &str,
+        (index, steps): (usize, usize),
+        attempt: u32,
+        now: Instant,
+    ) {
         let label = self.label(event);
         let named = if name == label { String::new() } else { format!(": {}", show_name(name)) };
-        self.line(&format!("{label}: step {index} of {steps}{named}"), now);
+        let again = if attempt > 1 { format!(", attempt {attempt}") } else { String::new() };
+        self.line(&format!("{label}: step {index} of {steps}{again}{named}"), now);
         let running = Running { label, started: now, lines: LineBuffer::default() };
         self.running.insert(key(event), running);
     }
@@ -162,17 +183,18 @@ impl Plain {
         }
     }
 
+    /// Shows the rest of what a step printed, and returns its label.
+    fn ended(&mut self, event: &Event) -> String {
+        let Some(mut step) = self.running.remove(&key(event)) else { return self.label(event) };
+        let mut text = String::new();
+        let Running { label, lines, .. } = &mut step;
+        lines.finish(|line| push_line(&mut text, label, &line, self.colors));
+        self.sink.write(text.as_bytes());
+        step.label
+    }
+
     fn end(&mut self, event: &Event, result: &StepResult, now: Instant) {
-        let label = match self.running.remove(&key(event)) {
-            Some(mut step) => {
-                let mut text = String::new();
-                let Running { label, lines, .. } = &mut step;
-                lines.finish(|line| push_line(&mut text, label, &line, self.colors));
-                self.sink.write(text.as_bytes());
-                step.label
-            }
-            None => self.label(event),
-        };
+        let label = self.ended(event);
         if result.outcome == Outcome::Skipped {
             self.line(&format!("{label}: skipped"), now);
             return;

@@ -136,14 +136,26 @@ impl Terminal {
                     self.print(&format!("{} {line}", self.paint.good("✓")));
                 }
             }
-            What::StepStart { name, index, steps } => self.start(event, name, *index, *steps, now),
+            What::StepStart { name, index, steps, attempt } => {
+                self.start(event, name, (*index, *steps), *attempt, now);
+            }
             What::StepLog { stream, data, .. } => {
                 if let Some(live) = self.live.get_mut(&key(event)) {
                     live.tail.push(*stream, data);
                 }
                 self.tick(now);
             }
-            What::StepEnd { result } => self.end(event, result),
+            What::StepEnd { result } => self.end(event, result, None),
+            What::StepRetry { result, attempts_max, pause_s } => {
+                let again = format::again(result.attempts, *attempts_max, *pause_s);
+                self.end(event, result, Some(&again));
+            }
+            What::JobRetry { outcome, attempt, attempts_max, pause_s } => {
+                let job = event.job.as_deref().unwrap_or_default();
+                let again = format::again(*attempt, *attempts_max, *pause_s);
+                let (mark, outcome) = (self.paint.mark(*outcome), self.paint.bad(outcome.as_str()));
+                self.print(&format!("{mark} job {job}: {outcome}; {again}"));
+            }
             What::Artifact { name, files, bytes } => {
                 let files = format::count(*files, "file");
                 self.print(&format!("  artifact {name}: {files}, {}", format::size(*bytes)));
@@ -172,7 +184,14 @@ impl Terminal {
         }
     }
 
-    fn start(&mut self, event: &Event, name: &str, index: usize, steps: usize, now: Instant) {
+    fn start(
+        &mut self,
+        event: &Event,
+        name: &str,
+        (index, steps): (usize, usize),
+        attempt: u32,
+        now: Instant,
+    ) {
         let label = self.label(event);
         let bar = self.multi.add(ProgressBar::no_length());
         bar.set_style(
@@ -181,7 +200,10 @@ impl Terminal {
         let live = Live {
             name: if name == label { String::new() } else { show_name(name) },
             label,
-            place: format!("({index}/{steps})"),
+            place: match attempt {
+                1 => format!("({index}/{steps})"),
+                _ => format!("({index}/{steps}, attempt {attempt})"),
+            },
             started: now,
             tail: Tail::default(),
             bar,
@@ -190,7 +212,8 @@ impl Terminal {
         self.live.insert(key(event), live);
     }
 
-    fn end(&mut self, event: &Event, result: &StepResult) {
+    /// A step is over, or an attempt at it; then `again` says so.
+    fn end(&mut self, event: &Event, result: &StepResult, again: Option<&str>) {
         let live = self.live.remove(&key(event));
         let label = live.as_ref().map_or_else(|| self.label(event), |live| live.label.clone());
         let mark = self.paint.mark(result.outcome);
@@ -208,7 +231,11 @@ impl Terminal {
             self.remove(&live.bar);
             self.push_output(&mut text, &live.tail, result);
         }
-        for line in end_lines(result, &self.directory) {
+        let lines = match again {
+            Some(again) => vec![format!("  {again}")],
+            None => end_lines(result, &self.directory),
+        };
+        for line in lines {
             text.push('\n');
             text.push_str(&line);
         }

@@ -6,6 +6,7 @@
 
 mod collect;
 mod copy;
+mod discard;
 mod handles;
 mod manifest;
 mod patterns;
@@ -15,6 +16,7 @@ use std::io;
 use std::path::PathBuf;
 
 pub use collect::{CollectRequest, Collected, collect};
+pub use discard::discard;
 pub use manifest::{EntryKind, Manifest, ManifestEntry};
 pub use patterns::Patterns;
 pub use retrieve::{Extracted, Problem, Verification, extract, verify};

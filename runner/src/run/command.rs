@@ -41,6 +41,8 @@ pub struct Surroundings<'s> {
     pub cpus: u64,
     /// Commit and branch of the workspace.
     pub git: Option<&'s (String, Option<String>)>,
+    /// How often it was begun, this time included.
+    pub attempt: u32,
 }
 
 /// The script files of a job.
@@ -51,7 +53,7 @@ pub fn scripts(job: &JobPlan) -> Vec<Script> {
             Command::Script { text, suffix, .. } => {
                 Some(Script { name: script_name(step, suffix), text: text.clone() })
             }
-            Command::Argv(_) => None,
+            Command::Argv(_) | Command::Wait(_) | Command::Cancel(_) => None,
         })
         .collect()
 }
@@ -64,6 +66,7 @@ fn script_name(step: &StepPlan, suffix: &str) -> String {
 pub fn argv(step: &StepPlan) -> Vec<String> {
     match &step.command {
         Command::Argv(argv) => argv.clone(),
+        Command::Wait(_) | Command::Cancel(_) => Vec::new(),
         Command::Script { argv, suffix, .. } => {
             let script = format!("{SCRIPTS}/{}", script_name(step, suffix));
             argv.iter().map(|word| word.replace("{0}", &script)).collect()
@@ -93,14 +96,14 @@ pub fn environment(
     for (name, value) in around.image {
         set(name, value);
     }
-    let cpus = around.cpus.to_string();
+    let (cpus, attempt) = (around.cpus.to_string(), around.attempt.to_string());
     for (name, value) in [
         ("CI", "true"),
         ("RUNNER", "1"),
         ("RUNNER_RUN_ID", around.run),
         ("RUNNER_JOB", around.job),
         ("RUNNER_STEP", &step.id),
-        ("RUNNER_ATTEMPT", "1"),
+        ("RUNNER_ATTEMPT", &attempt),
         ("RUNNER_WORKSPACE", WORKSPACE),
         ("RUNNER_CPUS", &cpus),
     ] {

@@ -298,18 +298,25 @@ impl<'r> Conductor<'r> {
         }
         let what = What::JobStart { image: job.image.reference.clone(), steps: job.steps.len() };
         self.feed.send(Some(&job.id), None, what);
-        let opened = opened.unwrap_or_else(|| Opened::of(self.zygote, self.execution, job, self.lease()));
-        let mut ended = match opened {
-            Ok(opened) => self.attend(at, opened, contexts, cancel).await,
-            Err(error) => Err(error),
-        };
-        if let (Ok(end), true) = (&mut ended, self.execution.plan.jobs.len() > 1) {
-            end.left = std::mem::take(&mut end.rest).clear(&self.execution.home, self.zygote).await;
-            if end.left.is_empty() {
-                self.ledger.gone(&job.id);
+        let mut opened = opened;
+        for number in 1_u32.. {
+            let open = || Opened::of(self.zygote, self.execution, job, self.lease());
+            let mut ended = match opened.take().unwrap_or_else(open) {
+                Ok(opened) => self.attend(at, opened, contexts.clone(), number, cancel.clone()).await,
+                Err(error) => Err(error),
+            };
+            let again = self.is_tried_again(job, &ended, number, &cancel);
+            if let (Ok(end), true) = (&mut ended, again || self.execution.plan.jobs.len() > 1) {
+                end.left = std::mem::take(&mut end.rest).clear(&self.execution.home, self.zygote).await;
+                if end.left.is_empty() {
+                    self.ledger.gone(&job.id);
+                }
+            }
+            if !again || !self.begins_again(at, &mut ended, number, &cancel).await {
+                return (at, ended);
             }
         }
-        (at, ended)
+        (at, Err(crate::sandbox::spawn::SandboxError::Lost.into()))
     }
 
     async fn attend(
@@ -317,6 +324,7 @@ impl<'r> Conductor<'r> {
         at: usize,
         Opened { lease, stage }: Opened,
         contexts: Vec<(&'static str, Value)>,
+        attempt: u32,
         cancel: watch::Receiver<Cancel>,
     ) -> Result<JobEnd, RunError> {
         let (job, home) = (&self.execution.plan.jobs[at], &self.execution.home);
@@ -363,13 +371,14 @@ impl<'r> Conductor<'r> {
             ledger: &self.ledger,
             unit: if several { format!("{id}.{at}") } else { id.to_owned() },
             number: at,
+            attempt,
             zygote: self.zygote,
             lease: &lease,
             hierarchy: self.hierarchy,
             stdin: &self.execution.stdin,
             feed: self.feed,
             contexts,
-            cancel,
+            cancel: RefCell::new(cancel),
         };
         job.run(stage).await
     }
@@ -401,7 +410,7 @@ fn gently(wish: &mut Cancel) -> bool {
 }
 
 /// The step whose end decided the job: the first one that counts as a failure, else the last that ran.
-fn deciding(steps: &[StepResult]) -> Option<&StepResult> {
+pub(super) fn deciding(steps: &[StepResult]) -> Option<&StepResult> {
     steps
         .iter()
         .find(|step| step.conclusion.is_failure())

@@ -12,6 +12,7 @@ use rustix::io::Errno;
 use rustix::process::{Signal, pidfd_send_signal};
 use thiserror::Error;
 use tokio::io::unix::AsyncFd;
+use tokio::sync::Mutex;
 use tokio::time::timeout;
 
 use super::errands;
@@ -144,6 +145,8 @@ pub struct Egress {
     pidfd: AsyncFd<OwnedFd>,
     cgroup: Option<Cgroup>,
     ended: Cell<bool>,
+    /// One asks at a time: an answer has many parts.
+    asking: Mutex<()>,
     /// Whether the user wants a record of where steps went.
     pub record: bool,
 }
@@ -189,7 +192,14 @@ impl Egress {
         let pidfd = errands::start_network(zygote, settings, theirs.as_fd(), into, &fds)
             .map_err(EgressError::Start)?;
         let (socket, pidfd) = (watch::readable(ours)?, watch::readable(pidfd)?);
-        Ok(Self { socket, pidfd, cgroup: Some(cgroup), ended: Cell::new(false), record })
+        Ok(Self {
+            socket,
+            pidfd,
+            cgroup: Some(cgroup),
+            ended: Cell::new(false),
+            asking: Mutex::default(),
+            record,
+        })
     }
 
     /// Waits until the worker has ended, which it should not while steps run.
@@ -217,6 +227,7 @@ impl Egress {
     /// # Errors
     /// [`EgressError::Lost`].
     pub async fn report(&self) -> Result<Sheet, EgressError> {
+        let _others = self.asking.lock().await;
         match timeout(REPORT_PATIENCE, self.sheet()).await {
             Ok(Ok(sheet)) => Ok(sheet),
             Ok(Err(_)) => Err(self.why()),

@@ -167,6 +167,7 @@ fn first_record(execution: &Execution, id: &str, host: &Host) -> RunRecord {
         started: None,
         ended: None,
         steps: Vec::new(),
+        earlier: Vec::new(),
     };
     RunRecord {
         v: RECORD_VERSION,

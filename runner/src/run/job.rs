@@ -1,5 +1,6 @@
 //! One job from its plan to its end: image, room, steps in order, artifacts, clean-up.
 
+use std::cell::RefCell;
 use std::fs::{self, DirBuilder};
 use std::os::fd::OwnedFd;
 use std::os::unix::fs::DirBuilderExt as _;
@@ -28,11 +29,14 @@ use crate::sandbox::sweep::Since;
 use crate::sandbox::zygote::Zygote;
 
 mod ahead;
+mod attempts;
+mod beside;
 mod harvest;
 mod steps;
 mod trail;
 mod watched;
 
+pub use attempts::counts;
 pub use steps::skipped;
 
 /// What a job needs from the one who runs it.
@@ -53,6 +57,8 @@ pub struct Job<'j> {
     pub unit: String,
     /// Its number among the run's jobs, from 0.
     pub number: usize,
+    /// The attempt at all of it, from 1.
+    pub attempt: u32,
     /// Who starts processes.
     pub zygote: &'j Zygote,
     /// Whose ids they have.
@@ -64,7 +70,7 @@ pub struct Job<'j> {
     /// Where events go.
     pub feed: &'j Feed,
     /// The user's wish.
-    pub cancel: watch::Receiver<Cancel>,
+    pub cancel: RefCell<watch::Receiver<Cancel>>,
     /// The contexts of the plan and the run.
     pub contexts: Vec<(&'static str, Value)>,
 }
@@ -154,7 +160,7 @@ impl Job<'_> {
     ///
     /// # Errors
     /// When not even its traces could be written down. Later errors are in [`JobEnd::error`].
-    pub async fn run(mut self, stage: OpenStage) -> Result<JobEnd, RunError> {
+    pub async fn run(self, stage: OpenStage) -> Result<JobEnd, RunError> {
         let all = self.home.join("scratch");
         let scratch = all.join(&self.unit);
         let mut traces = Traces {
@@ -180,7 +186,7 @@ impl Job<'_> {
     }
 
     async fn in_scratch(
-        &mut self,
+        &self,
         stage: OpenStage,
         scratch: &Path,
         traces: &mut Traces,
@@ -245,7 +251,7 @@ impl Job<'_> {
         }
         Ok(trees)
     }
-    fn warn(&mut self, code: Option<&str>, text: String, hint: Option<String>) {
+    fn warn(&self, code: Option<&str>, text: String, hint: Option<String>) {
         let what = What::Warning { code: code.map(str::to_owned), text, hint };
         self.feed.send(Some(&self.plan.id), None, what);
     }

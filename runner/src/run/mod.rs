@@ -1,5 +1,6 @@
 //! Running a plan: the run directory, logs, artifacts, jobs and steps. Nothing here prints.
 
+pub mod again;
 pub mod artifacts;
 pub mod caps;
 pub mod command;
@@ -15,8 +16,11 @@ pub mod identity;
 pub mod image;
 pub mod job;
 pub mod layer;
+pub mod living;
 pub mod logs;
 pub mod machine;
+pub mod processes;
+pub mod prune;
 pub mod record;
 pub mod rights;
 pub mod room;

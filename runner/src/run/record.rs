@@ -15,17 +15,21 @@ mod write;
 
 use std::fs::{self, DirBuilder};
 use std::io;
+use std::os::fd::OwnedFd;
 use std::os::unix::fs::DirBuilderExt;
 use std::path::{Path, PathBuf};
 
 use rustix::fs::{CWD, RenameFlags};
 use serde::Serialize;
 
+use crate::outcome::StepResult;
+
 pub use events::EventLog;
 pub use id::timestamp;
 pub use lock::RunLock;
 pub use model::{
-    ArtifactRecord, HostRecord, ImageRecord, JobRecord, RECORD_VERSION, RunRecord, RunState, WarningRecord,
+    ArtifactRecord, HostRecord, ImageRecord, JobAttempt, JobRecord, RECORD_VERSION, RunRecord, RunState,
+    WarningRecord,
 };
 pub use network::{NETWORK_RECORD_VERSION, NetworkLine, NetworkRecord, suggestion};
 pub use select::Selector;
@@ -126,7 +130,7 @@ impl RecordError {
                 Some("set RUNNER_HOME to a directory that you may write to".to_owned())
             }
             Self::Parse { .. } => Some("the run may come from another version of runner".to_owned()),
-            Self::Unknown { runs, .. } => Some(format!("`ls {}` lists the runs", runs.display())),
+            Self::Unknown { .. } => Some("`runner runs` lists them".to_owned()),
             Self::Ambiguous { .. } => Some("give more of the id".to_owned()),
             Self::Exists { .. } => Some("choose another --run-id, or leave it out".to_owned()),
             Self::Io { .. } | Self::BadId { .. } => None,
@@ -221,6 +225,25 @@ impl RunDirectory {
         Ok(())
     }
 
+    /// Removes the run's directory, and the links that named it. Returns false when the run lives, or is being swept.
+    pub fn remove(self) -> Result<bool, RecordError> {
+        let Some(_lock) = self.adopt()? else { return Ok(false) };
+        // Gone at once for whoever looks; how long the rest takes is nobody's business.
+        let name = format!("{}{}", select::REMOVED_PREFIX, self.id);
+        let gone = self.runs.join(&name);
+        fs::rename(&self.path, &gone).map_err(|source| RecordError::io("rename", &self.path, source))?;
+        for link in ["latest", "latest-failed"].map(|link| self.runs.join(link)) {
+            if fs::read_link(&link).is_ok_and(|target| target == Path::new(&self.id)) {
+                fs::remove_file(&link).map_err(|source| RecordError::io("remove", link, source))?;
+            }
+        }
+        let runs =
+            fs::File::open(&self.runs).map_err(|source| RecordError::io("open", &self.runs, source))?;
+        images::remove_tree(&runs, &name)
+            .map_err(|error| RecordError::io("remove", gone, io::Error::other(error)))?;
+        Ok(true)
+    }
+
     /// Returns the run's id.
     pub fn id(&self) -> &str {
         &self.id
@@ -234,6 +257,16 @@ impl RunDirectory {
     /// Whether a process holds the run's lock.
     pub fn is_live(&self) -> bool {
         self.lock.is_some() || RunLock::is_held(&self.path.join("lock"))
+    }
+
+    /// Waits until no process holds the run's lock.
+    pub fn wait(&self) -> Result<(), RecordError> {
+        RunLock::wait_until_free(&self.path.join("lock"))
+    }
+
+    /// A handle on the process whose run it is; `None` when it is gone, or cannot be seen from here.
+    pub fn holder(&self) -> Option<OwnedFd> {
+        RunLock::holder(&self.path.join("lock"))
     }
 
     /// Takes the lock of a run whose process is gone, to sweep it; `None` while it is alive or being swept.
@@ -327,6 +360,16 @@ impl RunDirectory {
             discard_hidden(&directory)?;
         }
         Ok(())
+    }
+
+    /// Moves what an attempt at a job left, counted from 1, out of the next one's way. Its results then say where that is.
+    pub fn keep_attempt(
+        &self,
+        job: &str,
+        number: u32,
+        results: &mut [StepResult],
+    ) -> Result<(), RecordError> {
+        step::keep_attempt(&self.path, job, number, results)
     }
 
     /// Keeps what a job hands to those that need it.

@@ -183,13 +183,18 @@ impl Room {
         })
     }
 
-    /// Starts to build the sandbox of the step with this index, from 0. It waits for its go when it is ready.
+    /// Starts to build the sandbox of the step with this index, from 0, for this attempt, from 1. It waits for its go when it
+    /// is ready.
     ///
     /// # Errors
     /// The cgroup's or the clone's.
-    pub fn prepare(&self, index: usize) -> Result<Prepared, RunError> {
+    pub fn prepare(&self, index: usize, attempt: u32) -> Result<Prepared, RunError> {
         let user = self.users.get(index).map_or((0, 0), |user| (user.uid, user.gid));
-        let name = format!("step-{}", index + 1);
+        let name = match attempt {
+            1 => format!("step-{}", index + 1),
+            // What is left of the attempt before may still be there.
+            _ => format!("step-{}-{attempt}", index + 1),
+        };
         let upper = self.scratch.join(&name);
         make_directory(&upper).map_err(RunError::io("create", &upper))?;
         let cgroup = self.cgroup.create(&name, &self.limits)?;

@@ -14,6 +14,7 @@ use super::disk::{DiskUse, DiskWatch};
 use super::egress::Egress;
 use super::feed::Feed;
 use super::logs::LogWriter;
+use super::processes;
 use super::record::RecordError;
 use super::verdict::Stopped;
 use crate::cgroup::{Cgroup, KmsgCursor, OomWatch};
@@ -73,6 +74,8 @@ pub struct Running<'r> {
     pub disk: Option<&'r DiskWatch>,
     /// The job's way to the world; without it the step must not go on.
     pub egress: Option<&'r Egress>,
+    /// Longest time without output.
+    pub quiet: Option<Duration>,
 }
 
 /// What is known when it is over.
@@ -180,7 +183,8 @@ pub async fn begin(
     let Ears { output: [stdout, stderr], theirs: [their_stdout, their_stderr], oom, oom_fd } = ears;
     let started = Instant::now();
     sandbox.go(go, [stdin.as_fd(), their_stdout.as_fd(), their_stderr.as_fd()]).await?;
-    let output = Output { stdout: Some(stdout), stderr: Some(stderr), seq: 0, failure: None };
+    let (stdout, stderr) = (Some(stdout), Some(stderr));
+    let output = Output { stdout, stderr, seq: 0, last: started, failure: None };
     Ok(Begun { output, oom, oom_fd, started })
 }
 
@@ -214,7 +218,7 @@ async fn attend(
             break;
         }
         let over = matches!(phase, Phase::Over(_));
-        let alarm = alarm(phase, running);
+        let alarm = alarm(phase, running, output);
         tokio::select! {
             length = next(output.stdout.as_ref(), &mut buffers.0) => {
                 output.took(Stream::Stdout, buffers.0.get(..length).unwrap_or_default(), running);
@@ -272,6 +276,8 @@ struct Output {
     stdout: Option<AsyncFd<OwnedFd>>,
     stderr: Option<AsyncFd<OwnedFd>>,
     seq: u64,
+    /// When something came last.
+    last: Instant,
     failure: Option<RecordError>,
 }
 
@@ -294,7 +300,8 @@ impl Output {
             }
             return;
         }
-        self.check(running.log.append(stream, data, Instant::now()));
+        self.last = Instant::now();
+        self.check(running.log.append(stream, data, self.last));
         let what = What::StepLog { stream, seq: self.seq, data: data.to_vec() };
         self.seq += 1;
         running.feed.send(Some(running.job), Some(running.step), what);
@@ -316,13 +323,19 @@ async fn next(pipe: Option<&AsyncFd<OwnedFd>>, buffer: &mut [u8]) -> usize {
 }
 
 /// When the present phase ends by itself.
-fn alarm(phase: Phase, running: &Running<'_>) -> Option<Instant> {
+fn alarm(phase: Phase, running: &Running<'_>, output: &Output) -> Option<Instant> {
     match phase {
-        Phase::Runs => running.deadline.map(|(at, _)| at),
+        Phase::Runs => limit(running, output).map(|(at, _)| at),
         Phase::Terminating(since) => Some(since + running.grace),
         Phase::Killing(since) => Some(since + KILL_PATIENCE),
         Phase::Over(since) => Some(since + DRAIN_PATIENCE),
     }
+}
+
+/// The earlier of the deadline and the end of patience with its silence, and which it is.
+fn limit(running: &Running<'_>, output: &Output) -> Option<(Instant, Stopped)> {
+    let quiet = running.quiet.map(|quiet| (output.last + quiet, Stopped::Quiet(quiet)));
+    quiet.into_iter().chain(running.deadline).min_by_key(|(at, _)| *at)
 }
 
 /// Waits until the way to the world has ended; for ever where there is none.
@@ -352,14 +365,18 @@ async fn wait(alarm: Option<Instant>) {
 fn ring(
     phase: Phase,
     sandbox: &Sandbox,
-    running: &Running<'_>,
+    running: &mut Running<'_>,
     ended: &mut Ended,
     output: &mut Output,
 ) -> Phase {
     let now = Instant::now();
     match phase {
         Phase::Runs => {
-            ended.stopped = running.deadline.map(|(_, why)| why);
+            ended.stopped = limit(running, output).map(|(_, why)| why);
+            if let (Some(Stopped::Quiet(after)), Some(cgroup)) = (ended.stopped, running.cgroup) {
+                let picture = processes::picture(after, &cgroup.processes());
+                output.took(Stream::Stderr, picture.as_bytes(), running);
+            }
             sandbox.order(Order::Terminate);
             Phase::Terminating(now)
         }

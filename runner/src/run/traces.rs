@@ -160,6 +160,18 @@ fn leave(home: &Path, run: &RunDirectory, jobs: &BTreeMap<String, Traces>) -> Re
     }
 }
 
+/// Whether a run lives, or left something that the next run cleans up.
+pub fn is_remembered(home: &Path, run_id: &str) -> bool {
+    fs::symlink_metadata(live(home).join(run_id)).is_ok()
+}
+
+/// The cgroups of a run's jobs, by the job's id.
+pub fn cgroups(run: &RunDirectory) -> BTreeMap<String, Vec<PathBuf>> {
+    let bytes = fs::read(run.path().join(FILE)).unwrap_or_default();
+    let jobs: BTreeMap<String, Traces> = serde_json::from_slice(&bytes).unwrap_or_default();
+    jobs.into_iter().map(|(job, traces)| (job, traces.cgroups)).collect()
+}
+
 /// Forgets a run that has cleaned up after itself.
 pub fn forget(home: &Path, run_id: &str) {
     let _twice = fs::remove_file(live(home).join(run_id));

@@ -12,6 +12,8 @@ use crate::sys::process::Status;
 pub enum Stopped {
     /// The step's own `timeout`.
     StepTimeout(Duration),
+    /// Its `quiet-timeout`.
+    Quiet(Duration),
     /// What was left of the job's `timeout`.
     JobTimeout(Duration),
     /// What a run that fails or is stopped has for its last steps.
@@ -153,6 +155,12 @@ fn stopped_by_us(
             Some("timeout"),
             format!("ran longer than its timeout of {}{manner}", format_duration(after)),
             "raise the step's `timeout`, or find out what it waits for",
+        ),
+        Stopped::Quiet(after) => verdict(
+            Outcome::Timeout,
+            Some("timeout"),
+            format!("no output for {}{manner}", format_duration(after)),
+            "its log ends with what its processes waited for; raise `quiet-timeout` if they only worked",
         ),
         Stopped::JobTimeout(after) => verdict(
             Outcome::Timeout,

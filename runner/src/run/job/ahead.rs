@@ -28,10 +28,10 @@ impl Ahead {
 }
 
 impl Job<'_> {
-    /// Makes what a step needs and its turn does not decide.
-    pub(super) fn ahead(&self, room: &Room, index: usize) -> Result<Ahead, RunError> {
+    /// Makes what a step needs and its turn does not decide. `attempt`: from 1.
+    pub(super) fn ahead(&self, room: &Room, index: usize, attempt: u32) -> Result<Ahead, RunError> {
         // The sandbox builds itself meanwhile.
-        let prepared = room.prepare(index)?;
+        let prepared = room.prepare(index, attempt)?;
         let step = self.plan.steps.get(index).ok_or(SandboxError::Lost)?;
         let records = self.run.stage_step(&self.plan.id, step.index, &step.id)?;
         if let jobs::Command::Script { text, .. } = &step.command {

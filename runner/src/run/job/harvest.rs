@@ -18,7 +18,7 @@ use crate::run::workspace::Workspace;
 impl Job<'_> {
     /// Collects what the step names. One that is missing makes a failure of a success (E261).
     pub(super) fn step_artifacts(
-        &mut self,
+        &self,
         one: &OneStep<'_>,
         result: &mut StepResult,
     ) -> Result<Vec<ArtifactRecord>, RunError> {
@@ -41,7 +41,7 @@ impl Job<'_> {
     }
 
     /// The job's own artifacts, and the workspace back to its owner.
-    pub(super) fn finish(&mut self, workspace: &Workspace, used: &Used, room: &Room, end: &mut JobEnd) {
+    pub(super) fn finish(&self, workspace: &Workspace, used: &Used, room: &Room, end: &mut JobEnd) {
         let success = end.outcome == Outcome::Success && end.error.is_none();
         self.hand_back(used);
         let plan = self.plan;
@@ -62,7 +62,7 @@ impl Job<'_> {
         }
     }
 
-    pub(super) fn hand_back(&mut self, used: &Used) {
+    pub(super) fn hand_back(&self, used: &Used) {
         for left in used.hand_back(self.zygote) {
             self.warn(None, format!("cannot hand back what steps gave away: {left}"), None);
         }
@@ -70,7 +70,7 @@ impl Job<'_> {
 
     /// Collects artifacts after a step, or after all of them, up to the first problem.
     fn collect(
-        &mut self,
+        &self,
         wanted: &[jobs::ArtifactPlan],
         step: Option<&StepPlan>,
         success: bool,

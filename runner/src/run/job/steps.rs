@@ -1,13 +1,16 @@
 //! The steps of a job in order: whose turn comes, what it is given, what it hands on, what its end is called.
 
 use std::collections::BTreeMap;
+use std::rc::Rc;
 use std::time::{Duration, Instant};
 
 use jobs::StepPlan;
 use jobs::expression::Status;
+use tokio::sync::watch;
 use tokio::task::JoinSet;
 
 use super::ahead::{Ahead, Upper};
+use super::beside::Beside;
 use super::trail::{Trail, Unrecorded};
 use super::{Job, JobEnd};
 use crate::cgroup::KmsgCursor;
@@ -37,7 +40,7 @@ const CLEANUP: Duration = Duration::from_secs(60);
 impl Job<'_> {
     /// The steps in order. The next one's sandbox is built while the current one runs.
     pub(super) async fn steps(
-        &mut self,
+        &self,
         room: &Room,
         workspace: &Workspace,
         used: &Used,
@@ -49,10 +52,14 @@ impl Job<'_> {
         let mut kmsg = KmsgCursor::open();
         let mut ahead: Option<Result<Ahead, RunError>> = None;
         let mut trail = Trail { end, ending, unrecorded: None };
-        let values = Values::new(std::mem::take(&mut self.contexts), self.plan);
+        let mut beside = Beside::new(self.wish());
+        let values = Values::new(self.contexts.clone(), self.plan);
         let mut values = values.with_env(self.plan);
         for (index, step) in self.plan.steps.iter().enumerate() {
             let ready = ahead.take();
+            if let Ok(values) = &mut values {
+                self.settle_beside(&mut beside, values, &mut trail);
+            }
             let turn = match &mut values {
                 Ok(values) => self.turn(step, values, &mut limit, trail.end),
                 // Of the job's own variables, for which its first step answers.
@@ -63,29 +70,33 @@ impl Job<'_> {
                 if let Some(Ok(unused)) = ready {
                     unused.throw_away(trail.ending);
                 }
-                if let Err(error) = trail.record(&self.plan.id, self.feed) {
-                    trail.fail(step, error, &self.plan.id, self.feed);
-                    continue;
-                }
-                let result = self.not_run(step, turn, trail.end);
-                if let Ok(values) = &mut values {
-                    values.ended(&step.id, result.outcome, result.conclusion, &[]);
-                }
-                trail.end.steps.push(result);
+                self.pass_over(step, turn, values.as_mut().ok(), &mut trail);
                 continue;
             };
-            let (limit, git) = (limit.0, git.as_ref());
-            let one = OneStep { step, index, room, limit, turn, git, cpus, workspace, used };
-            // One with a condition may never run, and then it would only have to be thrown away.
-            let next = self.plan.steps.get(index + 1).filter(|next| next.condition.is_none());
-            let next = next.map(|_| &mut ahead);
-            let ran = match ready.unwrap_or_else(|| self.ahead(room, index)) {
-                Ok(ready) => self.step(&one, ready, kmsg.as_mut(), next, values, &mut trail).await,
-                Err(error) => Err(error),
+            let (limit, git, turn, cancel) = (limit.0, git.as_ref(), Rc::clone(turn), self.wish());
+            let one = OneStep { step, index, room, limit, turn, cancel, git, cpus, workspace, used };
+            let ran = if !step.command.is_run() {
+                self.wait_for(&one, &mut beside, values, &mut trail).await
+            } else {
+                match ready.unwrap_or_else(|| self.ahead(room, index, 1)) {
+                    Ok(ready) if step.background => {
+                        self.begin_beside(one, ready, &mut beside);
+                        Ok(())
+                    }
+                    Ok(ready) => {
+                        let next = self.comes_next(index).then_some(&mut ahead);
+                        let work = self.step(&one, ready, kmsg.as_mut(), next, values, &mut trail);
+                        beside.with(work).await
+                    }
+                    Err(error) => Err(error),
+                }
             };
             if let Err(error) = ran {
                 trail.fail(step, error, &self.plan.id, self.feed);
             }
+        }
+        if let Ok(values) = &mut values {
+            self.end_beside(&mut beside, values, &mut trail).await;
         }
         if let Err(error) = trail.record(&self.plan.id, self.feed) {
             trail.end.outcome = Outcome::Error;
@@ -99,8 +110,39 @@ impl Job<'_> {
         }
     }
 
+    /// What the user wants, as far as it has been seen.
+    fn wish(&self) -> watch::Receiver<Cancel> {
+        self.cancel.borrow().clone()
+    }
+
+    /// Records a step that does not run.
+    fn pass_over(
+        &self,
+        step: &StepPlan,
+        turn: Result<Option<Rc<Turn>>, Unsettled>,
+        values: Option<&mut Values>,
+        trail: &mut Trail<'_>,
+    ) {
+        if let Err(error) = trail.record(&self.plan.id, self.feed) {
+            trail.fail(step, error, &self.plan.id, self.feed);
+            return;
+        }
+        let result = self.not_run(step, turn, trail.end);
+        if let Some(values) = values {
+            values.ended(&step.id, result.outcome, result.conclusion, &[]);
+        }
+        trail.end.steps.push(result);
+    }
+
+    /// Whether the step behind this one can be made ready ahead. One with a condition may never run, and then it would only
+    /// have to be thrown away.
+    fn comes_next(&self, index: usize) -> bool {
+        let next = self.plan.steps.get(index + 1);
+        next.is_some_and(|next| next.condition.is_none() && next.command.is_run())
+    }
+
     /// Settles what the job comes to for others. What cannot be settled makes a failure of a success.
-    fn conclude(&mut self, values: &Values, end: &mut JobEnd) {
+    fn conclude(&self, values: &Values, end: &mut JobEnd) {
         let settled = values.outputs(self.plan).and_then(|outputs| {
             end.outputs = outputs;
             values.switch(&self.plan.continue_on_error)
@@ -118,14 +160,14 @@ impl Job<'_> {
 
     /// Settles whether a step runs, and with what.
     fn turn(
-        &mut self,
+        &self,
         step: &StepPlan,
         values: &mut Values,
         limit: &mut Limit,
         end: &mut JobEnd,
-    ) -> Result<Option<Turn>, Unsettled> {
+    ) -> Result<Option<Rc<Turn>>, Unsettled> {
         // Seen here, the first wish no longer ends what runs because of it; the second one does.
-        let wish = *self.cancel.borrow_and_update();
+        let wish = *self.cancel.borrow_mut().borrow_and_update();
         if wish != Cancel::No && end.outcome == Outcome::Success && end.error.is_none() {
             end.outcome = Outcome::Cancelled;
         }
@@ -140,14 +182,14 @@ impl Job<'_> {
             Outcome::Success => Status::Success,
             _ => Status::Failure,
         });
-        values.turn(step)
+        Ok(values.turn(step)?.map(Rc::new))
     }
 
     /// The result of a step whose turn did not come, or could not be settled.
     fn not_run(
-        &mut self,
+        &self,
         step: &StepPlan,
-        turn: Result<Option<Turn>, Unsettled>,
+        turn: Result<Option<Rc<Turn>>, Unsettled>,
         end: &mut JobEnd,
     ) -> StepResult {
         let mut result = skipped(step);
@@ -166,7 +208,7 @@ impl Job<'_> {
     }
 
     async fn step(
-        &mut self,
+        &self,
         one: &OneStep<'_>,
         ahead: Ahead,
         kmsg: Option<&mut KmsgCursor>,
@@ -175,48 +217,8 @@ impl Job<'_> {
         trail: &mut Trail<'_>,
     ) -> Result<(), RunError> {
         let step = one.step;
-        let in_step = |error| RunError::Step { index: step.index, step: step.id.clone(), error };
-        let Ahead { mut prepared, ears, records } = ahead;
-        let (go, environment) = self.go(one).map_err(in_step)?;
-        prepared.sandbox.ready().await.map_err(in_step)?;
-        let disk = self.disk_watch(one, &prepared).await?;
-        let (started, deadline) = (timestamp(), deadline(step.timeout, one.limit));
-        let began = Instant::now();
-        let begun = step::begin(&mut prepared.sandbox, &go, self.stdin, ears).await;
-        // From here on the command runs, and what it need not wait for is done beside it.
-        trail.record(&self.plan.id, self.feed)?;
-        let (directory, log) = records.publish(self.plan.limits.log_bytes, began)?;
-        let what =
-            What::StepStart { name: step.name.clone(), index: step.index, steps: self.plan.steps.len() };
-        self.feed.send(Some(&self.plan.id), Some(&step.id), what);
-        directory.write_environment(&environment)?;
-        if let (Some(next), Ok(_)) = (next, &begun) {
-            *next = Some(self.ahead(one.room, one.index + 1));
-        }
-        let running = Running {
-            job: &self.plan.id,
-            step: &step.id,
-            log,
-            feed: self.feed,
-            deadline: Some(deadline),
-            grace: self.plan.grace,
-            cancel: self.cancel.clone(),
-            cgroup: Some(&prepared.cgroup),
-            kmsg,
-            disk: disk.as_ref(),
-            egress: one.room.egress.as_ref(),
-        };
-        let (mut ended, exec) = match begun {
-            Ok(begun) => (step::finish(&mut prepared.sandbox, begun, running).await, None),
-            Err(SandboxError::Exec { errno, existing }) => {
-                (never_ran(&directory), Some((errno, existing > 0)))
-            }
-            Err(error) => return Err(in_step(error)),
-        };
-        let used_disk = self.end_disk_watch(disk, &mut ended).await?;
-        let mut result = self.result(one, &prepared, ended, exec, &command::argv(step), started)?;
-        result.usage.disk = used_disk;
-        self.network(one, &directory, &mut result).await?;
+        let ran = self.attempts(one, ahead, kmsg, next, Some(&mut *trail)).await?;
+        let Ran { prepared, directory, mut result } = ran;
         let handed = self.hand_on(one, &prepared, values, &directory, &mut result)?;
         // The last one's upper directory goes with the scratch directory.
         let keep = if one.index + 1 == self.plan.steps.len() { Upper::Kept } else { Upper::Removed };
@@ -234,8 +236,73 @@ impl Job<'_> {
         Ok(())
     }
 
-    /// What the step's command is and what it finds.
-    fn go(&self, one: &OneStep<'_>) -> Result<(Go, BTreeMap<String, String>), SandboxError> {
+    /// One attempt of a step, counted from 1. When its command runs, what comes next is made ready.
+    pub(super) async fn attempt(
+        &self,
+        one: &OneStep<'_>,
+        ahead: Ahead,
+        number: u32,
+        kmsg: Option<&mut KmsgCursor>,
+        next: Option<&mut Option<Result<Ahead, RunError>>>,
+        trail: Option<&mut Trail<'_>>,
+    ) -> Result<Ran, RunError> {
+        let step = one.step;
+        let in_step = |error| RunError::Step { index: step.index, step: step.id.clone(), error };
+        let Ahead { mut prepared, ears, records } = ahead;
+        let (go, environment) = self.go(one, number).map_err(in_step)?;
+        let ready = prepared.sandbox.ready().await.map_err(in_step);
+        let disk = match ready {
+            Ok(()) => self.disk_watch(one, &prepared).await,
+            Err(error) => Err(error),
+        };
+        let disk = match disk {
+            Ok(disk) => disk,
+            Err(error) => {
+                records.discard();
+                return Err(error);
+            }
+        };
+        let (started, deadline) = (timestamp(), deadline(step.timeout, one.limit));
+        let began = Instant::now();
+        let begun = step::begin(&mut prepared.sandbox, &go, self.stdin, ears).await;
+        // From here on the command runs, and what it need not wait for is done beside it.
+        trail.map_or(Ok(()), |trail| trail.record(&self.plan.id, self.feed))?;
+        let (directory, log) = records.publish(self.plan.limits.log_bytes, began)?;
+        self.say_started(step, number);
+        directory.write_environment(&environment)?;
+        if let (Some(next @ None), Ok(_)) = (next, &begun) {
+            *next = Some(self.ahead(one.room, one.index + 1, 1));
+        }
+        let running = Running {
+            job: &self.plan.id,
+            step: &step.id,
+            log,
+            feed: self.feed,
+            deadline: Some(deadline),
+            grace: self.plan.grace,
+            cancel: one.cancel.clone(),
+            cgroup: Some(&prepared.cgroup),
+            kmsg,
+            disk: disk.as_ref(),
+            egress: one.room.egress.as_ref(),
+            quiet: step.quiet_timeout,
+        };
+        let (mut ended, exec) = match begun {
+            Ok(begun) => (step::finish(&mut prepared.sandbox, begun, running).await, None),
+            Err(SandboxError::Exec { errno, existing }) => {
+                (never_ran(&directory), Some((errno, existing > 0)))
+            }
+            Err(error) => return Err(in_step(error)),
+        };
+        let used_disk = self.end_disk_watch(disk, &mut ended).await?;
+        let mut result = self.result(one, &prepared, ended, exec, &command::argv(step), started)?;
+        result.usage.disk = used_disk;
+        self.network(one, &directory, &mut result).await?;
+        Ok(Ran { prepared, directory, result })
+    }
+
+    /// What the step's command is and what it finds. `attempt`: from 1.
+    fn go(&self, one: &OneStep<'_>, attempt: u32) -> Result<(Go, BTreeMap<String, String>), SandboxError> {
         let step = one.step;
         let user = one.room.users.get(one.index).ok_or(SandboxError::Lost)?;
         let surroundings = Surroundings {
@@ -244,6 +311,8 @@ impl Job<'_> {
             image: &self.rootfs.config.env,
             cpus: one.cpus,
             git: one.git,
+            // What is tried again for the job's sake is no first attempt either.
+            attempt: self.attempt + attempt - 1,
         };
         let environment = command::environment(step, user, &surroundings, &one.turn.env, &one.turn.path);
         let single = self.lease.identity == Identity::Single;
@@ -255,14 +324,20 @@ impl Job<'_> {
         Ok((go, environment))
     }
 
-    fn say_ended(&mut self, step: &StepPlan, result: &StepResult) {
+    pub(super) fn say_started(&self, step: &StepPlan, attempt: u32) {
+        let (name, steps) = (step.name.clone(), self.plan.steps.len());
+        let what = What::StepStart { name, index: step.index, steps, attempt };
+        self.feed.send(Some(&self.plan.id), Some(&step.id), what);
+    }
+
+    pub(super) fn say_ended(&self, step: &StepPlan, result: &StepResult) {
         let what = What::StepEnd { result: Box::new(result.clone()) };
         self.feed.send(Some(&self.plan.id), Some(&step.id), what);
     }
 
     /// Asks where the step went, keeps it, and names what it was not let to.
     async fn network(
-        &mut self,
+        &self,
         one: &OneStep<'_>,
         directory: &StepDirectory,
         result: &mut StepResult,
@@ -286,8 +361,8 @@ impl Job<'_> {
     }
 
     /// Takes what the step hands on, whatever its end. What cannot be understood makes a failure of a success.
-    fn hand_on(
-        &mut self,
+    pub(super) fn hand_on(
+        &self,
         one: &OneStep<'_>,
         prepared: &Prepared,
         values: &mut Values,
@@ -374,6 +449,7 @@ impl Job<'_> {
             signal: verdict.signal,
             killed_by: verdict.killed_by.map(str::to_owned),
             attempts: 1,
+            earlier: Vec::new(),
             started,
             ended: timestamp(),
             usage,
@@ -389,16 +465,25 @@ impl Job<'_> {
     }
 }
 
+/// A step's command has run to its end.
+pub(super) struct Ran {
+    pub(super) prepared: Prepared,
+    pub(super) directory: StepDirectory,
+    pub(super) result: StepResult,
+}
+
 /// A step and what it is run with.
 pub(super) struct OneStep<'s> {
     pub(super) step: &'s StepPlan,
-    index: usize,
-    room: &'s Room,
+    pub(super) index: usize,
+    pub(super) room: &'s Room,
     /// When it has to end at the latest, and why.
-    limit: (Instant, Stopped),
-    pub(super) turn: &'s Turn,
-    git: Option<&'s (String, Option<String>)>,
-    cpus: u64,
+    pub(super) limit: (Instant, Stopped),
+    pub(super) turn: Rc<Turn>,
+    /// How it is asked for an end.
+    pub(super) cancel: watch::Receiver<Cancel>,
+    pub(super) git: Option<&'s (String, Option<String>)>,
+    pub(super) cpus: u64,
     pub(super) workspace: &'s Workspace,
     pub(super) used: &'s Used,
 }
@@ -455,6 +540,7 @@ pub fn skipped(step: &StepPlan) -> StepResult {
         signal: None,
         killed_by: None,
         attempts: 0,
+        earlier: Vec::new(),
         started: timestamp(),
         ended: timestamp(),
         usage: Usage::default(),

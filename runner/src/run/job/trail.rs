@@ -33,18 +33,23 @@ impl Unrecorded {
     /// Reads what it has used, and ends its sandbox.
     pub(super) fn take_apart(&mut self, ending: &mut JoinSet<()>) {
         let Some((prepared, upper)) = self.sandbox.take() else { return };
-        let (used, usage) = (prepared.cgroup.usage(), &mut self.result.usage);
-        *usage = Usage {
-            cpu_s: used.cpu_s.unwrap_or(usage.cpu_s),
-            mem_peak: used.mem_peak,
-            io_r: used.io_r.or(usage.io_r),
-            io_w: used.io_w.or(usage.io_w),
-            pids_peak: used.pids_peak,
-            throttled_s: used.throttled_s,
-            ..*usage
-        };
+        measure(&prepared, &mut self.result.usage);
         throw_away(prepared, upper, ending);
     }
+}
+
+/// Reads what a step has used as far as its cgroup knows better.
+pub(super) fn measure(prepared: &Prepared, usage: &mut Usage) {
+    let used = prepared.cgroup.usage();
+    *usage = Usage {
+        cpu_s: used.cpu_s.unwrap_or(usage.cpu_s),
+        mem_peak: used.mem_peak,
+        io_r: used.io_r.or(usage.io_r),
+        io_w: used.io_w.or(usage.io_w),
+        pids_peak: used.pids_peak,
+        throttled_s: used.throttled_s,
+        ..*usage
+    };
 }
 
 impl Trail<'_> {
@@ -66,12 +71,17 @@ impl Trail<'_> {
         // Of two failures the first one is told.
         let _second = self.record(job, feed);
         let end = &mut *self.end;
-        let mut result = skipped(step);
-        (result.outcome, result.conclusion, result.attempts) = (Outcome::Error, Outcome::Error, 1);
-        result.cause = Some(error.to_string());
-        result.remedy = error.hint();
-        end.steps.push(result);
+        end.steps.push(errored(step, &error));
         end.outcome = Outcome::Error;
         end.error = Some(error);
     }
+}
+
+/// The result of a step in which our part failed.
+pub(super) fn errored(step: &StepPlan, error: &RunError) -> StepResult {
+    let mut result = skipped(step);
+    (result.outcome, result.conclusion, result.attempts) = (Outcome::Error, Outcome::Error, 1);
+    result.cause = Some(error.to_string());
+    result.remedy = error.hint();
+    result
 }

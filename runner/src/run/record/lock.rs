@@ -5,11 +5,13 @@
 
 use std::fs::{File, OpenOptions};
 use std::io::{self, Write};
-use std::os::unix::fs::OpenOptionsExt;
+use std::os::fd::OwnedFd;
+use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
 use std::path::Path;
 
 use rustix::fs::{FlockOperation, flock};
 use rustix::io::Errno;
+use rustix::process::{Pid, PidfdFlags, pidfd_open};
 
 use super::RecordError;
 use super::id::timestamp;
@@ -47,6 +49,34 @@ impl RunLock {
     pub(super) fn is_held(path: &Path) -> bool {
         let Ok(file) = File::open(path) else { return false };
         matches!(flock(&file, FlockOperation::NonBlockingLockShared), Err(Errno::WOULDBLOCK))
+    }
+
+    /// Waits until nobody holds it.
+    pub(super) fn wait_until_free(path: &Path) -> Result<(), RecordError> {
+        let wrong = |error: io::Error| RecordError::io("lock", path, error);
+        let file = File::open(path).map_err(wrong)?;
+        loop {
+            match flock(&file, FlockOperation::LockShared) {
+                Err(Errno::INTR) => {}
+                result => return result.map_err(|errno| wrong(errno.into())),
+            }
+        }
+    }
+
+    /// A handle on the process that holds it, for signals; `None` when it is gone, or cannot be seen from here.
+    ///
+    /// The process id in the file only says where to look. What counts is that the process, held fast by its handle, has this
+    /// very file open, and that the lock is held: then the id was not given to somebody else meanwhile.
+    pub(super) fn holder(path: &Path) -> Option<OwnedFd> {
+        let file = File::open(path).ok()?;
+        let note: serde_json::Value = serde_json::from_reader(&file).ok()?;
+        let pid = i32::try_from(note["pid"].as_i64()?).ok()?;
+        let handle = pidfd_open(Pid::from_raw(pid)?, PidfdFlags::empty()).ok()?;
+        let own = file.metadata().ok()?;
+        let mut open = std::fs::read_dir(format!("/proc/{pid}/fd")).ok()?.flatten();
+        let same = |found: std::fs::Metadata| (found.dev(), found.ino()) == (own.dev(), own.ino());
+        let has_it = open.any(|entry| std::fs::metadata(entry.path()).is_ok_and(same));
+        (has_it && Self::is_held(path)).then_some(handle)
     }
 
     /// Takes it over from a process that is gone; `None` while somebody holds it. A run that died before it

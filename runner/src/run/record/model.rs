@@ -111,6 +111,24 @@ pub struct JobRecord {
     pub ended: Option<String>,
     /// Its steps, in order; those that are over.
     pub steps: Vec<StepResult>,
+    /// The attempts before this one.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub earlier: Vec<JobAttempt>,
+}
+
+/// An attempt after which the job was tried again.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct JobAttempt {
+    /// How it ended.
+    pub outcome: Outcome,
+    /// Why our own part failed, if that was it.
+    pub cause: Option<String>,
+    /// RFC 3339, UTC, microseconds.
+    pub started: Option<String>,
+    /// The same, of its end.
+    pub ended: Option<String>,
+    /// Its steps.
+    pub steps: Vec<StepResult>,
 }
 
 /// One collected artifact; `artifacts/manifest.json` lists its files.

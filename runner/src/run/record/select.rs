@@ -10,6 +10,8 @@ use super::RecordError;
 
 /// Names of directories that are being made begin with this.
 pub(super) const UNPUBLISHED_PREFIX: &str = ".new-";
+/// Names of directories that are being removed begin with this.
+pub(super) const REMOVED_PREFIX: &str = ".gone-";
 /// Making a run's directory takes milliseconds; one that still has its first name after this is a remnant.
 const REMNANT_AGE: Duration = Duration::from_secs(600);
 
@@ -85,11 +87,11 @@ pub(super) fn ids(runs: &Path) -> Result<Vec<String>, RecordError> {
     list(runs, |name, _| !name.starts_with('.'))
 }
 
-/// Lists directories that never got their run's name because their maker died.
+/// Lists directories that never got their run's name because their maker died, and those whose remover did.
 pub(super) fn remnants(runs: &Path) -> Result<Vec<String>, RecordError> {
     // The name first: thousands of finished runs must not cost the next one a look at each.
     list(runs, |name, entry| {
-        name.starts_with(UNPUBLISHED_PREFIX) && {
+        (name.starts_with(UNPUBLISHED_PREFIX) || name.starts_with(REMOVED_PREFIX)) && {
             let age = entry.metadata().and_then(|metadata| metadata.modified()).map(|made| made.elapsed());
             matches!(age, Ok(Ok(age)) if age > REMNANT_AGE)
         }

@@ -70,6 +70,20 @@ impl StagedStep {
         Ok((directory, log))
     }
 
+    /// Moves what an attempt before this one left, counted from 1, below this one's directory, with those before it.
+    pub fn keep_attempt(&self, number: u32) -> Result<(), RecordError> {
+        let from = &self.directory.path;
+        let keep = |source: &Path, number: u32| match fs::rename(source, self.hidden.join(attempt(number))) {
+            // One that never got as far as a log has none.
+            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
+            other => other.map_err(|error| RecordError::io("rename", source, error)),
+        };
+        for before in 1..number {
+            keep(&from.join(attempt(before)), before)?;
+        }
+        keep(from, number)
+    }
+
     /// Removes it.
     pub fn discard(self) {
         // A hidden remnant that cannot be removed goes with the run.
@@ -140,6 +154,74 @@ impl StepDirectory {
     pub fn log_path(&self) -> PathBuf {
         self.path.join("log")
     }
+
+    /// Where the log of an attempt at the step is once it is kept, relative to the run directory.
+    pub fn kept_log(&self, number: u32) -> String {
+        self.relative.join(attempt(number)).join("log").display().to_string()
+    }
+
+    /// How many attempts before the present one are kept.
+    pub fn kept_attempts(&self) -> u32 {
+        let is_kept = |number: &u32| self.path.join(attempt(*number)).is_dir();
+        u32::try_from((1..).take_while(is_kept).count()).unwrap_or(u32::MAX)
+    }
+
+    /// Returns the path of the log of an attempt, counted from 1: of the whole job's, else of the step's. `None`: there was no
+    /// such attempt.
+    pub fn attempt_log_path(&self, number: u32) -> Option<PathBuf> {
+        let name = self.path.file_name()?;
+        let job = self.path.ancestors().nth(2)?;
+        let places =
+            |number| [job.join(attempt(number)).join("steps").join(name), self.path.join(attempt(number))];
+        if let Some(kept) = places(number).into_iter().find(|place| place.is_dir()) {
+            return Some(kept.join("log"));
+        }
+        // The last one stands in the step's own directory.
+        let is_last = number == 1 || places(number - 1).iter().any(|place| place.is_dir());
+        is_last.then(|| self.log_path())
+    }
+}
+
+/// Moves the records of a job's attempt into a directory of its own.
+pub(super) fn keep_attempt(
+    run: &Path,
+    job: &str,
+    number: u32,
+    results: &mut [StepResult],
+) -> Result<(), RecordError> {
+    let from = Path::new("jobs").join(job);
+    let to = from.join(attempt(number));
+    make_directory(&run.join(&to))?;
+    for name in ["steps", "summary.md"] {
+        let source = run.join(&from).join(name);
+        match fs::rename(&source, run.join(&to).join(name)) {
+            Err(error) if error.kind() != io::ErrorKind::NotFound => {
+                return Err(RecordError::io("rename", source, error));
+            }
+            _ => {}
+        }
+    }
+    for result in results {
+        let moved = |log: &mut String| {
+            if let Ok(below) = Path::new(log.as_str()).strip_prefix(&from) {
+                *log = to.join(below).display().to_string();
+            }
+        };
+        moved(&mut result.log.path);
+        result.earlier.iter_mut().for_each(|attempt| moved(&mut attempt.log.path));
+        if let Some(place) =
+            run.join(&result.log.path).parent().filter(|place| place.join("result.json").exists())
+        {
+            let path = place.join("result.json");
+            write_file_atomic(&path, &super::to_json(&path, result)?, Durability::Cheap)?;
+        }
+    }
+    Ok(())
+}
+
+/// The directory of an attempt that was not the last.
+fn attempt(number: u32) -> String {
+    format!("attempt-{number}")
 }
 
 fn steps_path(job: &str) -> PathBuf {
