@@ -295,6 +295,7 @@ fn collect_an_artifact(home: &Path, run: &RunDirectory) {
         step: None,
         owner: None,
         limits: ArtifactLimits::default(),
+        secrets: None,
     })
     .unwrap();
 }

@@ -27,6 +27,7 @@ mod mounts;
 mod network;
 mod params;
 mod retry;
+mod secrets;
 mod steps;
 
 pub(crate) use graph::early;
@@ -71,7 +72,8 @@ pub(crate) fn job(file: JobFile, source: &JobSource, problems: &mut Problems) ->
     let workspaces = [(".", Workspace::InPlace), ("copy", Workspace::Copy), ("empty", Workspace::Empty)];
     let workspace = file.workspace.and_then(|word| check.choice(&word, "workspace", place, &workspaces));
     let network = file.network.and_then(|network| check.network(network, place));
-    let steps = check.steps(file.steps, &file.span, label);
+    let secrets = check.secrets(file.secrets, place);
+    let steps = check.steps(file.steps, &file.span, label, &secrets);
     let artifacts = file.artifacts.map(|list| check.artifacts(list.value, place)).unwrap_or_default();
     check.artifact_names(&steps, &artifacts);
     check.env_bytes(&env, &steps);
@@ -101,6 +103,7 @@ pub(crate) fn job(file: JobFile, source: &JobSource, problems: &mut Problems) ->
         continue_on_error: switch(file.continue_on_error),
         retry,
         quiet_timeout,
+        secrets,
     })
 }
 

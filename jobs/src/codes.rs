@@ -283,6 +283,21 @@ codes! {
          `name`, or join their `paths`."
     SecretContext "E303" "an expression names `secrets`"
         "Secrets are not values of expressions: an expression's result ends in plans, records and messages."
+    SecretValue "E301" "a secret is written into the file"
+        "`secrets` says which secrets there are, never what they are: a job file lies in a repository, and what was \
+         once there stays in its history. The value comes from outside: `--secret NAME` takes it from the \
+         environment, `--secret NAME=@FILE` from a file, `--secrets-file FILE` takes several.\n\
+         \n\
+         A secret that has stood in a file is one no longer: change it."
+    UnknownSecret "E305" "a step names a secret that the job does not declare"
+        "A step sees only the secrets that it names, and names only those that its job declares:\n\
+         \n\
+         \x20   secrets: [DEPLOY_KEY]\n\
+         \x20   steps:\n\
+         \x20     - {run: ./deploy, secrets: [DEPLOY_KEY]}"
+    SecretName "E306" "the name of a secret is malformed, or stands there twice"
+        "The name of a secret has letters, digits and `_`, and no digit first: it is also the name of a file, and \
+         may be that of a variable."
     HostImage "W411" "`image: host` is whatever this machine has: not reproducible"
         "`image: host` runs the steps with the programs that this machine happens to have: another machine, or \
          this one next month, may give another result. It needs no download, which suits first steps and machines \
@@ -337,6 +352,50 @@ const OF_RUNS: &[Explained] = &[
          to another directory than the workspace. The message says how far the pattern came.\n\
          \n\
          `optional: true` accepts an artifact without files; `when: always` also collects after a failure.",
+    },
+    Explained {
+        id: "E302",
+        meaning: "a secret cannot be hidden in output, or cannot be a variable",
+        text: "Whatever a step prints is searched for the values of secrets, and what is found is replaced. A value \
+         that is short, or a word or a number of fewer than twelve characters, stands in ordinary text as well: \
+         hiding it would make logs unreadable, and would tell everybody what it is.\n\
+         \n\
+         A secret has at least six bytes, and at least twelve if it is only lower-case letters, only upper-case \
+         letters or only digits; at most 64 KiB. One that is to be a variable is text without NUL.",
+    },
+    Explained {
+        id: "E304",
+        meaning: "a file of secrets can be read by others",
+        text: "`--secrets-file` takes a file that nobody but its owner can read or write: `chmod 600 FILE`. Who can \
+         write it can choose what your steps are given.",
+    },
+    Explained {
+        id: "E308",
+        meaning: "a secret has no value",
+        text: "A job declares the secret and does not say `required: false`, so the run needs its value:\n\
+         \n\
+         \x20   runner exec job.yml --secret TOKEN\n\
+         \x20   runner exec job.yml --secret DEPLOY_KEY=@key.pem\n\
+         \n\
+         The first takes it from the variable of this name, the second from a file. Jobs that are not run need \
+         none.",
+    },
+    Explained {
+        id: "E309",
+        meaning: "a secret is given that no job declares",
+        text: "A misspelt name would leave the step without its secret. Declare it in the job, `secrets: [NAME]`, and \
+         name it in the steps that see it.",
+    },
+    Explained {
+        id: "E310",
+        meaning: "a secret is in what a job leaves",
+        text: "A file that was to be kept as an artifact contains the value of a secret, as it is or encoded: a build \
+         wrote its environment into it, or a configuration file was picked up by a pattern that is too wide. \
+         Artifacts are passed on and kept for long, so nothing of this one was kept, and the run ends with exit \
+         code 6.\n\
+         \n\
+         The message names the file and the place. Narrow `paths`, or keep the secret out of the file. \
+         `--allow-secret-in-artifacts` keeps it knowingly.",
     },
     Explained {
         id: "E522",

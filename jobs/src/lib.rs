@@ -49,7 +49,8 @@ pub use mount::Mount;
 pub use network::{AllowedHost, HostPattern, NetworkRules};
 pub use overrides::{Facts, LimitsOverride, Overrides};
 pub use plan::{
-    ArtifactPlan, Command, JobPlan, Limits, Need, Network, Plan, StepPlan, Switch, When, Workspace,
+    ArtifactPlan, Command, JobPlan, Limits, Need, Network, Plan, SecretPlan, StepPlan, StepSecret, Switch,
+    When, Workspace,
 };
 pub use retry::{Retry, RetryOn};
 pub use select::{SelectError, Selection, StepChoice, select};
@@ -65,7 +66,7 @@ pub use user::User;
 pub mod keys {
     pub use crate::read::{
         ARTIFACT_KEYS, DEFAULT_KEYS, FILE_KEYS, IMAGE_KEYS, JOB_KEYS, LIMITS_KEYS, MOUNT_KEYS, NEED_KEYS,
-        NET_LIMITS_KEYS, NETWORK_KEYS, PARAM_KEYS, RETRY_KEYS, STEP_KEYS,
+        NET_LIMITS_KEYS, NETWORK_KEYS, PARAM_KEYS, RETRY_KEYS, SECRET_KEYS, STEP_KEYS, STEP_SECRET_KEYS,
     };
 }
 

@@ -22,6 +22,8 @@ pub enum Outcome {
     Cancelled,
     /// It was never started: something before it had failed.
     Skipped,
+    /// What it leaves has a secret in it, and was not kept.
+    Leak,
     /// The runner could not do its part: the image, the machine.
     Error,
 }
@@ -38,6 +40,7 @@ impl Outcome {
             Self::Pids => "pids",
             Self::Cancelled => "cancelled",
             Self::Skipped => "skipped",
+            Self::Leak => "leak",
             Self::Error => "error",
         }
     }
@@ -52,6 +55,7 @@ impl Outcome {
             | Self::Oom
             | Self::Pids
             | Self::Cancelled
+            | Self::Leak
             | Self::Error => true,
         }
     }
@@ -65,6 +69,7 @@ impl Outcome {
             Self::Error => 3,
             Self::Timeout => 4,
             Self::Oom | Self::Pids => 5,
+            Self::Leak => 6,
             Self::Cancelled => 130,
         }
     }

@@ -104,7 +104,12 @@ impl Passthrough {
             // A remedy is there when the command never ran: no shell inside has said why.
             Outcome::Failure if result.remedy.is_some() && matches!(result.exit_code, Some(126 | 127)) => {}
             Outcome::Success | Outcome::Failure | Outcome::Signal | Outcome::Skipped => return,
-            Outcome::Timeout | Outcome::Oom | Outcome::Pids | Outcome::Cancelled | Outcome::Error => {}
+            Outcome::Timeout
+            | Outcome::Oom
+            | Outcome::Pids
+            | Outcome::Cancelled
+            | Outcome::Leak
+            | Outcome::Error => {}
         }
         let cause = result.cause.as_deref().unwrap_or(result.outcome.as_str());
         self.stderr.line(&format!("runner: {}", self.paint.bad(&show_name(cause))));

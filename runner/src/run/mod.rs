@@ -22,6 +22,7 @@ pub mod prune;
 pub mod record;
 pub mod room;
 pub mod schedule;
+pub mod secrets;
 pub mod skeleton;
 pub mod step;
 pub mod step_files;

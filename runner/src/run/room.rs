@@ -1,5 +1,6 @@
 //! A job's room: its stage, cgroup, scratch directory and users; and the sandboxes that it has ready.
 
+use std::collections::HashSet;
 use std::fs;
 use std::io;
 use std::os::fd::AsFd;
@@ -14,8 +15,9 @@ use super::egress::{self, Egress, Outlook};
 use super::errands::Servants;
 use super::error::RunError;
 use super::identity;
-use super::layer::{self, SCRIPTS, Wishes};
+use super::layer::{self, SCRIPTS, SECRETS, Wishes};
 use super::machine::{self, Processors};
+use super::secrets::Secrets;
 use super::skeleton::{self, Skeleton};
 use super::users::{Accounts, StepUser};
 use super::workspace::{self, Workspace};
@@ -25,7 +27,7 @@ use crate::sandbox::ids::{Identity, layer_map, step_map, workspace_map};
 use crate::sandbox::ops::{self, SYS_MASKS};
 use crate::sandbox::spawn::{Sandbox, Stage};
 use crate::sandbox::spec::{
-    Bind, Idmap, Kind, Network, SandboxSpec, Script, Source, StageOpening, StageSpec, Upper,
+    Bind, Idmap, Kind, Network, SandboxSpec, Script, SecretFile, Source, StageOpening, StageSpec, Upper,
 };
 use crate::sandbox::sweep::{self, Rule, Since, Sweep};
 use crate::sandbox::zygote::Zygote;
@@ -61,6 +63,8 @@ pub struct Plans<'p> {
     pub number: usize,
     /// When the job began.
     pub since: Since,
+    /// What steps may be shown.
+    pub secrets: &'p Secrets,
 }
 
 /// The room.
@@ -88,6 +92,8 @@ pub struct Room {
     pub workspace_was_given: bool,
     /// What the user should know.
     pub warnings: Vec<(String, Option<String>)>,
+    /// The directories of secrets that there are: each is a step's.
+    with_secrets: HashSet<String>,
 }
 
 /// A sandbox that waits for its go, or builds itself up to there.
@@ -118,6 +124,10 @@ impl Room {
         let (limits, mut warnings) = limits(plans.job, hierarchy)?;
         let mut mounts = Mounts::default();
         mounts.of_the_plan(plans, &users)?;
+        let secrets = secret_files(plans, &users);
+        if !secrets.is_empty() {
+            mounts.points.push((SECRETS.to_owned(), true));
+        }
         let (layer, parts) = layer::plan(&Wishes {
             hostname: &plans.job.hostname,
             mount_points: std::mem::take(&mut mounts.points),
@@ -133,11 +143,13 @@ impl Room {
         let processors = Processors::choose(limits.cpus, plans.number);
         let (facts, told) = machine::facts(&processors, &limits);
         mounts.binds.extend(told);
+        let with_secrets = secrets.iter().map(|secret| secret.directory.clone()).collect();
         stage.furnish(&StageSpec {
             sources: mounts.sources,
             scripts,
             scripts_owner: root_outside(plans.identity, user.0),
             facts,
+            secrets,
             filters: filters::default().map(<[u8]>::to_vec).to_vec(),
             sys_masks: sys_masks(),
         })?;
@@ -173,6 +185,7 @@ impl Room {
             scratch: plans.scratch.to_path_buf(),
             workspace_was_given,
             warnings,
+            with_secrets,
         })
     }
 
@@ -192,7 +205,13 @@ impl Room {
         make_directory(&upper).map_err(RunError::io("create", &upper))?;
         let cgroup = self.cgroup.create(&name, &self.limits)?;
         let own = |bind: &Bind| Bind { from: place_for(&bind.from, user), ..bind.clone() };
-        let binds = self.binds.iter().cloned().chain(self.per_user.iter().map(own)).collect();
+        let directory = secrets_of(index);
+        let secrets = self.with_secrets.contains(&directory).then(|| Bind {
+            from: format!("secrets/{directory}"),
+            to: SECRETS.to_owned(),
+            directory: true,
+        });
+        let binds = self.binds.iter().cloned().chain(self.per_user.iter().map(own)).chain(secrets).collect();
         let spec = SandboxSpec {
             hostname: self.hostname.clone(),
             layers: self.layers,
@@ -274,6 +293,28 @@ fn resolv_conf(network: &PlanNetwork, outlook: Option<&Outlook>) -> String {
         (None, PlanNetwork::Host) => fs::read_to_string("/etc/resolv.conf").unwrap_or_default(),
         (None, PlanNetwork::None | PlanNetwork::Full | PlanNetwork::Rules(_)) => String::new(),
     }
+}
+
+/// The directory of a step's secrets in the stage, by its index from 0.
+fn secrets_of(index: usize) -> String {
+    format!("step-{}", index + 1)
+}
+
+/// The secrets that steps have named, as far as they were given.
+fn secret_files(plans: &Plans<'_>, users: &[StepUser]) -> Vec<SecretFile> {
+    let of_step = |(index, step): (usize, &jobs::StepPlan)| {
+        let owner = users.get(index).map_or((0, 0), |user| match plans.identity {
+            Identity::Root { base } => (base + user.uid, base + user.gid),
+            // The caller is the step's user, and 0 is the caller.
+            Identity::Subids | Identity::Single => (0, 0),
+        });
+        let file = move |secret: &jobs::StepSecret| {
+            let value = plans.secrets.get(&secret.name)?.to_vec();
+            Some(SecretFile { directory: secrets_of(index), name: secret.name.clone(), value, owner })
+        };
+        step.secrets.iter().filter_map(file).collect::<Vec<_>>()
+    };
+    plans.job.steps.iter().enumerate().flat_map(of_step).collect()
 }
 
 /// The stage's name for root inside.

@@ -94,7 +94,7 @@ async fn wait(pause: Duration, mut cancel: watch::Receiver<Cancel>) -> bool {
 /// Whether an end is one after which it is tried again.
 pub fn counts(retry: &Retry, outcome: Outcome, exit_code: Option<u8>) -> bool {
     let kind = match outcome {
-        Outcome::Success | Outcome::Skipped | Outcome::Cancelled => return false,
+        Outcome::Success | Outcome::Skipped | Outcome::Cancelled | Outcome::Leak => return false,
         Outcome::Failure | Outcome::Pids => RetryOn::Failure,
         Outcome::Signal => RetryOn::Signal,
         Outcome::Oom => RetryOn::Oom,

@@ -259,7 +259,7 @@ impl Job<'_> {
         trail.map_or(Ok(()), |trail| trail.record(&self.plan.id, self.feed))?;
         let (directory, log) = records.publish(self.plan.limits.log_bytes, began)?;
         self.say_started(step, number);
-        directory.write_environment(&environment)?;
+        directory.write_environment(&self.shown(environment))?;
         if let (Some(next @ None), Ok(_)) = (next, &begun) {
             *next = Some(self.ahead(one.room, one.index + 1, 1));
         }
@@ -275,6 +275,7 @@ impl Job<'_> {
             kmsg,
             egress: one.room.egress.as_ref(),
             quiet: step.quiet_timeout,
+            secrets: self.secrets,
         };
         let (ended, exec) = match begun {
             Ok(begun) => (step::finish(&mut prepared.sandbox, begun, running).await, None),
@@ -300,6 +301,7 @@ impl Job<'_> {
             git: one.git,
             // What is tried again for the job's sake is no first attempt either.
             attempt: self.attempt + attempt - 1,
+            secrets: &self.secret_variables(step),
         };
         let environment = command::environment(step, user, &surroundings, &one.turn.env, &one.turn.path);
         let single = self.lease.identity == Identity::Single;
@@ -356,6 +358,13 @@ impl Job<'_> {
         result: &mut StepResult,
     ) -> Result<Handed, RunError> {
         let problem = match step_files::read(&prepared.upper) {
+            Ok(handed) if self.leaked(&handed).is_some() => (
+                format!(
+                    "$RUNNER_OUTPUT, $RUNNER_ENV or $RUNNER_PATH holds the secret {}",
+                    self.leaked(&handed).unwrap_or_default()
+                ),
+                "name the secret in the step that needs it",
+            ),
             Ok(handed) if values.take(&handed) => {
                 for name in &handed.refused {
                     let text = format!("{name} of step {} is not taken from $RUNNER_ENV", one.step.id);
@@ -366,7 +375,7 @@ impl Job<'_> {
                     directory.write_outputs(&handed.outputs)?;
                 }
                 if !handed.summary.is_empty() {
-                    directory.append_summary(&handed.summary)?;
+                    directory.append_summary(&self.shown_bytes(&handed.summary))?;
                 }
                 return Ok(handed);
             }
