@@ -42,8 +42,8 @@ bench: build
 # The suites that differ between kinds of machine, on another one: VM is a program that boots a machine with cgroup v2,
 # shares this directory at the same path, and runs a command there: `$(VM) run [--user] --share DIR --timeout S -- CMD...`.
 # What fixtures make is made here first: the other machine has neither compiler nor packages.
-V2_SUITES   := sandbox prober limits exec
-USER_SUITES := rootless prober limits
+V2_SUITES   := sandbox prober limits rights exec
+USER_SUITES := rootless prober limits rights
 
 test-v2:
 	@$(call in_vm,,$(V2_SUITES))

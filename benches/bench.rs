@@ -14,6 +14,8 @@ mod lab;
 mod memory;
 #[path = "bench/network.rs"]
 mod network;
+#[path = "bench/pull.rs"]
+mod pull;
 #[path = "bench/rivals.rs"]
 mod rivals;
 #[path = "bench/run.rs"]
@@ -22,6 +24,8 @@ mod run;
 mod steps;
 #[path = "bench/table.rs"]
 mod table;
+#[path = "bench/targets.rs"]
+mod targets;
 #[path = "bench/unpack.rs"]
 mod unpack;
 #[path = "../tests/world.rs"]
@@ -35,6 +39,7 @@ mod world;
 use lab::Lab;
 use std::process::ExitCode;
 use table::Table;
+use targets::Place;
 
 /// A title, and what fills its table.
 type Chapter = (&'static str, fn(&Lab) -> Table);
@@ -45,10 +50,13 @@ const CHAPTERS: &[Chapter] = &[
     ("gap between two steps", steps::gap),
     ("a job of 10,000 steps", steps::soak),
     ("run of one step, start to exit", run::start_to_exit),
-    ("unpack gz to tmpfs", |lab| unpack::table(lab, unpack::Format::Gzip, unpack::Place::Memory)),
-    ("unpack zst to tmpfs", |lab| unpack::table(lab, unpack::Format::Zstd, unpack::Place::Memory)),
-    ("unpack gz to disk", |lab| unpack::table(lab, unpack::Format::Gzip, unpack::Place::Disk)),
-    ("unpack zst to disk", |lab| unpack::table(lab, unpack::Format::Zstd, unpack::Place::Disk)),
+    ("unpack gz to tmpfs", |lab| unpack::table(lab, unpack::Format::Gzip, Place::Memory)),
+    ("unpack zst to tmpfs", |lab| unpack::table(lab, unpack::Format::Zstd, Place::Memory)),
+    ("unpack gz to disk", |lab| unpack::table(lab, unpack::Format::Gzip, Place::Disk)),
+    ("unpack zst to disk", |lab| unpack::table(lab, unpack::Format::Zstd, Place::Disk)),
+    ("pull of five layers to tmpfs", |lab| pull::table(lab, Place::Memory)),
+    ("pull of five layers to disk", |lab| pull::table(lab, Place::Disk)),
+    ("image that is in the store", pull::lookup),
     ("network: 400 MB down", |lab| network::table(lab, network::Way::Down)),
     ("network: 400 MB up", |lab| network::table(lab, network::Way::Up)),
     ("network: connect", |lab| network::table(lab, network::Way::Connect)),

@@ -15,7 +15,8 @@ use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::{Duration, Instant};
 
 use runner::cgroup::{
-    Cgroup, CgroupError, CgroupLimits, Controller, Hierarchy, Kind, KmsgCursor, Limit, RunCgroup,
+    BlockDevice, Cgroup, CgroupError, CgroupLimits, Controller, Hierarchy, IoLimits, Kind, KmsgCursor, Limit,
+    RunCgroup,
 };
 use rustix::event::{PollFd, PollFlags, poll};
 
@@ -245,15 +246,20 @@ fn limits_are_read_back_and_can_be_changed() {
         };
         fixture.paths.iter().find_map(read).unwrap().trim().to_owned()
     };
-    let limits =
-        CgroupLimits { cpus: Some(0.005), memory_bytes: Some(64 * MIB + 1), swap_bytes: MIB, pids: Some(77) };
+    let limits = CgroupLimits {
+        cpus: Some(0.005),
+        memory_bytes: Some(64 * MIB + 1),
+        swap_bytes: MIB,
+        pids: Some(77),
+        ..CgroupLimits::default()
+    };
     let cgroup = fixture.run.create("all", &limits).unwrap();
     let memory = || text("all", ["memory.max", "memory.limit_in_bytes"]);
     let quota = || text("all", ["cpu.max", "cpu.cfs_quota_us"]);
     assert_eq!(memory(), (64 * MIB).to_string());
     assert_eq!(text("all", ["pids.max", "pids.max"]), "77");
     assert!(["5000 1000000", "5000"].contains(&quota().as_str()), "{}", quota());
-    let limits = CgroupLimits { cpus: Some(1.5), memory_bytes: Some(512 * MIB), swap_bytes: 0, pids: None };
+    let limits = CgroupLimits { cpus: Some(1.5), memory_bytes: Some(512 * MIB), ..CgroupLimits::default() };
     cgroup.set_limits(&limits).unwrap();
     assert_eq!(memory(), (512 * MIB).to_string());
     assert_eq!(text("all", ["pids.max", "pids.max"]), "max");
@@ -263,6 +269,59 @@ fn limits_are_read_back_and_can_be_changed() {
     assert!(["max 100000", "-1"].contains(&quota().as_str()), "{}", quota());
     cgroup.set_limits(&CgroupLimits::default()).unwrap();
     assert!(memory() == "max" || memory().parse::<u64>().unwrap() > 1 << 60, "{}", memory());
+    cgroup.remove().unwrap();
+    fixture.end();
+}
+
+#[test]
+fn a_share_of_the_cpus_is_kept() {
+    let Some(fixture) = Fixture::with(&[Limit::CpuWeight]) else { return };
+    for (name, weight, v2, v1) in
+        [("least", 1, "1", "10"), ("half", 50, "50", "512"), ("most", 10_000, "10000", "102400")]
+    {
+        let limits = CgroupLimits { cpu_weight: Some(weight), ..CgroupLimits::default() };
+        let cgroup = fixture.run.create(name, &limits).unwrap();
+        let read = |file: &str| {
+            fixture.paths.iter().find_map(|path| std::fs::read_to_string(path.join(name).join(file)).ok())
+        };
+        let found = read("cpu.weight").or_else(|| read("cpu.shares")).unwrap();
+        assert!([v2, v1].contains(&found.trim()), "{name}: {found}");
+        cgroup.remove().unwrap();
+    }
+    fixture.end();
+}
+
+#[test]
+fn caps_of_a_disk_are_kept() {
+    let Some(fixture) = Fixture::with(&[Limit::Io]) else { return };
+    let disk = ["/", "/tmp", "/var"].iter().find_map(|path| BlockDevice::below(path.as_ref()).ok());
+    let Some(disk) = disk else {
+        eprintln!("skipped: no directory of this machine lies on a disk");
+        return fixture.end();
+    };
+    let io = IoLimits {
+        devices: vec![disk],
+        read_bytes: Some(4 * MIB),
+        write_bytes: Some(3 * MIB),
+        read_ops: Some(200),
+        write_ops: Some(100),
+    };
+    let limits = CgroupLimits { io: Some(io), ..CgroupLimits::default() };
+    let cgroup = fixture.run.create("slow", &limits).unwrap();
+    let read = |file: &str| {
+        let found =
+            fixture.paths.iter().find_map(|path| std::fs::read_to_string(path.join("slow").join(file)).ok());
+        found.unwrap_or_default().trim().to_owned()
+    };
+    let v2 = read("io.max");
+    if v2.is_empty() {
+        assert_eq!(read("blkio.throttle.read_bps_device"), format!("{disk} {}", 4 * MIB));
+        assert_eq!(read("blkio.throttle.write_bps_device"), format!("{disk} {}", 3 * MIB));
+        assert_eq!(read("blkio.throttle.read_iops_device"), format!("{disk} 200"));
+        assert_eq!(read("blkio.throttle.write_iops_device"), format!("{disk} 100"));
+    } else {
+        assert_eq!(v2, format!("{disk} rbps={} wbps={} riops=200 wiops=100", 4 * MIB, 3 * MIB));
+    }
     cgroup.remove().unwrap();
     fixture.end();
 }

@@ -16,8 +16,8 @@ use lab::Lab;
 use rustix::process::{Pid, Signal, kill_process};
 use waiting::wait_for_file;
 
-/// Moments at which the runner is killed.
-const KILLS: u32 = 20;
+/// Moments at which the runner is killed: as root, and as a user with subids.
+const KILLS: [u32; 2] = [60, 40];
 /// Whose the workspace is in these tests: not root's, so that a file that stayed root's is seen.
 const OWNER: u32 = 4711;
 
@@ -105,6 +105,23 @@ fn names_in(directory: &Path) -> Vec<String> {
     entries.map(|entry| entry.file_name().to_string_lossy().into_owned()).collect()
 }
 
+/// Directories anywhere below that are hidden: what was made and never published.
+fn hidden_in(directory: &Path) -> Vec<PathBuf> {
+    let mut found = Vec::new();
+    let mut directories = vec![directory.to_owned()];
+    while let Some(directory) = directories.pop() {
+        for entry in fs::read_dir(&directory).into_iter().flatten().flatten() {
+            if entry.file_type().is_ok_and(|kind| kind.is_dir()) {
+                if entry.file_name().to_string_lossy().starts_with('.') {
+                    found.push(entry.path());
+                }
+                directories.push(entry.path());
+            }
+        }
+    }
+    found
+}
+
 fn give(directory: &Path) {
     chown(directory, Some(OWNER), Some(OWNER)).unwrap();
     for entry in fs::read_dir(directory).unwrap().flatten() {
@@ -125,24 +142,25 @@ fn long_job(mark: &str) -> String {
     job
 }
 
-#[test]
-fn a_killed_runner_leaves_nothing_after_the_next_call() {
-    require!(Root, Cgroups, Busybox);
+fn killed_at_any_moment(user: User, kills: u32) {
     let before = Leftovers::now();
-    let lab = Lab::new(User::Current);
+    let lab = Lab::new(user);
     let home = lab.context.home();
     let mark = home.display().to_string();
     let job = long_job(&mark);
     lab.write(&job);
-    give(&lab.context.work());
+    if user == User::Current {
+        give(&lab.context.work());
+    }
+    let owner = fs::metadata(lab.context.work()).unwrap().uid();
     let clock = Instant::now();
     lab.context.run(&["exec"]).expect_code(0);
     let whole = clock.elapsed();
-    for number in 0..KILLS {
+    for number in 0..kills {
         let mut child = start(&lab);
         // Any moment will do; these are spread over the run, and no two runs of the test hit the same ones.
         let jitter = Duration::from_nanos(u64::from(std::process::id()) * 7919 % 10_000_000);
-        std::thread::sleep(whole * number / KILLS + jitter);
+        std::thread::sleep(whole * number / kills + jitter);
         kill(Pid::from_child(&child));
         child.wait().unwrap();
         assert!(wait_for(|| processes_of(&mark).is_empty()), "kill {number}: {:?}", processes_of(&mark));
@@ -155,17 +173,36 @@ fn a_killed_runner_leaves_nothing_after_the_next_call() {
     assert!(cgroups.is_empty(), "{cgroups:?}");
     for directory in ["scratch", "live"] {
         let left = names_in(&home.join(directory));
-        assert!(left.is_empty(), "{directory}: {left:?}");
+        let said = doctor.stdout_text() + &doctor.stderr_text();
+        assert!(
+            left.is_empty(),
+            "{directory}: {left:?}; in live: {:?}\n{said}",
+            names_in(&home.join("live"))
+        );
     }
+    let hidden = hidden_in(&home.join("runs"));
+    assert!(hidden.is_empty(), "{hidden:?}");
     let files = names_in(&lab.context.work().join("out"));
     assert!(!files.is_empty());
     for file in files {
-        assert_eq!(fs::metadata(lab.context.work().join("out").join(&file)).unwrap().uid(), OWNER, "{file}");
+        assert_eq!(fs::metadata(lab.context.work().join("out").join(&file)).unwrap().uid(), owner, "{file}");
     }
     // What was stored is whole: the next run is green.
     let run = lab.exec(&job, 0);
     assert_eq!((run.log(19).len(), run.step(19)["outcome"].as_str()), (0, Some("success")));
     before.assert_nothing_new();
+}
+
+#[test]
+fn a_killed_runner_leaves_nothing_after_the_next_call() {
+    require!(Root, Cgroups, Busybox);
+    killed_at_any_moment(User::Current, KILLS[0]);
+}
+
+#[test]
+fn with_subids_a_killed_runner_leaves_nothing_after_the_next_call() {
+    require!(UserNamespaces, Newuidmap, Busybox);
+    killed_at_any_moment(User::WithSubids, KILLS[1]);
 }
 
 /// Three steps; the first leaves a daemon, says `ready` and waits for `go`. The third's sandbox does not exist yet then.

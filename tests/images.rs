@@ -11,7 +11,7 @@ use std::time::Duration;
 
 use fixtures::http::{Fault, Resource, Server};
 use fixtures::image::{Image, blob_path};
-use fixtures::tarballs::Tarball;
+use fixtures::tarballs::{Header, Tarball};
 use fixtures::{Compression, Leftovers, User, busybox, require, wait_for};
 use lab::Lab;
 use serde_json::Value;
@@ -111,6 +111,43 @@ fn image_user(user: User) {
                - {run: 'touch in-workspace'}\n";
     lab.context.write("job.yml", job);
     lab.context.run(&["exec", "job.yml"]).expect_code(0);
+}
+
+/// With subordinate ids the trees of an image differ from user to user; the registry is none the wiser.
+#[test]
+fn with_subids_an_image_with_a_user_is_transferred_once() {
+    require!(UserNamespaces, Newuidmap, Busybox);
+    let lab = Lab::new(User::WithSubids);
+    let server = Server::start();
+    // With everything that is told of a tree: marks, hard links, attributes, owners, a directory that no entry names.
+    let other = Header { uid: 7, gid: 8, mode: 0o640, ..Header::new(b'0', "d/other") };
+    let lower = Tarball::new().directory("d").file("d/old", "x").directory("o").file("o/old", "x").finish();
+    let upper = Tarball::new()
+        .directory("d")
+        .file("d/new", "new")
+        .hard_link("d/linked", "d/new")
+        .symlink("d/way", "new")
+        .file("d/.wh.old", "")
+        .file("o/.wh..wh..opq", "")
+        .entry(other, b"")
+        .pax(&[("SCHILY.xattr.user.note", b"kept")])
+        .file("made/up/file", "x")
+        .finish();
+    let image = Image::with_config(&[base(), lower, upper], "{\"User\":\"user:staff\"}");
+    image.serve(&server, "a/b", "t");
+    let name = format!("{}/a/b:t", server.address());
+    let look = "test $(id -u):$(id -g) = 1000:50; test $(cat /d/linked /d/way) = newnew; test ! -e /d/old; test -z $(ls /o); \
+                test $(stat -c %u:%g:%a:%h /d/other) = 7:8:640:1; test $(stat -c %h /d/new) = 2; test $(stat -c %u /made/up) = 0";
+    lab.context.write("job.yml", format!("image: {name}\nnetwork: none\nsteps:\n  - 'set -e; {look}'\n"));
+    lab.context.run(&["exec", "job.yml"]).expect_code(0);
+    for blob in image.layers.iter().chain([&image.config]) {
+        let path = blob_path("a/b", blob);
+        assert_eq!(server.requests().iter().filter(|request| request.path == path).count(), 1, "{path}");
+    }
+    // Both sets of trees are there, and need nobody.
+    drop(server);
+    lab.context.run(&["exec", "--offline", "job.yml"]).expect_code(0);
+    lab.context.run(&["image", "verify"]).expect_code(0);
 }
 
 #[test]
@@ -239,18 +276,19 @@ fn a_changed_store_is_a_mismatch() {
     lab.context.run(&["exec", "job.yml"]).expect_code(0);
 }
 
+/// Bytes that do not compress.
+fn noise(seed: u32, bytes: u32) -> Vec<u8> {
+    (0..bytes / 4).flat_map(|n| (n.wrapping_mul(2_654_435_761) ^ seed << 13 ^ n << 7).to_le_bytes()).collect()
+}
+
 /// Five layers that do not compress, served slowly enough to have a middle.
 fn slow_image(server: &Server) -> Image {
-    let noise = |seed: u32| -> Vec<u8> {
-        (0..25_000u32)
-            .flat_map(|n| (n.wrapping_mul(2_654_435_761) ^ seed << 13 ^ n << 7).to_le_bytes())
-            .collect()
-    };
-    let layer = |seed: u32| Tarball::new().directory("d").file(format!("d/{seed}"), noise(seed)).finish();
+    let layer =
+        |seed: u32| Tarball::new().directory("d").file(format!("d/{seed}"), noise(seed, 100_000)).finish();
     let image = Image::new(&[layer(1), layer(2), layer(3), layer(4), layer(5)]);
     image.serve(server, "a/b", "t");
     for blob in &image.layers {
-        let slow = Resource::new(blob.clone()).always(Fault::Slow(5_000, Duration::from_millis(2)));
+        let slow = Resource::new(blob.clone()).always(Fault::Slow(5_000, Duration::from_millis(1)));
         server.serve(&blob_path("a/b", blob), slow);
     }
     image
@@ -260,30 +298,132 @@ fn tmp_is_empty(home: &Path) -> bool {
     fs::read_dir(home.join("store/tmp")).unwrap().count() == 0
 }
 
+/// When a pull is killed.
+#[derive(Debug, Clone, Copy)]
+enum Moment {
+    Started,
+    /// So many requests have come.
+    Asked(usize),
+    /// So many bytes have gone out.
+    Sent(u64),
+    /// So many layers lie in the store.
+    Published(usize),
+    /// The image is written down.
+    Recorded,
+}
+
+/// A hundred moments from before the first request to after the last byte, the same each time and without a pattern.
+fn moments(bytes: u64) -> Vec<Moment> {
+    const SENT: usize = 80;
+    // Knuth's multiplier: the upper bits are as good as random.
+    let mut seed = 0x2545_F491_4F6C_DD1D_u64;
+    let mut below = |bound: u64| {
+        seed = seed.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1);
+        (seed >> 33) % bound
+    };
+    let mut moments: Vec<Moment> = (0..SENT).map(|_| Moment::Sent(below(bytes + 1))).collect();
+    moments.extend([Moment::Started; 5]);
+    moments.extend((1..=7).map(Moment::Asked));
+    moments.extend((1..=5).map(Moment::Published));
+    moments.extend([Moment::Sent(bytes), Moment::Recorded, Moment::Recorded]);
+    assert_eq!(moments.len(), 100);
+    moments
+}
+
+impl Moment {
+    fn has_come(self, server: &Server, before: (usize, u64), store: &Path) -> bool {
+        let files = |folder: &str| fs::read_dir(store.join(folder)).map_or(0, Iterator::count);
+        match self {
+            Moment::Started => true,
+            Moment::Asked(requests) => server.requests().len() >= before.0 + requests,
+            Moment::Sent(bytes) => server.body_bytes() >= before.1 + bytes,
+            Moment::Published(layers) => files("layers/sha256") >= layers,
+            Moment::Recorded => files("images") > 0,
+        }
+    }
+}
+
 #[test]
 fn a_pull_that_is_killed_anywhere_needs_no_repair() {
     require!(Root, Cgroups);
-    /// Kills, spread over all bytes of the transfer.
-    const KILLS: u64 = 25;
-    let server = Server::start();
-    let image = slow_image(&server);
-    let bytes: u64 = image.layers.iter().map(|layer| layer.len() as u64).sum();
+    /// Pulls at once, each with a server and a store of its own.
+    const WORKERS: usize = 4;
+    let bytes: u64 = slow_image(&Server::start()).layers.iter().map(|layer| layer.len() as u64).sum();
+    let moments = moments(bytes);
+    std::thread::scope(|scope| {
+        for worker in 0..WORKERS {
+            let own = moments.iter().skip(worker).step_by(WORKERS);
+            scope.spawn(move || {
+                let server = Server::start();
+                let image = slow_image(&server);
+                own.for_each(|moment| killed_pull(&server, &image, *moment));
+            });
+        }
+    });
+}
+
+/// Kills a pull; what is left is whole, and the next pull goes through and leaves nothing else.
+fn killed_pull(server: &Server, image: &Image, moment: Moment) {
+    let lab = fixtures::TestContext::new(env!("CARGO_BIN_EXE_runner"));
     let name = format!("{}/a/b:t", server.address());
-    for kill in 0..KILLS {
-        let lab = fixtures::TestContext::new(env!("CARGO_BIN_EXE_runner"));
-        let from = server.body_bytes();
-        let mut command = lab.command(&["image", "pull", &name]);
-        let mut child = command.stdout(Stdio::null()).stderr(Stdio::null()).spawn().unwrap();
-        let reached = || server.body_bytes() - from >= bytes * kill / KILLS;
-        assert!(wait_for(|| reached() || child.try_wait().unwrap().is_some()));
-        child.kill().unwrap();
-        child.wait().unwrap();
-        lab.run(&["image", "verify"]).expect_code(0);
-        let pulled = lab.run(&["image", "pull", &name]).expect_code(0).stdout_text();
-        assert!(pulled.starts_with(&image.digest()), "{pulled}");
-        assert!(tmp_is_empty(&lab.home()), "after kill {kill}");
-        lab.run(&["image", "verify"]).expect_code(0);
-    }
+    let before = (server.requests().len(), server.body_bytes());
+    let mut command = lab.command(&["image", "pull", &name]);
+    let mut child = command.stdout(Stdio::null()).stderr(Stdio::null()).spawn().unwrap();
+    let store = lab.home().join("store");
+    let come = || moment.has_come(server, before, &store) || child.try_wait().unwrap().is_some();
+    assert!(wait_for(come), "{moment:?}");
+    child.kill().unwrap();
+    child.wait().unwrap();
+    lab.run(&["image", "verify"]).expect_code(0);
+    let pulled = lab.run(&["image", "pull", &name]).expect_code(0).stdout_text();
+    assert!(pulled.starts_with(&image.digest()), "{moment:?}: {pulled}");
+    assert!(tmp_is_empty(&lab.home()), "{moment:?}");
+    lab.run(&["image", "verify"]).expect_code(0);
+}
+
+/// The peak of a process's resident memory while it lives, in bytes, and its exit code.
+fn peak_of(child: &mut std::process::Child) -> (u64, Option<i32>) {
+    let status = format!("/proc/{}/status", child.id());
+    let mut peak = 0;
+    let mut code = None;
+    let ended = wait_for(|| {
+        let text = fs::read_to_string(&status).unwrap_or_default();
+        let line = text.lines().find_map(|line| line.strip_prefix("VmHWM:"));
+        let kilobytes = line.and_then(|line| line.trim().trim_end_matches(" kB").parse::<u64>().ok());
+        peak = peak.max(kilobytes.unwrap_or_default() * 1024);
+        code = child.try_wait().unwrap();
+        code.is_some()
+    });
+    assert!(ended);
+    (peak, code.and_then(|code| code.code()))
+}
+
+/// Five layers at once, most of each compressed a thousandfold: the buffers of all of them fill.
+#[test]
+fn a_pull_of_many_layers_keeps_its_memory() {
+    require!(Root, Cgroups);
+    /// What issue 3 promises.
+    const BYTES_MAX: u64 = 64 << 20;
+    const LAYER_BYTES: usize = 24 << 20;
+    let server = Server::start();
+    let layer = |seed: u8| {
+        let (random, same) = (noise(u32::from(seed), 4 << 20), vec![seed; LAYER_BYTES]);
+        let small =
+            (0..2000).fold(Tarball::new().directory("d"), |tar, number| tar.file(format!("d/{number}"), "x"));
+        small.file(format!("random{seed}"), random).file(format!("same{seed}"), same).finish()
+    };
+    let image = Image::new(&[layer(1), layer(2), layer(3), layer(4), layer(5)]);
+    image.serve(&server, "a/b", "t");
+    let name = format!("{}/a/b:t", server.address());
+    let lab = fixtures::TestContext::new(env!("CARGO_BIN_EXE_runner"));
+    let mut command = lab.command(&["image", "pull", &name]);
+    let mut child = command.stdout(Stdio::null()).stderr(Stdio::null()).spawn().unwrap();
+    let (peak, code) = peak_of(&mut child);
+    assert_eq!(code, Some(0));
+    assert!(peak < BYTES_MAX, "{} KiB", peak >> 10);
+    // A small peak is no merit where nothing was done.
+    assert!(peak > 4 << 20, "{} KiB", peak >> 10);
+    lab.run(&["image", "verify"]).expect_code(0);
 }
 
 #[test]

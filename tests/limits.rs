@@ -320,3 +320,106 @@ fn files_of_the_kernel_tell_of_the_caps() {
     assert_eq!(lines[1], lines[2], "{text}");
     before.assert_nothing_new();
 }
+
+/// Who writes too much is ended, wherever it writes and however it hides it; who writes less is measured.
+fn too_much(user: User) {
+    let before = Leftovers::now();
+    let lab = Lab::new(user);
+    let wait = "/opt/probe sleep 3600";
+    let run = lab.exec(
+        &format!(
+            "limits: {{disk: 16M}}\nuser: \"0\"\nsteps:\n\
+            \x20 - {{run: '/opt/probe write-file /tmp/little 4194304', continue-on-error: true}}\n\
+            \x20 - {{run: '/opt/probe write-file /tmp/big 33554432; {wait}', continue-on-error: true}}\n\
+            \x20 - {{run: '/opt/probe write-file big 20971520; {wait}', continue-on-error: true}}\n\
+            \x20 - {{run: 'mkdir d; /opt/probe write-file d/big 20971520; chmod 0 d; {wait}', continue-on-error: true}}\n\
+            \x20 - {{run: '/opt/probe write-file /tmp/big 33554432', continue-on-error: true}}\n"
+        ),
+        0,
+    );
+    let little = run.step(0);
+    assert_eq!(little["outcome"], "success", "{little:#}");
+    let used = little["usage"]["disk"].as_u64().unwrap();
+    assert!((4 << 20..6 << 20).contains(&used), "{used}");
+    assert_eq!(little["limits"]["disk_bytes"], 16 << 20);
+    for (index, path) in [(1, "/tmp/big"), (2, "/workspace/big"), (3, "/workspace/d/big"), (4, "/tmp/big")] {
+        let step = run.step(index);
+        assert_eq!([&step["outcome"], &step["killed_by"]], [&json!("disk"), &json!("disk")], "{step:#}");
+        assert_eq!(step["disk"]["limit_bytes"], 16 << 20);
+        assert!(step["disk"]["bytes"].as_u64().unwrap() > 16 << 20, "{step:#}");
+        assert_eq!(step["disk"]["biggest"][0]["path"], path, "{step:#}");
+        assert!(step["cause"].as_str().unwrap().contains(path), "{step:#}");
+    }
+    fs::set_permissions(lab.context.work().join("d"), std::os::unix::fs::PermissionsExt::from_mode(0o755))
+        .unwrap();
+    before.assert_nothing_new();
+}
+
+#[test]
+fn as_root_who_writes_too_much_is_ended() {
+    require!(Root, Cgroups, Busybox);
+    too_much(User::Current);
+}
+
+#[test]
+fn with_subids_who_writes_too_much_is_ended() {
+    require!(UserNamespaces, Newuidmap, Busybox);
+    too_much(User::WithSubids);
+}
+
+#[test]
+fn with_one_id_who_writes_too_much_is_ended() {
+    require!(Root, UserNamespaces, Busybox);
+    too_much(User::OneId);
+}
+
+#[test]
+fn a_run_that_filled_its_disk_exits_with_5() {
+    require!(Cgroups, Busybox);
+    let lab = Lab::new(User::Current);
+    let run = lab.exec("limits: {disk: 4M}\nsteps: ['/opt/probe write-file /tmp/big 8388608']\n", 5);
+    let said = shown(&run);
+    assert!(
+        said.contains("disk limit of 4M met: it wrote 8M; largest: /tmp/big 8M\n")
+            && said.contains("raise `limits.disk`"),
+        "{said}"
+    );
+    assert_eq!(run.record["outcome"], "disk");
+}
+
+/// In pairs, and as a ratio: with a cap, the same bytes take many times as long.
+#[test]
+fn a_disk_gives_no_more_than_it_may() {
+    require!(Root, Cgroups, Busybox);
+    let lab = Lab::new(User::Current);
+    let copy = "dd if=/dev/zero of=/workspace/data bs=65536 count=32 oflag=direct 2>&1";
+    let wall = |run: &Run| run.step(0)["usage"]["wall_s"].as_f64().unwrap();
+    let free = lab.exec(&format!("steps: ['{copy}']\n"), 0);
+    let capped = lab.exec(&format!("limits: {{io: {{write: 1M}}, cpu-weight: 50}}\nsteps: ['{copy}']\n"), 0);
+    assert!(wall(&capped) > 4.0 * wall(&free), "{} and {}", wall(&capped), wall(&free));
+    let limits = &capped.step(0)["limits"];
+    assert_eq!([&limits["cpu_weight"], &limits["io"]["write_bytes"]], [&json!(50), &json!(1 << 20)]);
+    assert!(limits["io"]["devices"][0].as_str().is_some_and(|device| device.contains(':')), "{limits}");
+    assert!(capped.step(0)["usage"]["io_w"].as_u64().unwrap() >= 2 << 20, "{:#}", capped.step(0));
+    assert_eq!(free.step(0)["limits"].get("io"), None);
+}
+
+/// What lies on no disk cannot be capped, and says so.
+#[test]
+fn a_disk_that_is_none_is_refused() {
+    require!(Root, Cgroups, Busybox, Program("mount"));
+    let lab = Lab::new(User::Current);
+    let place = lab.context.work().join("memory");
+    fs::create_dir(&place).unwrap();
+    let mount =
+        |words: &[&str]| std::process::Command::new(words[0]).args(&words[1..]).arg(&place).status().unwrap();
+    assert!(mount(&["mount", "-t", "tmpfs", "none"]).success());
+    lab.context.write(
+        "job.yml",
+        "image: ./rootfs.tar\nnetwork: none\nmounts: ['./memory:/memory:rw']\nlimits: {io: {read: 1M}}\nsteps: ['true']\n",
+    );
+    let ran = lab.context.run(&["exec", "job.yml"]);
+    assert!(mount(&["umount"]).success());
+    let said = ran.expect_code(3).stderr_text();
+    assert!(said.contains("limit `io` cannot be applied here") && said.contains("is on no disk"), "{said}");
+}

@@ -138,6 +138,35 @@ fn the_hosts_network_is_found() {
     assert!(other.is_empty(), "{other:#?}");
 }
 
+/// What a step that may make sandboxes has besides, and nothing else worse than low: its words are for whoever is trusted.
+const NESTED: &[(&str, &str)] = &[
+    ("namespaces.unshare-user", "this is what it is for"),
+    ("namespaces.clone-user", "the same"),
+    ("namespaces.clone3-user", "the same"),
+    ("capabilities.setfcap", "without it the kernel lets nobody map root into a namespace"),
+    ("files.capability-xattr", "what that capability does; root's files are kept out of reach (E242)"),
+    ("cgroup.writable", "its own cgroup, to divide; the limits stand above it"),
+    ("proc.sysctls", "kernel.pid_max is of its own pid namespace since Linux 6.14"),
+    ("proc.keys", "nothing of /proc is covered; it lists the step's own keys"),
+    ("calls.keyctl", "runtimes give each container a keyring"),
+];
+
+#[test]
+fn sandboxes_inside_open_what_is_known_and_no_more() {
+    require!(Root, Cgroups, Busybox);
+    let job = format!("workspace: copy\nprivileges: nested\n{}", step(0));
+    let lab = lab(User::Current);
+    lab.write(&job);
+    let said = said(&lab.finished(lab.context.run(&["exec", "job.yml"]).expect_code(1)));
+    let failed = with_verdict(&said, "fail");
+    assert!(failed.iter().any(|check| check["id"] == "namespaces.unshare-user"), "{said:#}");
+    let bad: Vec<_> = failed
+        .iter()
+        .filter(|check| check["severity"] != "low" && !NESTED.iter().any(|(id, _)| check["id"] == *id))
+        .collect();
+    assert!(bad.is_empty(), "nobody accepted {bad:#?}");
+}
+
 /// A root filesystem and the prober, for other programs.
 fn bundle() -> tempfile::TempDir {
     let place = tempfile::tempdir().unwrap();

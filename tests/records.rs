@@ -36,6 +36,7 @@ fn record(id: &str, state: RunState, outcome: Option<Outcome>) -> RunRecord {
         jobs: vec![JobRecord {
             id: "hello".to_owned(),
             image: ImageRecord::default(),
+            untrusted: false,
             outcome,
             started: None,
             ended: None,
@@ -65,7 +66,9 @@ fn result(id: &str) -> StepResult {
         ended: timestamp(),
         usage: Usage::default(),
         limits: Caps::default(),
+        rights: None,
         oom: None,
+        disk: None,
         leftovers: Vec::new(),
         log: LogSummary::default(),
         cause: None,
@@ -160,8 +163,24 @@ fn a_killed_run_is_told_by_what_its_steps_left() {
     run.stage_step("hello", 5, "five").unwrap().discard();
     let steps = run.path().join("jobs/hello/steps");
     assert_eq!(names(&steps), [".04-four", "01-one", "02-two", "03-three"]);
-    run.discard_staged().unwrap();
+    let unpublished = [
+        ".run.json.1-1",
+        "jobs/other/steps/.01-x/script",
+        "artifacts/.all.partial/x",
+        "jobs/hello/.outputs.json.1-2",
+        "jobs/hello/steps/01-one/.result.json.1-3",
+    ];
+    for path in unpublished.map(|path| run.path().join(path)) {
+        fs::create_dir_all(path.parent().unwrap()).unwrap();
+        fs::write(path, "").unwrap();
+    }
+    run.discard_unpublished().unwrap();
+    assert_eq!(names(run.path()), ["artifacts", "jobs", "lock", "run.json"]);
+    assert!(names(&run.artifacts_path()).is_empty());
+    assert_eq!(names(&run.path().join("jobs/hello")), ["steps"]);
+    assert_eq!(names(&steps.join("01-one")), ["env.json", "log", "log.idx", "result.json", "script"]);
     assert_eq!(names(&steps), ["01-one", "02-two", "03-three"]);
+    assert!(names(&run.path().join("jobs/other/steps")).is_empty());
     assert_eq!(run.read_run().unwrap().state, RunState::Running);
     let selector = Selector::Prefix(run.id().to_owned());
     drop(run);

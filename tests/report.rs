@@ -76,12 +76,15 @@ mod fake {
                 io_r: Some(0),
                 io_w: Some(4096),
                 pids_peak: Some(12),
+                disk: None,
                 net_r: None,
                 net_w: None,
                 throttled_s: None,
             },
-            limits: Caps { cpus: Some(2.0), memory_bytes: Some(4 << 30), pids: Some(64) },
+            limits: Caps { cpus: Some(2.0), memory_bytes: Some(4 << 30), pids: Some(64), ..Caps::default() },
+            rights: None,
             oom: None,
+            disk: None,
             leftovers: Vec::new(),
             log: LogSummary { path: format!("jobs/job/steps/01-{id}/log"), ..LogSummary::default() },
             cause: None,
@@ -124,6 +127,7 @@ mod fake {
         let unmeasured = StepResult {
             usage: Usage { wall_s: 0.004, ..Usage::default() },
             limits: Caps::default(),
+            rights: None,
             ..result("unmeasured", Outcome::Success)
         };
         vec![

@@ -79,7 +79,7 @@ fn a_step_sees_the_secrets_it_names_and_nobody_else_does() {
                 \x20     grep -q ' /run/secrets .*ro' /proc/self/mountinfo\n\
                 \x20     echo done\n\
                 \x20 - {{id: none, run: 'ls -A /run/secrets | wc -l; echo \"${{NPM_TOKEN-unset}}\"; test ! -e /run/secrets/TOKEN'}}\n\
-                \x20 - {{id: one, secrets: {{KEY: {{env: K}}}}, run: 'ls /run/secrets; test \"$K\" = \"$(cat /run/secrets/KEY)\"'}}\n",
+                \x20 - {{id: one, secrets: {{KEY: {{env: K}}}}, run: 'ls /run/secrets; test \"$(echo \"$K\")\" = \"$(cat /run/secrets/KEY)\"'}}\n",
                 KEY.len()
             );
             let run = exec(&lab, &job, 0);
@@ -150,12 +150,12 @@ fn a_secret_is_neither_handed_on_nor_kept_as_an_artifact() {
     require!(Root, Cgroups, Busybox);
     let before = Leftovers::now();
     let lab = Lab::new(User::Current);
-    for file in ["RUNNER_OUTPUT", "RUNNER_ENV", "GITHUB_PATH"] {
+    for (file, before) in [("RUNNER_OUTPUT", "a="), ("RUNNER_ENV", "A="), ("GITHUB_PATH", "/")] {
         let run = exec(
             &lab,
             &format!(
                 "secrets: {{TOKEN: , KEY: {{required: false}}}}\nsteps:\n\
-                \x20 - {{secrets: [TOKEN], run: 'echo \"a=/$(cat /run/secrets/TOKEN)\" >> ${file}'}}\n"
+                \x20 - {{secrets: [TOKEN], run: 'echo \"{before}$(cat /run/secrets/TOKEN)\" >> ${file}'}}\n"
             ),
             1,
         );
@@ -204,6 +204,7 @@ fn a_secret_is_neither_handed_on_nor_kept_as_an_artifact() {
 fn values_come_from_where_nobody_else_sees_them() {
     require!(Root, Cgroups, Busybox);
     let lab = Lab::new(User::Current);
+    lab.exec("steps: ['test ! -e /run/secrets/TOKEN']\n", 0);
     lab.write("secrets: {TOKEN: {env: T}}\nsteps: [{run: 'test \"$T\" = from-Env-1', secrets: [TOKEN]}]\n");
     let mut command = lab.context.command(&["exec", "job.yml", "--secret", "TOKEN"]);
     assert_eq!(command.env("TOKEN", "from-Env-1").output().unwrap().status.code(), Some(0));

@@ -3,11 +3,11 @@
 use crate::compare::{Contender, Measured, compare};
 use crate::lab::{Lab, finish};
 use crate::table::Table;
+use crate::targets::{Place, Targets};
 use fixtures::Compression;
 use std::fs;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::process::Command;
-use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Instant;
 
 /// How the tarball is compressed.
@@ -15,13 +15,6 @@ use std::time::Instant;
 pub enum Format {
     Gzip,
     Zstd,
-}
-
-/// Where it is unpacked to.
-#[derive(Clone, Copy, PartialEq)]
-pub enum Place {
-    Memory,
-    Disk,
 }
 
 impl Format {
@@ -44,7 +37,7 @@ pub fn table(lab: &Lab, format: Format, place: Place) -> Table {
         Format::Gzip => ("gzip", "--gzip"),
         Format::Zstd => ("zstd", "--zstd"),
     };
-    let targets = Targets { lab, place, count: AtomicUsize::new(0) };
+    let targets = Targets::new(lab, place);
     let targets = &targets;
     let runner = &lab.runner;
     let contenders = vec![
@@ -77,36 +70,6 @@ pub fn table(lab: &Lab, format: Format, place: Place) -> Table {
     let rows = compare(contenders, lab.rounds(if place == Place::Memory { 7 } else { 3 }));
     targets.remove();
     Table::new("ms", Some("decompress only"), rows)
-}
-
-/// Fresh directories. On disk they are deleted only at the end: what is deleted makes what follows slow.
-struct Targets<'l> {
-    lab: &'l Lab,
-    place: Place,
-    count: AtomicUsize,
-}
-
-impl Targets<'_> {
-    fn base(&self) -> PathBuf {
-        match self.place {
-            Place::Memory => self.lab.in_memory("unpacked"),
-            Place::Disk => self.lab.on_disk("unpacked"),
-        }
-    }
-
-    fn fresh(&self) -> Result<PathBuf, String> {
-        if self.place == Place::Memory {
-            self.remove();
-        }
-        let target = self.base().join(self.count.fetch_add(1, Ordering::Relaxed).to_string());
-        fs::create_dir_all(&target).map_err(|error| error.to_string())?;
-        Ok(target)
-    }
-
-    fn remove(&self) {
-        // `rm` and not the library: trees of many owners and modes, and no need for another opinion on them.
-        let _gone = Command::new("rm").arg("-rf").arg(self.base()).status();
-    }
 }
 
 fn decompress(tarball: &Path, format: Format) -> Measured {

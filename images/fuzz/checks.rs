@@ -6,7 +6,10 @@ use std::path::{Path, PathBuf};
 use std::sync::OnceLock;
 
 use images::decode::{DecodeLimits, Decoder};
-use images::{Reference, UnpackLimits, UnpackOptions, remove_children, unpack};
+use images::manifest::{
+    Descriptor, Document, INDEX_ENTRIES_MAX, LAYERS_MAX, choose, read, read_archive_config, read_archive_list,
+};
+use images::{Platform, Reference, UnpackLimits, UnpackOptions, remove_children, unpack};
 
 /// Bounds that small inputs can reach, so that a fuzzer finds what lies beyond them.
 fn limits() -> UnpackLimits {
@@ -49,8 +52,7 @@ fn places() -> &'static Places {
     })
 }
 
-/// Removes what [`tar`] needed.
-#[allow(dead_code, clippy::allow_attributes, reason = "a fuzzer has no end at which it could")]
+/// Removes what [`tar`] needed. A fuzzer has no end at which it could.
 pub fn clean_up() {
     let _gone = std::fs::remove_dir_all(places().root.parent().unwrap());
 }
@@ -122,5 +124,84 @@ pub fn reference(bytes: &[u8]) {
             assert_eq!(again.map(|again| again.to_string()).ok(), Some(shown));
         }
         Err(error) => assert!(!error.to_string().is_empty()),
+    }
+}
+
+const MANIFEST: &str = "application/vnd.oci.image.manifest.v1+json";
+const INDEX: &str = "application/vnd.docker.distribution.manifest.list.v2+json";
+
+/// Reads as every document that it may be: what is read keeps the limits and is one thing only.
+pub fn manifest(bytes: &[u8]) {
+    match read(bytes, None) {
+        Ok(Document::Index(list)) => {
+            assert!(list.len() <= INDEX_ENTRIES_MAX);
+            assert!(read(bytes, Some(MANIFEST)).is_err(), "an index is taken for a manifest");
+            platforms().iter().for_each(|wanted| choice(&list, wanted));
+        }
+        Ok(Document::Manifest(manifest)) => {
+            assert!(manifest.layers.len() <= LAYERS_MAX);
+            assert!(read(bytes, Some(INDEX)).is_err(), "a manifest is taken for an index");
+            for blob in manifest.layers.iter().chain([&manifest.config]) {
+                assert_eq!(blob.digest.to_string().parse(), Ok(blob.digest));
+            }
+        }
+        Err(error) => assert!(!error.to_string().is_empty()),
+    }
+    configuration(bytes);
+    match read_archive_list(bytes) {
+        Ok(list) => {
+            assert!(list.len() <= INDEX_ENTRIES_MAX);
+            assert!(list.iter().all(|entry| entry.layers.len() <= LAYERS_MAX));
+        }
+        Err(error) => assert!(!error.to_string().is_empty()),
+    }
+}
+
+fn platforms() -> Vec<Platform> {
+    let platform = |architecture: &str, variant: Option<&str>| Platform {
+        os: "linux".to_owned(),
+        architecture: architecture.to_owned(),
+        variant: variant.map(str::to_owned),
+    };
+    vec![
+        Platform::host(),
+        platform("amd64", None),
+        platform("arm", Some("v6")),
+        platform("arm64", Some("v8")),
+    ]
+}
+
+/// What is chosen is in the list, is the same each time, and is there in whatever order the list has it.
+fn choice(list: &[Descriptor], wanted: &Platform) {
+    let backwards: Vec<Descriptor> = list.iter().rev().cloned().collect();
+    match (choose(list, wanted), choose(list, wanted), choose(&backwards, wanted)) {
+        (Ok(one), Ok(again), Ok(other)) => {
+            assert!(std::ptr::eq(one, again) && list.contains(other));
+            if let (Some(one), Some(other)) = (&one.platform, &other.platform) {
+                assert_eq!((&one.os, &one.architecture), (&other.os, &other.architecture));
+            }
+        }
+        (Err(one), Err(again), Err(other)) => {
+            assert!(one == again && one == other && !one.to_string().is_empty());
+        }
+        answers => panic!("the same list, different answers: {answers:?}"),
+    }
+}
+
+/// A configuration is read only for as many layers as it has, and what goes to a process can go there.
+fn configuration(bytes: &[u8]) {
+    for layers in [0, 1, 2, 3, LAYERS_MAX, LAYERS_MAX + 1] {
+        match read_archive_config(bytes, layers) {
+            Ok(file) => {
+                assert!(file.diff_ids.len() == layers && layers <= LAYERS_MAX);
+                let config = file.config;
+                for (name, value) in &config.env {
+                    assert!(!name.is_empty() && !name.contains(['=', '\0']) && !value.contains('\0'));
+                }
+                let texts = config.workdir.iter().chain(&config.user);
+                texts.for_each(|text| assert!(!text.is_empty() && !text.contains('\0')));
+            }
+            Err(error) => assert!(!error.to_string().is_empty()),
+        }
     }
 }

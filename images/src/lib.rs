@@ -6,6 +6,8 @@
 //! * [`unpack()`] is the pass from a reader to a tree, for processes that do nothing else; [`Unpacker`] chooses one;
 //! * [`remove_tree`] takes any tree away again.
 //!
+//! * [`manifest`] reads what registries say about images, whoever needs to know.
+//!
 //! Rooms: `fetch` alone opens connections, `decode` knows compression, `unpack` knows tar and places files by handles,
 //! `store` knows where things lie.
 
@@ -14,7 +16,7 @@ mod digest;
 mod export;
 mod fetch;
 mod layout;
-mod manifest;
+pub mod manifest;
 mod obtain;
 mod pack;
 mod progress;
@@ -34,7 +36,7 @@ pub use fetch::{
 };
 pub use layout::LayoutError;
 pub use manifest::{ManifestError, Platform};
-pub use obtain::{ImageError, ImageErrorKind, ImportSource, import, obtain, unpack_to_directory};
+pub use obtain::{ImageError, ImageErrorKind, ImportSource, copy_image, import, obtain, unpack_to_directory};
 pub use pack::pack_tree;
 pub use progress::{Progress, PullEvent, Silent};
 pub use reference::{

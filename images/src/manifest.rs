@@ -1,9 +1,10 @@
-//! What registries and layouts say about images, as JSON: manifests, indexes, configurations. Bytes in, values out.
+//! What registries, layouts and archives say about images, as JSON: manifests, indexes, configurations. Bytes in, values out.
 //!
 //! OCI image specification 1.1 and Docker schema 2, which differ in media types only. Schema 1 has no digests of what it
 //! unpacks to and is refused. A document is what its content says, and must not be said to be anything else
 //! (CVE-2021-41190: one text that is a manifest to some and an index to others).
 
+mod archive;
 mod chain;
 mod config;
 mod media;
@@ -11,8 +12,9 @@ mod platform;
 
 use serde::Deserialize;
 
+pub use archive::{ArchiveEntry, read_archive_list};
 pub(crate) use chain::chain_id;
-pub(crate) use config::{ConfigFile, read_archive_config, read_config};
+pub use config::{ConfigFile, read_archive_config, read_config};
 pub(crate) use media::{ACCEPTED, is_index, is_manifest};
 pub use platform::Platform;
 
@@ -20,13 +22,13 @@ use crate::digest::Digest;
 use media::{LayerKind, layer_kind};
 
 /// Bytes of a manifest or an index; the specification has registries accept 4 MiB.
-pub(crate) const MANIFEST_BYTES_MAX: u64 = 4 << 20;
+pub const MANIFEST_BYTES_MAX: u64 = 4 << 20;
 /// Bytes of an image's configuration. Its history is the long part: some hundred bytes for each layer.
-pub(crate) const CONFIG_BYTES_MAX: u64 = 8 << 20;
+pub const CONFIG_BYTES_MAX: u64 = 8 << 20;
 /// Entries of an index. The largest public ones have some 50.
-const INDEX_ENTRIES_MAX: usize = 1000;
+pub const INDEX_ENTRIES_MAX: usize = 1000;
 /// Layers of an image. Docker makes 127 at most, overlayfs stacks 500.
-const LAYERS_MAX: usize = 500;
+pub const LAYERS_MAX: usize = 500;
 
 /// A document of a registry or a layout cannot be used.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -99,35 +101,42 @@ pub enum ManifestError {
 /// One blob, as a manifest or an index names it.
 #[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
 #[serde(rename_all = "camelCase")]
-pub(crate) struct Descriptor {
+pub struct Descriptor {
+    /// What it is; empty where that is not said.
     #[serde(default)]
-    pub(crate) media_type: String,
-    pub(crate) digest: Digest,
-    pub(crate) size: u64,
-    pub(crate) platform: Option<Platform>,
+    pub media_type: String,
+    /// By which it is found and held to.
+    pub digest: Digest,
+    /// Bytes as they are transferred.
+    pub size: u64,
+    /// In an index: for which machines it is.
+    pub platform: Option<Platform>,
     #[serde(default)]
     annotations: std::collections::BTreeMap<String, String>,
 }
 
 impl Descriptor {
     /// Returns the name that a layout's index gives it.
-    pub(crate) fn ref_name(&self) -> Option<&str> {
+    pub fn ref_name(&self) -> Option<&str> {
         self.annotations.get("org.opencontainers.image.ref.name").map(String::as_str)
     }
 }
 
 /// The image that a manifest describes.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(crate) struct Manifest {
-    pub(crate) config: Descriptor,
+pub struct Manifest {
+    /// The image's configuration.
+    pub config: Descriptor,
     /// The lowest first.
-    pub(crate) layers: Vec<Descriptor>,
+    pub layers: Vec<Descriptor>,
 }
 
 /// What a document is.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(crate) enum Document {
+pub enum Document {
+    /// Images for several machines.
     Index(Vec<Descriptor>),
+    /// One image.
     Manifest(Manifest),
 }
 
@@ -144,7 +153,10 @@ struct Raw {
 }
 
 /// Reads a manifest or an index. `said`: the media type by which it was sent or listed, if it was.
-pub(crate) fn read(bytes: &[u8], said: Option<&str>) -> Result<Document, ManifestError> {
+///
+/// # Errors
+/// Anything that is not exactly one of the two, or has more of something than the limits allow.
+pub fn read(bytes: &[u8], said: Option<&str>) -> Result<Document, ManifestError> {
     let malformed = |why: String| ManifestError::Malformed { what: "the manifest", why };
     let raw: Raw = serde_json::from_slice(bytes).map_err(|error| malformed(error.to_string()))?;
     let said: Vec<&str> = said.map(media::bare).into_iter().chain(raw.media_type.as_deref()).collect();
@@ -214,11 +226,11 @@ fn manifest(config: Descriptor, layers: Vec<Descriptor>) -> Result<Manifest, Man
     Ok(Manifest { config, layers })
 }
 
-/// Chooses the image of an index that fits the platform best.
-pub(crate) fn choose<'i>(
-    index: &'i [Descriptor],
-    wanted: &Platform,
-) -> Result<&'i Descriptor, ManifestError> {
+/// Chooses the image of an index that fits the platform best; of equals the first.
+///
+/// # Errors
+/// There is none; the error lists what there is.
+pub fn choose<'i>(index: &'i [Descriptor], wanted: &Platform) -> Result<&'i Descriptor, ManifestError> {
     let usable = index.iter().filter(|entry| {
         entry.media_type.is_empty() || is_manifest(&entry.media_type) || is_index(&entry.media_type)
     });

@@ -5,6 +5,7 @@
 //! of them, `seam` and `merge` settle what a stack of single layers cannot say.
 
 mod archive;
+mod copy;
 mod error;
 mod image;
 mod layer;
@@ -24,6 +25,7 @@ use std::{fs, io};
 
 use rustix::fs::{Mode, OFlags};
 
+pub use copy::copy_image;
 pub use error::{ImageError, ImageErrorKind};
 pub use local::{ImportSource, import};
 
@@ -119,8 +121,14 @@ pub async fn unpack_to_directory(
     if !options.layer && fs::read_dir(dir).map_err(failed("read"))?.next().is_some() {
         return Err(ImageError::NotEmpty { path: dir.to_owned() });
     }
-    let transfer =
-        Transfer { name: &name, sha256, unpacker: &unpacker, options: options.clone(), progress: &progress };
+    let transfer = Transfer {
+        name: &name,
+        sha256,
+        named_by_digest: false,
+        unpacker: &unpacker,
+        options: options.clone(),
+        progress: &progress,
+    };
     let new_target = || {
         let handle = handle.try_clone().map_err(failed("open"))?;
         Ok(Target::Directory { path: dir.to_owned(), handle, keep: options.layer })

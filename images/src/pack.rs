@@ -7,16 +7,12 @@ use std::fs::File;
 use std::io::{self, Read, Write};
 use std::os::fd::{AsFd as _, BorrowedFd, OwnedFd};
 
-use rustix::fs::{Mode, OFlags, ResolveFlags, fgetxattr, flistxattr, openat, openat2};
-use rustix::io::Errno;
+use rustix::fs::{Mode, OFlags, ResolveFlags, openat, openat2};
 use tar::{Builder, EntryType, Header};
 
-use crate::tree::{Kind, Known, Node, TreeError, walk_unread};
+use crate::tree::{Kind, Known, Node, TreeError, kept_attributes, walk_unread};
 use crate::unpack::Moment;
 
-/// XATTR_LIST_MAX and XATTR_SIZE_MAX of the kernel.
-const XATTR_NAMES_BYTES_MAX: usize = 64 << 10;
-const XATTR_BYTES_MAX: usize = 64 << 10;
 /// Bytes of the pipe between the thread that packs and whoever reads.
 const CHUNK_BYTES: usize = 64 << 10;
 /// Chunks on their way.
@@ -177,7 +173,7 @@ fn append<W: Write>(
         Kind::File => {}
         Kind::Directory => {
             let handle = open_below(root, if path.is_empty() { b"." } else { path })?;
-            entry(builder, path, node, None, &xattrs(&handle)?, io::empty())?;
+            entry(builder, path, node, None, &kept_attributes(&handle)?, io::empty())?;
             let mark = join(path, b".wh..wh..opq");
             return if style.marks && node.opaque { whiteout(builder, &mark, node) } else { Ok(()) };
         }
@@ -201,7 +197,7 @@ fn append<W: Write>(
         }
         links.insert((stat.st_dev, stat.st_ino), path.to_vec());
     }
-    let xattrs = xattrs(&file)?;
+    let xattrs = kept_attributes(&file)?;
     let mut content = Exact { file, left: node.size };
     entry(builder, path, node, None, &xattrs, &mut content)?;
     if content.left > 0 { Err(io::Error::other("it became shorter while it was read")) } else { Ok(()) }
@@ -216,27 +212,6 @@ fn join(directory: &[u8], leaf: &[u8]) -> Vec<u8> {
 fn whiteout<W: Write>(builder: &mut Builder<W>, path: &[u8], of: &Node) -> io::Result<()> {
     let node = Node { kind: Kind::File, mode: 0, size: 0, opaque: false, ..of.clone() };
     entry(builder, path, &node, None, &[], io::empty())
-}
-
-/// Returns the extended attributes that unpacking keeps.
-fn xattrs(file: &File) -> io::Result<Vec<(Vec<u8>, Vec<u8>)>> {
-    let mut names = vec![0; XATTR_NAMES_BYTES_MAX];
-    let length = match flistxattr(file, &mut names[..]) {
-        Ok(length) => length,
-        Err(Errno::OPNOTSUPP | Errno::NODATA) => return Ok(Vec::new()),
-        Err(errno) => return Err(errno.into()),
-    };
-    let mut found = Vec::new();
-    for name in names[..length].split(|byte| *byte == 0) {
-        if name.starts_with(b"user.") && !name.starts_with(b"user.overlay.") {
-            let mut value = vec![0; XATTR_BYTES_MAX];
-            let length = fgetxattr(file, name, &mut value[..])?;
-            value.truncate(length);
-            found.push((name.to_vec(), value));
-        }
-    }
-    found.sort();
-    Ok(found)
 }
 
 /// Opens a file below a handle, links not followed; beyond PATH_MAX directory by directory.

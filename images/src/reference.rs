@@ -86,7 +86,7 @@ impl Reference {
             return ImageUrl::parse(text).map(Reference::Url);
         }
         if ["/", "./", "../"].iter().any(|start| text.starts_with(start)) {
-            return Ok(Reference::Tarball(base_dir.join(text)));
+            return Ok(Reference::Tarball(placed(base_dir, text)));
         }
         if let Some((scheme, rest)) = text.split_once(':')
             && let Some(reference) = with_scheme(scheme, rest, base_dir)
@@ -97,7 +97,7 @@ impl Reference {
             return Err(unknown());
         }
         if !text.contains(':') && TAR_ENDINGS.iter().any(|ending| text.ends_with(ending)) {
-            return Ok(Reference::Tarball(base_dir.join(text)));
+            return Ok(Reference::Tarball(placed(base_dir, text)));
         }
         if text.is_empty() || text.contains("://") || text.contains(' ') {
             return Err(unknown());
@@ -111,14 +111,20 @@ impl Reference {
         match text {
             "" => Err(ReferenceError::Unknown { text: String::new() }),
             _ if is_url(text) => ImageUrl::parse(text).map(Reference::Url),
-            _ => Ok(Reference::Tarball(base_dir.join(text))),
+            _ => Ok(Reference::Tarball(placed(base_dir, text))),
         }
     }
 }
 
+/// Places a path below the base. `.` and doubled slashes go, since errors show it; `..` stays, for what is before it may be
+/// a symbolic link.
+fn placed(base_dir: &Path, text: &str) -> PathBuf {
+    base_dir.join(text).components().collect()
+}
+
 /// Reads the forms that begin with a word and a colon; the outer `None` means that the word is none of ours.
 fn with_scheme(scheme: &str, rest: &str, base_dir: &Path) -> Option<Option<Reference>> {
-    let path = |text: &str| (!text.is_empty()).then(|| base_dir.join(text));
+    let path = |text: &str| (!text.is_empty()).then(|| placed(base_dir, text));
     match scheme {
         "dir" => Some(path(rest).map(Reference::Directory)),
         "archive" => Some(path(rest).map(Reference::Archive)),
@@ -139,7 +145,7 @@ fn layout(text: &str, base_dir: &Path) -> Option<Reference> {
     if path.is_empty() || tag.is_some_and(|tag| name::check_tag(tag).is_err()) {
         return None;
     }
-    Some(Reference::Layout { path: base_dir.join(path), tag: tag.map(str::to_owned) })
+    Some(Reference::Layout { path: placed(base_dir, path), tag: tag.map(str::to_owned) })
 }
 
 impl LocalName {
@@ -217,6 +223,16 @@ mod tests {
         let parse = |text: &str| Reference::parse(text, Path::new("/base")).unwrap();
         assert_eq!(parse("dir:rootfs"), Reference::Directory("/base/rootfs".into()));
         assert_eq!(parse("sub/rootfs.tgz"), Reference::Tarball("/base/sub/rootfs.tgz".into()));
+        for (text, shown) in [
+            ("./rootfs.tgz", "/base/rootfs.tgz"),
+            ("dir:./a//./b/", "dir:/base/a/b"),
+            ("dir:.", "dir:/base"),
+            ("../up.tgz", "/base/../up.tgz"),
+            ("oci:./a/../b:c", "oci:/base/a/../b:c"),
+            ("archive:./a.tar", "archive:/base/a.tar"),
+        ] {
+            assert_eq!(parse(text).to_string(), shown);
+        }
         assert_eq!(parse("/a/b:c"), Reference::Tarball("/a/b:c".into()));
         let layout = |path: &str, tag: Option<&str>| Reference::Layout {
             path: path.into(),

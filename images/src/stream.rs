@@ -1,13 +1,22 @@
 //! A bounded pipe of byte chunks from whoever fetches (async or not) to whoever unpacks (a blocking `Read`).
 
 use std::io::{self, Read};
+use std::sync::Arc;
 
+use tokio::runtime::Handle;
 use tokio::sync::mpsc::{Receiver, Sender, channel};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
-/// Chunks on their way. With the 8 to 256 KiB that a connection hands out this is a few MiB at most.
-const CHUNKS: usize = 16;
+/// Bytes on their way: some milliseconds of a fast line. Several layers are on their way at once.
+const BYTES_MAX: u32 = 1 << 20;
+/// Chunks on their way, which have 8 to 256 KiB as a rule and may be smaller.
+const CHUNKS: usize = 128;
 
-type Chunk = Box<dyn AsRef<[u8]> + Send>;
+/// Bytes, and the room that they take in the pipe.
+struct Chunk {
+    bytes: Box<dyn AsRef<[u8]> + Send>,
+    _room: OwnedSemaphorePermit,
+}
 
 /// What goes through the pipe; without `End` the reader fails instead of seeing a clean end.
 enum Message {
@@ -16,7 +25,11 @@ enum Message {
 }
 
 /// The fetching end. Dropped before [`ByteSender::end`], it makes the reader fail.
-pub(crate) struct ByteSender(Sender<Message>);
+pub(crate) struct ByteSender {
+    sender: Sender<Message>,
+    /// One permit for each byte.
+    room: Arc<Semaphore>,
+}
 
 /// The reader has gone.
 #[derive(Debug)]
@@ -33,29 +46,34 @@ pub(crate) struct ByteReader {
 /// Returns both ends.
 pub(crate) fn pipe() -> (ByteSender, ByteReader) {
     let (sender, receiver) = channel(CHUNKS);
-    (ByteSender(sender), ByteReader { receiver, chunk: None, position: 0, ended: false })
+    let room = Arc::new(Semaphore::new(BYTES_MAX as usize));
+    (ByteSender { sender, room }, ByteReader { receiver, chunk: None, position: 0, ended: false })
 }
 
 impl ByteSender {
     /// Hands a chunk over; waits while the reader is behind.
     pub(crate) async fn send(&self, chunk: impl AsRef<[u8]> + Send + 'static) -> Result<(), Closed> {
-        self.0.send(Message::Chunk(Box::new(chunk))).await.map_err(|_| Closed)
+        // A chunk that is larger than the pipe has it for itself.
+        let bytes = u32::try_from(chunk.as_ref().len()).unwrap_or(BYTES_MAX).min(BYTES_MAX);
+        let room = Arc::clone(&self.room).acquire_many_owned(bytes).await.map_err(|_| Closed)?;
+        let chunk = Chunk { bytes: Box::new(chunk), _room: room };
+        self.sender.send(Message::Chunk(chunk)).await.map_err(|_| Closed)
     }
 
-    /// The same outside of async code.
+    /// The same in a thread of the runtime's that may block.
     pub(crate) fn send_blocking(&self, chunk: impl AsRef<[u8]> + Send + 'static) -> Result<(), Closed> {
-        self.0.blocking_send(Message::Chunk(Box::new(chunk))).map_err(|_| Closed)
+        Handle::current().block_on(self.send(chunk))
     }
 
     /// Says that nothing is missing.
     pub(crate) async fn end(self) {
         // A reader that has gone does not need to know.
-        let _ = self.0.send(Message::End).await;
+        let _ = self.sender.send(Message::End).await;
     }
 
-    /// The same outside of async code.
+    /// The same in a thread of the runtime's that may block.
     pub(crate) fn end_blocking(self) {
-        let _ = self.0.blocking_send(Message::End);
+        let _ = self.sender.blocking_send(Message::End);
     }
 }
 
@@ -63,7 +81,7 @@ impl Read for ByteReader {
     fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
         loop {
             if let Some(chunk) = &self.chunk {
-                let rest = &(**chunk).as_ref()[self.position..];
+                let rest = &(*chunk.bytes).as_ref()[self.position..];
                 if !rest.is_empty() {
                     let count = rest.len().min(buffer.len());
                     buffer[..count].copy_from_slice(&rest[..count]);

@@ -3,7 +3,11 @@
 //! One line for each name, in the order of a walk that sorts names: kind, mode, owner, time, size, a digest of the content.
 //! Whoever changes a byte, a mode or a name below a layer is found out by walking again.
 
+mod attributes;
+mod compare;
+mod known;
 mod line;
+mod names;
 mod walk;
 
 use std::collections::BTreeMap;
@@ -12,8 +16,11 @@ use std::os::fd::BorrowedFd;
 
 use rustix::io::Errno;
 
+pub(crate) use attributes::kept_attributes;
+pub(crate) use compare::{Differences, compare};
+pub(crate) use known::{Known, SumHasher};
 pub(crate) use line::{Kind, Node};
-pub(crate) use walk::{Known, SumHasher, walk, walk_unread};
+pub(crate) use walk::{walk, walk_unread};
 
 use crate::digest::Digest;
 
@@ -22,7 +29,7 @@ const LEVEL: i32 = 1;
 /// Bytes of one line: two escaped paths and numbers.
 const LINE_BYTES_MAX: u64 = 512 << 10;
 
-/// A tree as a map from path to what is there. The root has the empty path.
+/// A tree, or a part of it, as a map from path to what is there. The root has the empty path.
 pub(crate) type Tree = BTreeMap<Vec<u8>, Node>;
 
 /// A tree could not be read.
@@ -64,37 +71,32 @@ pub(crate) fn record_known(
     Ok(hasher.finish())
 }
 
-/// Reads a list.
-pub(crate) fn read_tree(source: impl Read) -> io::Result<Tree> {
-    let mut reader = BufReader::new(zstd::Decoder::new(source)?);
-    let mut tree = Tree::new();
-    let mut line = Vec::new();
-    loop {
-        line.clear();
-        if (&mut reader).take(LINE_BYTES_MAX).read_until(b'\n', &mut line)? == 0 {
-            return Ok(tree);
-        }
-        let (path, node) = line::read(&line)
-            .ok_or_else(|| io::Error::new(io::ErrorKind::InvalidData, "a line of the list is malformed"))?;
-        tree.insert(path, node);
+/// A list, read line by line: a tree may have a million of them.
+pub(crate) struct Lines<R: Read> {
+    reader: BufReader<zstd::Decoder<'static, BufReader<R>>>,
+    line: Vec<u8>,
+}
+
+impl<R: Read> Lines<R> {
+    /// Begins to read a list.
+    pub(crate) fn new(source: R) -> io::Result<Lines<R>> {
+        Ok(Lines { reader: BufReader::new(zstd::Decoder::new(source)?), line: Vec::new() })
     }
 }
 
-/// One difference between a tree as it was and as it is, in words.
-pub(crate) fn differences(was: &Tree, is: &Tree, with_owners: bool) -> Vec<String> {
-    let shown = |path: &[u8]| if path.is_empty() { ".".to_owned() } else { crate::unpack::shown_name(path) };
-    let mut found = Vec::new();
-    for (path, old) in was {
-        match is.get(path) {
-            None => found.push(format!("{}: missing", shown(path))),
-            Some(new) => found.extend(
-                old.changes(new, with_owners).into_iter().map(|what| format!("{}: {what}", shown(path))),
-            ),
+impl<R: Read> Iterator for Lines<R> {
+    type Item = io::Result<(Vec<u8>, Node)>;
+
+    fn next(&mut self) -> Option<io::Result<(Vec<u8>, Node)>> {
+        self.line.clear();
+        match (&mut self.reader).take(LINE_BYTES_MAX).read_until(b'\n', &mut self.line) {
+            Ok(0) => return None,
+            Ok(_) => {}
+            Err(error) => return Some(Err(error)),
         }
+        let malformed = || io::Error::new(io::ErrorKind::InvalidData, "a line of the list is malformed");
+        Some(line::read(&self.line).ok_or_else(malformed))
     }
-    let more = is.keys().filter(|path| !was.contains_key(*path));
-    found.extend(more.map(|path| format!("{}: was not there", shown(path))));
-    found
 }
 
 #[cfg(test)]
@@ -103,10 +105,18 @@ mod tests {
 
     use super::*;
 
-    fn record(root: &std::path::Path) -> (Digest, Tree) {
+    fn record(root: &std::path::Path) -> (Digest, Vec<u8>) {
         let mut bytes = Vec::new();
         let digest = record_tree(std::fs::File::open(root).unwrap().as_fd(), &mut bytes).unwrap();
-        (digest, read_tree(&bytes[..]).unwrap())
+        (digest, bytes)
+    }
+
+    fn tree(list: &[u8]) -> Tree {
+        Lines::new(list).unwrap().map(Result::unwrap).collect()
+    }
+
+    fn differences(was: &[u8], is: &[u8], max: usize) -> Differences {
+        compare(Lines::new(was).unwrap(), Lines::new(is).unwrap(), true, max).unwrap()
     }
 
     #[test]
@@ -120,8 +130,9 @@ mod tests {
         symlink("d/ x", at("link")).unwrap();
         let (digest, before) = record(directory.path());
         assert_eq!(record(directory.path()).0, digest);
-        assert_eq!(before.len(), 5);
-        assert_eq!(before[&b"link"[..]].target.as_deref(), Some(&b"d/ x"[..]));
+        let names = tree(&before);
+        assert_eq!(names.len(), 5);
+        assert_eq!(names[&b"link"[..]].target.as_deref(), Some(&b"d/ x"[..]));
         let times = std::fs::metadata(at("d/file with space%\n")).unwrap().modified().unwrap();
         std::fs::write(at("d/file with space%\n"), "two").unwrap();
         std::fs::File::options()
@@ -135,10 +146,38 @@ mod tests {
         std::fs::set_permissions(at("d"), std::fs::Permissions::from_mode(0o700)).unwrap();
         let (after_digest, after) = record(directory.path());
         assert_ne!(after_digest, digest);
-        let found = differences(&before, &after, true).join("\n");
+        let found = differences(&before, &after, 100);
+        assert_eq!((found.list.len(), found.more), (5, 0), "{found:?}");
+        let few = differences(&before, &after, 2);
+        assert_eq!((few.list.len(), few.more), (2, 3), "{few:?}");
+        let found = found.list.join("\n");
         for words in ["content", "gone: missing", "new: was not there", "d: mode 0755, now 0700"] {
             assert!(found.contains(words), "{words}: {found}");
         }
+    }
+
+    #[test]
+    fn extended_attributes_are_a_part_of_the_tree() {
+        use rustix::fs::{XattrFlags, removexattr, setxattr};
+        let directory = tempfile::tempdir().unwrap();
+        let file = directory.path().join("file");
+        std::fs::write(&file, "text").unwrap();
+        if setxattr(directory.path(), "user.one", b"1", XattrFlags::empty()) == Err(Errno::OPNOTSUPP) {
+            return;
+        }
+        let (plain, _) = record(directory.path());
+        setxattr(&file, "user.two", b"2", XattrFlags::empty()).unwrap();
+        let (digest, before) = record(directory.path());
+        assert_ne!(digest, plain);
+        setxattr(&file, "user.two", b"3", XattrFlags::empty()).unwrap();
+        removexattr(directory.path(), "user.one").unwrap();
+        let found = differences(&before, &record(directory.path()).1, 100).list.join("; ");
+        assert_eq!(found, ".: the extended attributes are others; file: the extended attributes are others");
+        removexattr(&file, "user.two").unwrap();
+        // Attributes that unpacking leaves out say nothing about the tree.
+        setxattr(&file, "user.overlay.origin", b"x", XattrFlags::empty()).unwrap();
+        setxattr(directory.path(), "user.one", b"1", XattrFlags::empty()).unwrap();
+        assert_eq!(record(directory.path()).0, plain);
     }
 
     #[test]
@@ -152,8 +191,8 @@ mod tests {
             handle = rustix::fs::openat(&handle, "d", rustix::fs::OFlags::RDONLY, rustix::fs::Mode::empty())
                 .unwrap();
         }
-        let (_, tree) = record(directory.path());
-        assert_eq!(tree.len(), 1501);
+        let (_, list) = record(directory.path());
+        assert_eq!(tree(&list).len(), 1501);
         crate::remove::remove_children(std::fs::File::open(directory.path()).unwrap()).unwrap();
     }
 }

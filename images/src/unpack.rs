@@ -29,6 +29,7 @@ use std::os::fd::{AsFd as _, BorrowedFd, OwnedFd};
 
 pub(crate) use error::shown as shown_name;
 pub use error::{UnpackError, UnpackFault};
+pub(crate) use owner::is_kept_attribute;
 pub(crate) use pax::Moment;
 pub(crate) use stack::OPAQUE_XATTR;
 
@@ -146,6 +147,9 @@ pub fn unpack_recorded(
         let feed = Feed::start(scope, source, &options.limits)?;
         let mut archive = Archive::new(feed, options.limits.clone());
         let mut tree = Tree::new(target, options, record.is_some());
+        if record.is_some() && !options.layer {
+            tree.settle_root()?;
+        }
         let mut entry = Entry::default();
         let mut name = CleanName::default();
         while archive.next(&mut entry)? {

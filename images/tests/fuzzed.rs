@@ -49,8 +49,13 @@ fn reference() {
 }
 
 #[test]
+fn manifest() {
+    replay("manifest", checks::manifest);
+}
+
+#[test]
 fn the_corpora_are_small() {
-    let all = ["tar", "compressed", "reference"].into_iter().flat_map(inputs);
+    let all = ["tar", "compressed", "reference", "manifest"].into_iter().flat_map(inputs);
     let bytes: u64 = all.map(|input| input.metadata().unwrap().len()).sum();
     assert!(bytes < CORPORA_BYTES_MAX, "{bytes} bytes");
 }

@@ -438,6 +438,44 @@ fn what_is_exported_is_the_same_image_again() {
     assert_eq!(hidden.collect::<Vec<_>>(), Vec::<String>::new());
 }
 
+/// Whatever an archive does not say of a tree is the same each time: digests of the lists show it.
+#[test]
+fn two_pulls_make_equal_trees() {
+    let implied = Tarball::new().file("made/up/file", "1").file("d/.wh.noise", "").finish();
+    let mut image = three();
+    image = Image::with_config(&[archives_of(&image), vec![implied]].concat(), "{}");
+    let (_server, name) = served(&image);
+    let records = || {
+        let puller = Puller::new();
+        let rootfs = puller.pull(&name, None).unwrap();
+        let record = |tree: &std::path::PathBuf| {
+            let text = std::fs::read_to_string(tree.with_file_name("layer.json")).unwrap();
+            let (_, rest) = text.split_once("\"tree_sha256\":").unwrap();
+            rest.split(',').next().unwrap().to_owned()
+        };
+        rootfs.layers.iter().map(record).collect::<Vec<_>>()
+    };
+    let first = records();
+    assert!(first.len() > 4 && first.iter().all(|digest| digest.contains("sha256:")), "{first:?}");
+    // The clock that stamps files must have gone on.
+    let before = std::fs::metadata("/proc/self").unwrap().modified().unwrap();
+    assert!(fixtures::wait_for(|| {
+        let file = tempfile::NamedTempFile::new().unwrap();
+        file.as_file().metadata().unwrap().modified().unwrap() > before
+    }));
+    assert_eq!(records(), first);
+}
+
+/// The layers of an image, decompressed.
+fn archives_of(image: &Image) -> Vec<Vec<u8>> {
+    let decompress = |layer: &Vec<u8>| {
+        let mut archive = Vec::new();
+        std::io::Read::read_to_end(&mut flate2::read::GzDecoder::new(&layer[..]), &mut archive).unwrap();
+        archive
+    };
+    image.layers.iter().map(decompress).collect()
+}
+
 #[test]
 fn verification_names_every_change() {
     let (_server, name) = served(&three());

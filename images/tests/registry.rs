@@ -15,7 +15,7 @@ use images::{
     Credential, Credentials, Digest, ImageErrorKind, InProcess, PullEvent, Reference, Refresh,
     RegistrySettings, Rootfs, obtain,
 };
-use pull::{Puller, entries};
+use pull::{Puller, archive, entries};
 use registry::{Mounted, Registry, assert_same, listing, tool, umoci_image, umoci_unpack};
 
 /// Six layers with everything that layers can do to one another.
@@ -236,6 +236,74 @@ fn an_authority_of_ones_own_is_trusted_when_it_is_named() {
     one.settings.authorities = vec![registry.directory.path().join("config.yml")];
     let error = one.pull(&format!("{}/app:2", registry.address), None).unwrap_err();
     assert!(error.to_string().contains("holds no certificate"), "{error}");
+}
+
+/// A server that speaks TLS and answers every request for one of its files with what the file holds, status and headers too.
+struct Tls {
+    process: std::process::Child,
+    address: String,
+}
+
+impl Tls {
+    fn start(directory: &Path) -> Tls {
+        use std::net::{TcpListener, TcpStream};
+        use std::process::{Command, Stdio};
+        let port = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
+        let address = format!("127.0.0.1:{port}");
+        let process = Command::new("openssl")
+            .args([
+                "s_server", "-quiet", "-HTTP", "-cert", "cert.pem", "-key", "key.pem", "-accept", &address,
+            ])
+            .current_dir(directory)
+            .stdin(Stdio::null())
+            .stdout(Stdio::null())
+            .stderr(Stdio::null())
+            .spawn()
+            .unwrap();
+        let server = Tls { process, address };
+        assert!(fixtures::wait_for(|| TcpStream::connect(&server.address).is_ok()));
+        server
+    }
+}
+
+impl Drop for Tls {
+    fn drop(&mut self) {
+        let _ = self.process.kill();
+        let _ = self.process.wait();
+    }
+}
+
+#[test]
+fn a_redirect_never_gives_up_the_encryption() {
+    require!(Program("openssl"));
+    let directory = tempfile::tempdir().unwrap();
+    let at = |name: &str| directory.path().join(name);
+    certificate(directory.path());
+    // What lies behind the redirects is all right, but for the way to it.
+    let plain = fixtures::http::Server::start();
+    let image = fixtures::image::Image::new(&[fixtures::tarballs::Tarball::new().file("a", "1").finish()]);
+    image.serve(&plain, "a/b", "t");
+    plain.serve("/x.tar", fixtures::http::Resource::new(archive()));
+    let redirect = |path: &str| {
+        let to = plain.url(path);
+        format!("HTTP/1.1 302 Found\r\nLocation: {to}\r\nContent-Length: 0\r\nConnection: close\r\n\r\n")
+    };
+    std::fs::create_dir_all(at("v2/a/b/manifests")).unwrap();
+    std::fs::write(at("v2/a/b/manifests/t"), redirect("/v2/a/b/manifests/t")).unwrap();
+    std::fs::write(at("x.tar"), redirect("/x.tar")).unwrap();
+    let tls = Tls::start(directory.path());
+    let mut puller = puller();
+    puller.settings.authorities = vec![at("ca.pem")];
+    for name in [format!("https://{}/x.tar", tls.address), format!("{}/a/b:t", tls.address)] {
+        let error = puller.refusal(&name, None);
+        assert!(
+            error.contains("a redirect from https to http, which would give up the encryption"),
+            "{error}"
+        );
+        assert_eq!(plain.requests().len(), 0, "{name}");
+    }
+    // The redirects do lead there.
+    puller.pull(&plain.url("/x.tar"), None).unwrap();
 }
 
 #[test]

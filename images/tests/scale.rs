@@ -10,7 +10,7 @@ use std::os::fd::AsFd as _;
 use std::sync::{Mutex, PoisonError};
 
 use fixtures::tarballs::{Header, Tarball, zstd};
-use images::{UnpackLimits, UnpackOptions, unpack};
+use images::{UnpackLimits, UnpackOptions, unpack, unpack_recorded};
 use rustix::time::{ClockId, clock_gettime};
 use support::Playground;
 
@@ -169,19 +169,27 @@ fn twenty_thousand_levels_are_all_there() {
 }
 
 /// Headers made as they are read, so that the archive itself takes no memory.
-struct Directories {
+struct Headers {
+    make: fn(usize) -> Header,
     left: usize,
     block: std::io::Cursor<Vec<u8>>,
 }
 
-impl Read for Directories {
+impl Headers {
+    /// An archive of so many entries, the last one first.
+    fn new(count: usize, make: fn(usize) -> Header) -> Headers {
+        Headers { make, left: count, block: std::io::Cursor::default() }
+    }
+}
+
+impl Read for Headers {
     fn read(&mut self, buffer: &mut [u8]) -> std::io::Result<usize> {
         let count = self.block.read(buffer)?;
         if count > 0 || self.left == 0 {
             return Ok(count);
         }
         self.left -= 1;
-        let header = Header::new(b'5', format!("{}/{}", self.left / 1000, self.left));
+        let header = (self.make)(self.left);
         let end = if self.left == 0 { 1024 } else { 0 };
         self.block = std::io::Cursor::new([header.block().to_vec(), vec![0; end]].concat());
         self.block.read(buffer)
@@ -200,7 +208,7 @@ fn memory_hardly_grows_with_the_entries() {
     let root = std::fs::File::open(playground.root()).unwrap();
     let layer = UnpackOptions { layer: true, ..UnpackOptions::default() };
     let peak = memory::Peak::start();
-    let many = Directories { left: DIRECTORIES, block: std::io::Cursor::default() };
+    let many = Headers::new(DIRECTORIES, |number| Header::new(b'5', format!("{}/{number}", number / 1000)));
     assert_eq!(unpack(many, root.as_fd(), &layer).unwrap().entries, DIRECTORIES as u64);
     let (grown, max) = (peak.bytes(), FIXED_BYTES_MAX + BYTES_EACH_MAX * DIRECTORIES as u64);
     assert!(grown < max, "{grown} bytes, expected less than {max}");
@@ -216,4 +224,47 @@ fn memory_does_not_grow_with_a_file() {
     let peak = memory::Peak::start();
     playground.unpack(&archive).unwrap();
     assert!(peak.bytes() < MEMORY_BYTES_MAX, "{} bytes", peak.bytes());
+}
+
+/// Files with the list of them: as many as fill a directory's portion of names several times.
+#[test]
+fn memory_hardly_grows_with_listed_files() {
+    const FILES: usize = 150_000;
+    /// A sum of each; names come in portions.
+    const BYTES_EACH_MAX: u64 = 40;
+    const FIXED_BYTES_MAX: u64 = 28 << 20;
+    let _alone = ALONE.lock().unwrap_or_else(PoisonError::into_inner);
+    let playground = Playground::new();
+    let root = std::fs::File::open(playground.root()).unwrap();
+    let record = tempfile::tempfile().unwrap();
+    let peak = memory::Peak::start();
+    // Names of 100 bytes: 15 MB of them in one directory.
+    let many = Headers::new(FILES, |number| Header::new(b'0', format!("{number:0>100}")));
+    let options = UnpackOptions { stack: true, ..UnpackOptions::default() };
+    let summary = unpack_recorded(many, root.as_fd(), Some(record), &options).unwrap();
+    assert_eq!((summary.entries, summary.tree_sha256.is_some()), (FILES as u64, true));
+    let (grown, max) = (peak.bytes(), FIXED_BYTES_MAX + BYTES_EACH_MAX * FILES as u64);
+    assert!(grown < max, "{grown} bytes, expected less than {max}");
+}
+
+/// Whiteouts wait for the end, and share the memory of directories.
+#[test]
+fn memory_of_whiteouts_is_bounded() {
+    const WHITEOUTS: usize = 120_000;
+    const FIXED_BYTES_MAX: u64 = 12 << 20;
+    let _alone = ALONE.lock().unwrap_or_else(PoisonError::into_inner);
+    let playground = Playground::new();
+    let root = std::fs::File::open(playground.root()).unwrap();
+    let stack = |bytes_max| UnpackOptions {
+        stack: true,
+        limits: UnpackLimits { directory_bytes_max: bytes_max, ..UnpackLimits::default() },
+        ..UnpackOptions::default()
+    };
+    let many = || Headers::new(WHITEOUTS, |number| Header::new(b'0', format!("d/.wh.{number}")));
+    let peak = memory::Peak::start();
+    unpack(many(), root.as_fd(), &stack(4 << 20)).unwrap();
+    let (grown, max) = (peak.bytes(), FIXED_BYTES_MAX + (4 << 20));
+    assert!(grown < max, "{grown} bytes, expected less than {max}");
+    let error = unpack(many(), root.as_fd(), &stack(1 << 20)).unwrap_err().to_string();
+    assert!(error.contains("directories and whiteouts"), "{error}");
 }

@@ -66,6 +66,16 @@ pub const TIMEOUT_SECONDS_MAX: u64 = 365 * 24 * 60 * 60;
 pub const CPUS_MIN: f64 = 0.01;
 /// Most CPUs; the kernel itself ends at 8,192.
 pub const CPUS_MAX: f64 = 8_192.0;
+/// Greatest weight of CPU time; the kernel's own bound (cgroup-v2.rst, `cpu.weight`).
+pub const CPU_WEIGHT_MAX: u64 = 10_000;
+/// Least disk space in bytes: below it not even a shell's temporary files fit.
+pub const DISK_MIN: u64 = 1024 * 1024;
+/// Least disk bandwidth in bytes a second: below it programs are not even loaded.
+pub const IO_BYTES_MIN: u64 = 64 * 1024;
+/// Fewest disk operations a second, for the same reason.
+pub const IO_OPS_MIN: u64 = 10;
+/// Most disk operations a second: what the kernel keeps is 32 bits wide (block/blk-throttle.c).
+pub const IO_OPS_MAX: u64 = u32::MAX as u64 - 1;
 /// Most processes: PID_MAX_LIMIT of a 64-bit kernel.
 pub const PIDS_MAX: u64 = 4_194_304;
 /// Most open files: the largest that `fs.nr_open` can be.

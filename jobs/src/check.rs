@@ -11,7 +11,7 @@ use crate::file::{At, EnvField, JobFile, JobSource, Required, ShellField, Switch
 use crate::job::{Env, Job, Step};
 use crate::names;
 use crate::overrides::Overrides;
-use crate::plan::{Switch, Workspace};
+use crate::plan::{Network, Switch, Workspace};
 use crate::render::quote;
 use crate::shell::{SHELL_NAMES, Shell};
 use crate::suggest::nearest;
@@ -27,6 +27,7 @@ mod mounts;
 mod network;
 mod params;
 mod retry;
+mod rights;
 mod secrets;
 mod steps;
 
@@ -40,6 +41,8 @@ const VERSIONS: &[&str] = &["1"];
 #[derive(Debug, Default)]
 pub(crate) struct ValidOverrides {
     pub user: Option<User>,
+    /// What reaches beyond the sandbox is refused.
+    pub untrusted: bool,
 }
 
 /// Checks the version of the format and the run's label, and returns the label.
@@ -56,8 +59,16 @@ pub(crate) fn head(
 }
 
 /// Checks a job. `None`: there are errors among the problems.
-pub(crate) fn job(file: JobFile, source: &JobSource, problems: &mut Problems) -> Option<Job> {
+pub(crate) fn job(
+    file: JobFile,
+    source: &JobSource,
+    valid: &ValidOverrides,
+    problems: &mut Problems,
+) -> Option<Job> {
     let mut check = Checker { problems };
+    if valid.untrusted {
+        check.within_the_sandbox(&file);
+    }
     let JobSource { label, place, .. } = source;
     let image = check.image(&file.image, &file.span, label);
     let env = check.env(file.env, place);
@@ -72,6 +83,8 @@ pub(crate) fn job(file: JobFile, source: &JobSource, problems: &mut Problems) ->
     let workspaces = [(".", Workspace::InPlace), ("copy", Workspace::Copy), ("empty", Workspace::Empty)];
     let workspace = file.workspace.and_then(|word| check.choice(&word, "workspace", place, &workspaces));
     let network = file.network.and_then(|network| check.network(network, place));
+    let seccomp = file.seccomp.and_then(|seccomp| check.seccomp(&seccomp, place));
+    let privileges = file.privileges.and_then(|rights| check.privileges(&rights, place));
     let secrets = check.secrets(file.secrets, place);
     let steps = check.steps(file.steps, &file.span, label, &secrets);
     let artifacts = file.artifacts.map(|list| check.artifacts(list.value, place)).unwrap_or_default();
@@ -98,6 +111,8 @@ pub(crate) fn job(file: JobFile, source: &JobSource, problems: &mut Problems) ->
         mounts,
         workspace,
         network,
+        seccomp,
+        privileges,
         artifacts,
         outputs,
         continue_on_error: switch(file.continue_on_error),
@@ -128,7 +143,10 @@ pub(crate) fn overrides(overrides: &Overrides, problems: &mut Problems) -> Valid
         check.hostname(hostname, here.clone());
     }
     let user = overrides.user.as_ref().and_then(|user| check.user(user, here.clone(), ""));
-    ValidOverrides { user }
+    if overrides.untrusted && overrides.network == Some(Network::Host) {
+        check.refuse_untrusted("`--network host`", here);
+    }
+    ValidOverrides { user, untrusted: overrides.untrusted }
 }
 
 /// Tests of single values; each reports and returns `None`, or returns the value's meaning. `place` ends a

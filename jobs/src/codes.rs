@@ -273,6 +273,15 @@ codes! {
          without. It is no URL: no `https://`, no path.\n\
          \n\
          \x20   network: {allow: [crates.io:443, \"*.example.org\"]}"
+    Capability "E247" "a capability that does not exist, or that no step can have"
+        "A capability of `privileges` is a name of capabilities(7), such as `CAP_SYS_PTRACE`. Some are never given to a \
+         step, because they reach beyond its user namespace or would count on this machine; docs/sandbox.md lists \
+         what a step has and what it can be given."
+    Untrusted "E248" "something that `--untrusted` refuses"
+        "`--untrusted` runs a file that somebody else wrote: it may use the sandbox, and nothing that opens it, such as \
+         mounts of this machine's paths, its network, more privileges or an open system call filter.\n\
+         \n\
+         Read the file and run it without `--untrusted` if you trust it."
     NoPaths "E262" "an artifact has no paths"
         "An artifact needs `paths`, with at least one pattern that is no exclusion."
     ArtifactName "E263" "an artifact's name cannot be a directory's name"
@@ -311,6 +320,9 @@ codes! {
          \x20   image: {ref: \"https://example.org/rootfs.tar.xz\", sha256: \"...\"}\n\
          \n\
          `sha256sum` of the downloaded file prints it."
+    SeccompOff "W441" "no system call is filtered"
+        "With `seccomp: off` a step can make every system call that its user namespace allows, and more of the \
+         kernel is within its reach. Name a profile that allows the one call that is needed instead."
 }
 
 impl Code {
@@ -338,6 +350,21 @@ const OF_RUNS: &[Explained] = &[
         meaning: "a mount's source on this machine cannot be used",
         text: "A mount shows a path of this machine to the steps, so it must exist and be a directory or a file. A \
          relative path starts at the job file's directory; `~` is not expanded.",
+    },
+    Explained {
+        id: "E242",
+        meaning: "nested sandboxes and a workspace of root's",
+        text: "With `privileges: nested` a step may make sandboxes of its own, and their root may write to the \
+         workspace. Where the workspace belongs to uid 0, files made there could count on this machine as root's.\n\
+         \n\
+         Use `workspace: copy`, or keep the project in a directory that belongs to an ordinary user.",
+    },
+    Explained {
+        id: "E244",
+        meaning: "a seccomp profile cannot be read",
+        text: "`seccomp: PATH` names a profile in the JSON form of OCI, relative to the job file's directory. The file \
+         must exist, be at most as large as the message says, and contain only actions and system calls that are \
+         known; the message says where it stops making sense.",
     },
     Explained {
         id: "E243",

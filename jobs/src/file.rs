@@ -120,6 +120,8 @@ pub(crate) struct JobFile {
     pub mounts: Option<At<Vec<MountField>>>,
     pub workspace: Option<At<String>>,
     pub network: Option<At<NetworkField>>,
+    pub seccomp: Option<At<String>>,
+    pub privileges: Option<At<PrivilegesField>>,
     pub artifacts: Option<At<Vec<ArtifactField>>>,
     pub outputs: Vec<EnvField>,
     pub continue_on_error: Option<SwitchField>,
@@ -162,11 +164,17 @@ pub(crate) struct EnvField {
 #[derive(Debug, Default)]
 pub(crate) struct LimitsField {
     pub cpus: Option<At<String>>,
+    pub cpu_weight: Option<At<i64>>,
     pub memory: Option<At<String>>,
     pub swap: Option<At<String>>,
     pub pids: Option<At<i64>>,
     pub files: Option<At<i64>>,
     pub log: Option<At<String>>,
+    pub disk: Option<At<String>>,
+    pub io_read: Option<At<String>>,
+    pub io_write: Option<At<String>>,
+    pub io_read_ops: Option<At<i64>>,
+    pub io_write_ops: Option<At<i64>>,
     pub net_receive: Option<At<String>>,
     pub net_send: Option<At<String>>,
 }
@@ -176,6 +184,13 @@ pub(crate) struct LimitsField {
 pub(crate) enum NetworkField {
     Word(String),
     Rules { allow: Option<At<Vec<At<String>>>>, record: Option<At<bool>> },
+}
+
+/// `privileges: WORD` or a list of capabilities.
+#[derive(Debug, Clone)]
+pub(crate) enum PrivilegesField {
+    Word(String),
+    Capabilities(Vec<At<String>>),
 }
 
 /// One step; `- TEXT` is `- run: TEXT`.
@@ -202,6 +217,8 @@ pub(crate) struct StepField {
     pub workdir: Option<At<String>>,
     pub user: Option<At<String>>,
     pub timeout: Option<At<String>>,
+    pub seccomp: Option<At<String>>,
+    pub privileges: Option<At<PrivilegesField>>,
     pub condition: Option<At<Rc<Expression>>>,
     pub continue_on_error: Option<SwitchField>,
     pub expect_exit: Option<At<Vec<At<i64>>>>,

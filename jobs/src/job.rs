@@ -7,8 +7,9 @@ use crate::expression::{Expression, Template, Value};
 use crate::file::At;
 use crate::image::ImageSpec;
 use crate::mount::Mount;
-use crate::plan::{Need, Network, SecretPlan, StepSecret, Switch, When, Workspace};
+use crate::plan::{IoLimits, Need, Network, SecretPlan, StepSecret, Switch, When, Workspace};
 use crate::retry::Retry;
+use crate::rights::{Privileges, Seccomp};
 use crate::shell::Shell;
 use crate::user::User;
 
@@ -33,6 +34,8 @@ pub(crate) struct Job {
     pub mounts: Vec<Mount>,
     pub workspace: Option<Workspace>,
     pub network: Option<Network>,
+    pub seccomp: Option<Seccomp>,
+    pub privileges: Option<Privileges>,
     pub artifacts: Vec<Artifact>,
     pub outputs: Vec<(String, Template)>,
     pub continue_on_error: Switch,
@@ -67,11 +70,14 @@ pub(crate) struct Cell {
 #[derive(Debug, Default)]
 pub(crate) struct JobLimits {
     pub cpus: Option<f64>,
+    pub cpu_weight: Option<u64>,
     pub memory_bytes: Option<u64>,
     pub swap_bytes: Option<u64>,
     pub pids: Option<u64>,
     pub files: Option<u64>,
     pub log_bytes: Option<u64>,
+    pub disk_bytes: Option<u64>,
+    pub io: IoLimits,
     pub net_receive_bytes: Option<u64>,
     pub net_send_bytes: Option<u64>,
 }
@@ -91,6 +97,8 @@ pub(crate) struct Step {
     pub workdir: Option<String>,
     pub user: Option<User>,
     pub timeout: Option<Duration>,
+    pub seccomp: Option<Seccomp>,
+    pub privileges: Option<Privileges>,
     pub condition: Option<Expression>,
     pub continue_on_error: Switch,
     /// Not empty when given.

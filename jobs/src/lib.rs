@@ -19,6 +19,7 @@ pub mod names;
 pub mod network;
 pub mod plan;
 pub mod retry;
+pub mod rights;
 pub mod units;
 pub mod user;
 
@@ -49,10 +50,11 @@ pub use mount::Mount;
 pub use network::{AllowedHost, HostPattern, NetworkRules};
 pub use overrides::{Facts, LimitsOverride, Overrides};
 pub use plan::{
-    ArtifactPlan, Command, JobPlan, Limits, Need, Network, Plan, SecretPlan, StepPlan, StepSecret, Switch,
-    When, Workspace,
+    ArtifactPlan, Command, IoLimits, JobPlan, Limits, Need, Network, Plan, SecretPlan, StepPlan, StepSecret,
+    Switch, When, Workspace,
 };
 pub use retry::{Retry, RetryOn};
+pub use rights::{Privileges, Seccomp};
 pub use select::{SelectError, Selection, StepChoice, select};
 pub use settle::{
     DEFAULT_GRACE, DEFAULT_HOSTNAME, DEFAULT_LOG_BYTES, DEFAULT_NETWORK, DEFAULT_PIDS, DEFAULT_SWAP_BYTES,
@@ -65,8 +67,9 @@ pub use user::User;
 /// The keys that exist, by the map in which they stand.
 pub mod keys {
     pub use crate::read::{
-        ARTIFACT_KEYS, DEFAULT_KEYS, FILE_KEYS, IMAGE_KEYS, JOB_KEYS, LIMITS_KEYS, MOUNT_KEYS, NEED_KEYS,
-        NET_LIMITS_KEYS, NETWORK_KEYS, PARAM_KEYS, RETRY_KEYS, SECRET_KEYS, STEP_KEYS, STEP_SECRET_KEYS,
+        ARTIFACT_KEYS, DEFAULT_KEYS, FILE_KEYS, IMAGE_KEYS, IO_LIMITS_KEYS, JOB_KEYS, LIMITS_KEYS,
+        MOUNT_KEYS, NEED_KEYS, NET_LIMITS_KEYS, NETWORK_KEYS, PARAM_KEYS, RETRY_KEYS, SECRET_KEYS, STEP_KEYS,
+        STEP_SECRET_KEYS,
     };
 }
 
@@ -166,7 +169,7 @@ fn jobs(
             let entries = expander.job(&file_job.entries, &needs);
             problems.append(&mut expander.problems);
             let file = read::job(file_job, &entries, source, problems);
-            let job = check::job(file, file_job, problems);
+            let job = check::job(file, file_job, asker.valid, problems);
             if let Some(job) = job {
                 let place =
                     settle::Place { id: &file_job.id.value, early: &early[at], cell, alone, params: &params };

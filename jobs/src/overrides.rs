@@ -29,6 +29,8 @@ pub struct Overrides {
     pub workdir: Option<String>,
     /// The host name.
     pub hostname: Option<String>,
+    /// Nobody vouches for the file: what reaches beyond the sandbox is refused.
+    pub untrusted: bool,
     /// When the source of the image is asked.
     pub pull: Option<Pull>,
 }
@@ -38,6 +40,8 @@ pub struct Overrides {
 pub struct LimitsOverride {
     /// CPUs' worth of time.
     pub cpus: Option<f64>,
+    /// Share of the CPUs.
+    pub cpu_weight: Option<u64>,
     /// Memory in bytes.
     pub memory_bytes: Option<u64>,
     /// Swap in bytes.
@@ -48,6 +52,8 @@ pub struct LimitsOverride {
     pub files: Option<u64>,
     /// Bytes kept of one step's log.
     pub log_bytes: Option<u64>,
+    /// Bytes that a step's writes may take on the disk.
+    pub disk_bytes: Option<u64>,
 }
 
 /// What expressions see of the machine and the work tree; gathered by the caller, for this crate looks at neither.

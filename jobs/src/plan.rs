@@ -10,6 +10,7 @@ use crate::image::ImageSpec;
 use crate::mount::Mount;
 use crate::network::NetworkRules;
 use crate::retry::Retry;
+use crate::rights::{Privileges, Seccomp};
 use crate::user::User;
 
 /// Everything that one file asks for.
@@ -60,6 +61,8 @@ pub struct JobPlan {
     pub network: Network,
     /// Neither the file nor the command line chose the network.
     pub network_defaulted: bool,
+    /// Nobody vouches for the job: it was checked more strictly, and is watched more closely.
+    pub untrusted: bool,
     /// What the job may use.
     pub limits: Limits,
     /// Longest time of the whole job.
@@ -149,6 +152,8 @@ pub enum Network {
 pub struct Limits {
     /// CPUs' worth of time; `None` is the whole machine.
     pub cpus: Option<f64>,
+    /// Share of the CPUs where others want them too, 1 to 10,000; `None` is the machine's 100.
+    pub cpu_weight: Option<u64>,
     /// Memory in bytes; `None` is the whole machine.
     pub memory_bytes: Option<u64>,
     /// Swap in bytes beyond the memory.
@@ -159,10 +164,27 @@ pub struct Limits {
     pub files: Option<u64>,
     /// Bytes kept of one step's log.
     pub log_bytes: u64,
+    /// Bytes that a step's writes may take on the disk.
+    pub disk_bytes: Option<u64>,
+    /// What a step may ask of the disks.
+    pub io: IoLimits,
     /// Bytes a second that all steps together receive; `None` is as many as come.
     pub net_receive_bytes: Option<u64>,
     /// Bytes a second that they send.
     pub net_send_bytes: Option<u64>,
+}
+
+/// What a step may ask of the disks below the workspace and the runner's home, in a second; `None` is as much as comes.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize)]
+pub struct IoLimits {
+    /// Bytes read.
+    pub read_bytes: Option<u64>,
+    /// Bytes written.
+    pub write_bytes: Option<u64>,
+    /// Reads.
+    pub read_ops: Option<u64>,
+    /// Writes.
+    pub write_ops: Option<u64>,
 }
 
 /// One step.
@@ -188,6 +210,10 @@ pub struct StepPlan {
     pub workdir: Option<String>,
     /// Who runs it; `None` is the image's user, else root.
     pub user: Option<User>,
+    /// Which of its system calls reach the kernel.
+    pub seccomp: Seccomp,
+    /// Its rights beyond those of every step.
+    pub privileges: Privileges,
     /// Longest time of this step; the job's own runs on.
     #[serde(rename = "timeout_ms", serialize_with = "some_millis")]
     pub timeout: Option<Duration>,

@@ -24,8 +24,9 @@ mod step;
 
 pub(crate) use keys::EARLY_KEYS;
 pub use keys::{
-    ARTIFACT_KEYS, DEFAULT_KEYS, FILE_KEYS, IMAGE_KEYS, JOB_KEYS, LIMITS_KEYS, MOUNT_KEYS, NEED_KEYS,
-    NET_LIMITS_KEYS, NETWORK_KEYS, PARAM_KEYS, RETRY_KEYS, SECRET_KEYS, STEP_KEYS, STEP_SECRET_KEYS,
+    ARTIFACT_KEYS, DEFAULT_KEYS, FILE_KEYS, IMAGE_KEYS, IO_LIMITS_KEYS, JOB_KEYS, LIMITS_KEYS, MOUNT_KEYS,
+    NEED_KEYS, NET_LIMITS_KEYS, NETWORK_KEYS, PARAM_KEYS, RETRY_KEYS, SECRET_KEYS, STEP_KEYS,
+    STEP_SECRET_KEYS,
 };
 
 /// Reads the top of the file: everything but what is in its jobs. `None` when the file is no map; that is reported.
@@ -98,6 +99,8 @@ pub(crate) fn job(
                 file.workspace = reader.text_as(value, "workspace", "`.`, `copy` or `empty`", place)
             }
             "network" => file.network = reader.network(value, place),
+            "seccomp" => file.seccomp = reader.seccomp(value, place),
+            "privileges" => file.privileges = reader.privileges(value, place),
             "artifacts" => file.artifacts = reader.artifacts(value, place),
             "retry" => file.retry = reader.retry(value, place),
             "quiet-timeout" => file.quiet_timeout = reader.duration(value, "quiet-timeout", place),

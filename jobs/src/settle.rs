@@ -11,6 +11,7 @@ use crate::job::{Artifact, Cell, Early, Env, Job, JobLimits, Run, Step};
 use crate::names;
 use crate::overrides::{LimitsOverride, Overrides};
 use crate::plan::{ArtifactPlan, Command, JobPlan, Limits, Network, Plan, StepPlan, Workspace};
+use crate::rights::{Privileges, Seccomp};
 use crate::shell::Shell;
 use crate::source::Source;
 use crate::user::User;
@@ -81,6 +82,8 @@ pub(crate) fn job(
         shell: job.shell.or_else(|| Shell::named(DEFAULT_SHELL)).expect("the default is a known shell"),
         workdir: job.workdir,
         user: job.user,
+        seccomp: job.seccomp.unwrap_or(Seccomp::Default),
+        privileges: job.privileges.unwrap_or(Privileges::Default),
         overrides,
         user_override: valid.user.clone(),
         quiet_timeout: job.quiet_timeout,
@@ -108,11 +111,12 @@ pub(crate) fn job(
         needs: place.early.needs.clone(),
         condition: job.condition,
         image: ImageSpec { pull: overrides.pull.or(job.image.pull), ..job.image },
-        workspace: job.workspace.unwrap_or(Workspace::InPlace),
+        workspace: workspace(job.workspace, overrides.untrusted),
         mounts: job.mounts,
         hostname: hostname.unwrap_or_else(|| DEFAULT_HOSTNAME.to_owned()),
         network_defaulted: network.is_none(),
         network: network.unwrap_or(DEFAULT_NETWORK),
+        untrusted: overrides.untrusted,
         limits: settle_limits(&job.limits, &overrides.limits),
         timeout: overrides.timeout.filter(|_| place.alone).or(job.timeout).unwrap_or(DEFAULT_TIMEOUT),
         grace: overrides.grace.or(job.grace).unwrap_or(DEFAULT_GRACE),
@@ -170,13 +174,24 @@ fn label_of(stem: &str) -> String {
 fn settle_limits(job: &JobLimits, overrides: &LimitsOverride) -> Limits {
     Limits {
         cpus: overrides.cpus.or(job.cpus),
+        cpu_weight: overrides.cpu_weight.or(job.cpu_weight),
         memory_bytes: overrides.memory_bytes.or(job.memory_bytes),
         swap_bytes: overrides.swap_bytes.or(job.swap_bytes).unwrap_or(DEFAULT_SWAP_BYTES),
         pids: overrides.pids.or(job.pids).unwrap_or(DEFAULT_PIDS),
         files: overrides.files.or(job.files),
         log_bytes: overrides.log_bytes.or(job.log_bytes).unwrap_or(DEFAULT_LOG_BYTES),
+        disk_bytes: overrides.disk_bytes.or(job.disk_bytes),
+        io: job.io,
         net_receive_bytes: job.net_receive_bytes,
         net_send_bytes: job.net_send_bytes,
+    }
+}
+
+/// Nobody's job works on the project's directory itself.
+fn workspace(wanted: Option<Workspace>, untrusted: bool) -> Workspace {
+    match wanted.unwrap_or(Workspace::InPlace) {
+        Workspace::InPlace if untrusted => Workspace::Copy,
+        workspace => workspace,
     }
 }
 
@@ -185,6 +200,8 @@ struct Inherited<'a> {
     shell: Shell,
     workdir: Option<String>,
     user: Option<User>,
+    seccomp: Seccomp,
+    privileges: Privileges,
     overrides: &'a Overrides,
     user_override: Option<User>,
     quiet_timeout: Option<Duration>,
@@ -213,6 +230,8 @@ impl Inherited<'_> {
             env,
             workdir: self.overrides.workdir.clone().or(step.workdir).or_else(|| self.workdir.clone()),
             user: self.user_override.clone().or(step.user).or_else(|| self.user.clone()),
+            seccomp: step.seccomp.unwrap_or_else(|| self.seccomp.clone()),
+            privileges: step.privileges.unwrap_or_else(|| self.privileges.clone()),
             timeout: step.timeout,
             condition: step.condition,
             continue_on_error: step.continue_on_error,

@@ -61,6 +61,7 @@ fn every_code_and_key_is_told() {
         keys::SECRET_KEYS,
         keys::STEP_SECRET_KEYS,
         keys::LIMITS_KEYS,
+        keys::IO_LIMITS_KEYS,
         keys::NET_LIMITS_KEYS,
         keys::NETWORK_KEYS,
         keys::IMAGE_KEYS,

@@ -220,6 +220,7 @@ fn the_command_line_wins() {
         user: Some("12:34".into()),
         workdir: Some("sub".into()),
         hostname: Some("here".into()),
+        untrusted: false,
         pull: None,
     };
     let plan = jobs::plan("job.yml", "job", JOB, &overrides).unwrap().plan;
@@ -251,12 +252,14 @@ fn the_command_line_is_tested_like_the_file() {
         limits: LimitsOverride {
             cpus: Some(f64::NAN),
             memory_bytes: Some(0),
+            cpu_weight: Some(10_001),
             swap_bytes: Some(0),
             pids: Some(0),
             files: Some(u64::MAX),
             log_bytes: Some(0),
+            disk_bytes: Some(1),
         },
-        network: None,
+        network: Some(Network::Host),
         params: vec![("P".into(), String::new())],
         facts: Facts::default(),
         timeout: Some(Duration::ZERO),
@@ -264,14 +267,42 @@ fn the_command_line_is_tested_like_the_file() {
         user: Some("a b".into()),
         workdir: Some("..".into()),
         hostname: Some("-".into()),
+        untrusted: true,
         pull: None,
     };
     let errors = jobs::plan("job.yml", "job", JOB, &overrides).unwrap_err();
-    assert_eq!(errors.errors(), 13, "{errors}");
+    assert_eq!(errors.errors(), 16, "{errors}");
     let text = errors.render(false);
     assert!(text.starts_with("command line: error[E"), "{text}");
-    assert_eq!(text.matches("command line: error[").count(), 13, "{text}");
+    assert_eq!(text.matches("command line: error[").count(), 16, "{text}");
     assert!(!plan(JOB).unwrap().warnings.render(false).contains("command line"));
+}
+
+#[test]
+fn what_nobody_vouches_for_stays_in_the_sandbox() {
+    let untrusted = Overrides { untrusted: true, ..Overrides::default() };
+    let plan = |text: &str| jobs::plan("job.yml", "job", text.as_bytes(), &untrusted);
+    for (key, what) in [
+        ("network: host", "`network: host`"),
+        ("mounts: ['/etc:/x']", "`mounts`"),
+        ("seccomp: off", "`seccomp`"),
+        ("seccomp: ./profile.json", "`seccomp`"),
+        ("privileges: nested", "`privileges`"),
+        ("privileges: [CAP_SYS_CHROOT]", "`privileges`"),
+    ] {
+        let text = format!("image: host\n{key}\nsteps: [echo]\n");
+        let errors = plan(&text).expect_err(key).render(false);
+        assert!(errors.contains("job.yml:2:") && errors.contains("error[E248]"), "{key}: {errors}");
+        assert!(errors.contains(what) && errors.contains("is refused with `--untrusted`"), "{key}: {errors}");
+        assert!(jobs::plan("job.yml", "job", text.as_bytes(), &Overrides::default()).is_ok(), "{key}");
+    }
+    let step = "image: host\nsteps:\n  - {run: echo, privileges: nested}\n";
+    assert!(plan(step).expect_err("a step's").render(false).contains("job.yml:3:"));
+    let good = "image: host\nseccomp: strict\nprivileges: default\nworkspace: .\nsteps: [echo]\n";
+    let job = plan(good).unwrap().plan.jobs.remove(0);
+    assert_eq!((job.untrusted, job.workspace), (true, jobs::Workspace::Copy));
+    let empty = plan("image: host\nworkspace: empty\nsteps: [echo]\n").unwrap().plan.jobs.remove(0);
+    assert_eq!(empty.workspace, jobs::Workspace::Empty);
 }
 
 #[test]

@@ -153,6 +153,7 @@ fn bad_files_are_refused_where_a_schema_can_know() {
         Code::ImageName,
         Code::ImageForm,
         Code::LimitTooSmall,
+        Code::Capability,
     ];
     let schema = schema();
     let mut seen = BTreeSet::new();
@@ -183,6 +184,7 @@ fn the_keys_are_the_readers() {
         ("/$defs/secret", keys::SECRET_KEYS),
         ("/$defs/step_secret", keys::STEP_SECRET_KEYS),
         ("/$defs/limits", keys::LIMITS_KEYS),
+        ("/$defs/io_limits", keys::IO_LIMITS_KEYS),
         ("/$defs/net_limits", keys::NET_LIMITS_KEYS),
         ("/$defs/network", keys::NETWORK_KEYS),
         ("/$defs/image", keys::IMAGE_KEYS),

@@ -5,6 +5,7 @@
 
 mod cgroups;
 mod check;
+mod container;
 mod examine;
 mod identity;
 mod machine;
@@ -16,7 +17,7 @@ use serde::Serialize;
 
 pub use check::{Check, Examination, Status, Swept};
 pub use examine::{Settings, examine, examine_network};
-pub use identity::{SubidRange, subid_range};
+pub use identity::{OwnIds, SubidRange, own_ids, subid_range};
 
 use crate::cgroup::{CgroupFacts, Hierarchy};
 

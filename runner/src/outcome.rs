@@ -18,6 +18,8 @@ pub enum Outcome {
     Oom,
     /// The step failed and had met its `pids` limit.
     Pids,
+    /// The step's writes took more than its `disk` limit.
+    Disk,
     /// The user, or a sibling's failure, stopped it.
     Cancelled,
     /// It was never started: something before it had failed.
@@ -38,6 +40,7 @@ impl Outcome {
             Self::Timeout => "timeout",
             Self::Oom => "oom",
             Self::Pids => "pids",
+            Self::Disk => "disk",
             Self::Cancelled => "cancelled",
             Self::Skipped => "skipped",
             Self::Leak => "leak",
@@ -54,6 +57,7 @@ impl Outcome {
             | Self::Timeout
             | Self::Oom
             | Self::Pids
+            | Self::Disk
             | Self::Cancelled
             | Self::Leak
             | Self::Error => true,
@@ -68,7 +72,7 @@ impl Outcome {
             Self::Failure | Self::Signal => 1,
             Self::Error => 3,
             Self::Timeout => 4,
-            Self::Oom | Self::Pids => 5,
+            Self::Oom | Self::Pids | Self::Disk => 5,
             Self::Leak => 6,
             Self::Cancelled => 130,
         }
@@ -88,6 +92,9 @@ pub struct Usage {
     pub io_r: Option<u64>,
     /// Bytes written to block devices.
     pub io_w: Option<u64>,
+    /// Bytes that its writes took on the disk when it ended; absent without `limits.disk`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub disk: Option<u64>,
     /// Bytes received over the job's network, without headers; absent without one of its own.
     #[serde(default)]
     pub net_r: Option<u64>,
@@ -120,6 +127,29 @@ pub struct Oom {
     pub kills: u64,
     /// Who was killed first, where it could be seen.
     pub victim: Option<Victim>,
+}
+
+/// A file, and the bytes that it takes on the disk.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct BigFile {
+    /// Where it is, inside.
+    pub path: String,
+    /// Its blocks, in bytes.
+    pub bytes: u64,
+}
+
+/// The facts of a `disk` outcome.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct DiskFull {
+    /// The limit that was met, in bytes.
+    pub limit_bytes: u64,
+    /// What the step's writes took, in bytes.
+    pub bytes: u64,
+    /// The largest files that the step wrote, at most ten, largest first.
+    pub biggest: Vec<BigFile>,
+    /// What could not be measured, and why.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub hidden: Option<String>,
 }
 
 /// A process that was alive when its step's main process had ended.
@@ -156,6 +186,39 @@ pub struct Caps {
     pub memory_bytes: Option<u64>,
     /// Processes and threads alive at once.
     pub pids: Option<u64>,
+    /// Share of the CPUs, where it is not 100.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub cpu_weight: Option<u64>,
+    /// Bytes that its writes may take on the disk.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub disk_bytes: Option<u64>,
+    /// What it may ask of the disks.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub io: Option<IoCaps>,
+}
+
+/// What a step may ask of each of the disks in a second.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct IoCaps {
+    /// The disks: `254:0`.
+    pub devices: Vec<String>,
+    /// Bytes read.
+    pub read_bytes: Option<u64>,
+    /// Bytes written.
+    pub write_bytes: Option<u64>,
+    /// Reads.
+    pub read_ops: Option<u64>,
+    /// Writes.
+    pub write_ops: Option<u64>,
+}
+
+/// What a step could ask of the kernel, where that is not what every step can.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Rights {
+    /// `default`, `strict`, `off`, or the path of a profile.
+    pub seccomp: String,
+    /// `nested`, or capabilities.
+    pub privileges: Vec<String>,
 }
 
 /// An attempt after which the step was tried again.
@@ -204,7 +267,7 @@ pub struct StepResult {
     pub exit_code: Option<u8>,
     /// The signal that ended the main process.
     pub signal: Option<i32>,
-    /// Why the runner or the kernel killed it: `timeout`, `oom`, `cancel`.
+    /// Why the runner or the kernel killed it: `timeout`, `oom`, `disk`, `cancel`.
     pub killed_by: Option<String>,
     /// How often it was started.
     pub attempts: u32,
@@ -220,8 +283,14 @@ pub struct StepResult {
     /// What it was allowed to use.
     #[serde(default)]
     pub limits: Caps,
+    /// What it could ask of the kernel; absent where that is what every step can.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub rights: Option<Rights>,
     /// The facts when the outcome is `oom`.
     pub oom: Option<Oom>,
+    /// The facts when the outcome is `disk`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub disk: Option<DiskFull>,
     /// Processes that outlived the main process and were killed.
     pub leftovers: Vec<Leftover>,
     /// Where its output is.

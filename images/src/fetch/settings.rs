@@ -76,7 +76,7 @@ impl Default for FetchSettings {
             authorities: Vec::new(),
             registries: BTreeMap::new(),
             credentials: Arc::new(Anonymous),
-            // Docker's number. Each costs up to 20 MiB of buffers, and more than a few share one line anyway.
+            // Docker's number. More than a few share one line anyway.
             layers_at_once: 3,
             lock_wait_max: Duration::from_secs(6 * 3600),
         }

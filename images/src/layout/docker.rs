@@ -1,18 +1,10 @@
 //! What `docker save` writes: a list of images, each a configuration and the names of its layers.
 
-use serde::Deserialize;
-
 use super::{Layout, LayoutError};
 use crate::digest::Digest;
-use crate::manifest::{CONFIG_BYTES_MAX, ConfigFile, MANIFEST_BYTES_MAX, read_archive_config};
-
-#[derive(Deserialize)]
-#[serde(rename_all = "PascalCase")]
-struct Entry {
-    config: String,
-    repo_tags: Option<Vec<String>>,
-    layers: Vec<String>,
-}
+use crate::manifest::{
+    CONFIG_BYTES_MAX, ConfigFile, MANIFEST_BYTES_MAX, read_archive_config, read_archive_list,
+};
 
 /// One image of an archive.
 #[derive(Debug)]
@@ -31,8 +23,8 @@ pub(crate) fn docker_image(layout: &Layout) -> Result<DockerImage, LayoutError> 
     let wrong =
         |what: String| LayoutError::Wrong { path: path(), expected: "archive of `docker save`", what };
     let bytes = layout.read("manifest.json", MANIFEST_BYTES_MAX).map_err(|error| wrong(error.to_string()))?;
-    let mut list: Vec<Entry> =
-        serde_json::from_slice(&bytes).map_err(|error| wrong(format!("its manifest.json: {error}")))?;
+    let mut list =
+        read_archive_list(&bytes).map_err(|source| LayoutError::Manifest { path: path(), source })?;
     let entry = match (list.pop(), list.is_empty()) {
         (Some(entry), true) => entry,
         (Some(last), false) => {

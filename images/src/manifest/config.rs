@@ -10,13 +10,15 @@ use crate::rootfs::{Healthcheck, ImageConfig};
 
 /// A configuration, read.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(crate) struct ConfigFile {
-    pub(crate) platform: Platform,
+pub struct ConfigFile {
+    /// For which machines the image is.
+    pub platform: Platform,
     /// The digests of the uncompressed layers, the lowest first.
-    pub(crate) diff_ids: Vec<Digest>,
-    pub(crate) config: ImageConfig,
+    pub diff_ids: Vec<Digest>,
+    /// How it wants to be run.
+    pub config: ImageConfig,
     /// When it was made, as it says.
-    pub(crate) created: Option<String>,
+    pub created: Option<String>,
 }
 
 #[derive(Deserialize)]
@@ -64,12 +66,18 @@ struct RawHealthcheck {
 }
 
 /// Reads a configuration and holds it against the manifest that named it.
-pub(crate) fn read_config(bytes: &[u8], manifest: &Manifest) -> Result<ConfigFile, ManifestError> {
+///
+/// # Errors
+/// It is none, or is not of as many layers.
+pub fn read_config(bytes: &[u8], manifest: &Manifest) -> Result<ConfigFile, ManifestError> {
     read_archive_config(bytes, manifest.layers.len())
 }
 
 /// The same for an archive, which lists layers in another way.
-pub(crate) fn read_archive_config(bytes: &[u8], layers: usize) -> Result<ConfigFile, ManifestError> {
+///
+/// # Errors
+/// It is none, or is not of as many layers.
+pub fn read_archive_config(bytes: &[u8], layers: usize) -> Result<ConfigFile, ManifestError> {
     if layers > LAYERS_MAX {
         return Err(ManifestError::TooMany { what: "the image", count: layers, max: LAYERS_MAX });
     }

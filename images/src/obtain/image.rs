@@ -18,6 +18,7 @@ use crate::manifest::{ConfigFile, Descriptor, ManifestError, Platform};
 use crate::progress::PullEvent;
 use crate::rootfs::Rootfs;
 use crate::store::{Form, ImageRecord, Lease, layer_name};
+use crate::unpack::{UnpackLimits, UnpackOptions};
 
 /// Where the parts of an image are.
 #[derive(Clone)]
@@ -121,6 +122,22 @@ impl Pull {
         Ok(Arc::new(Totals::new(self.progress.clone(), plan.layers.len())))
     }
 
+    fn layers_at_once(&self, plan: &Plan) -> usize {
+        self.settings.layers_at_once.min(plan.layers.len()).max(1)
+    }
+
+    /// How single layers of an image are unpacked: those that are pulled at once share the memory of one.
+    pub(super) fn layer_options(&self, plan: &Plan) -> UnpackOptions {
+        let mut limits = UnpackLimits::default();
+        limits.buffer_bytes_max /= self.layers_at_once(plan) as u64;
+        UnpackOptions {
+            ownership: self.unpacker.ownership(),
+            stack: true,
+            limits,
+            ..UnpackOptions::default()
+        }
+    }
+
     pub(super) fn layer_name(&self, layer: &LayerPlan) -> String {
         layer_name(layer.diff_id, &format!("{}-layer", self.unpacker.flavour()))
     }
@@ -132,7 +149,7 @@ impl Pull {
         plan: &Plan,
         totals: &Arc<Totals>,
     ) -> Result<(Vec<Lease>, bool), ImageError> {
-        let at_once = Arc::new(Semaphore::new(self.settings.layers_at_once.max(1)));
+        let at_once = Arc::new(Semaphore::new(self.layers_at_once(plan)));
         let mut pulls = JoinSet::new();
         for (index, layer) in plan.layers.iter().enumerate() {
             if plan.layers[..index].iter().any(|other| other.diff_id == layer.diff_id) {
@@ -140,10 +157,11 @@ impl Pull {
             }
             let (pull, parts, layer, at_once) = (self.clone(), parts.clone(), layer.clone(), at_once.clone());
             let progress = LayerProgress::new(totals.clone(), index + 1);
+            let options = self.layer_options(plan);
             pulls.spawn(async move {
                 // The semaphore lives as long as this; it is never closed.
                 let _permit = at_once.acquire().await;
-                pull.layer(&parts, &layer, Arc::new(progress)).await
+                pull.layer(&parts, &layer, options, Arc::new(progress)).await
             });
         }
         let (mut leases, mut must_merge) = (Vec::new(), false);

@@ -80,6 +80,7 @@ impl Pull {
         &self,
         parts: &Parts,
         layer: &LayerPlan,
+        options: UnpackOptions,
         progress: Arc<dyn Progress>,
     ) -> Result<(Lease, bool), ImageError> {
         let name = self.layer_name(layer);
@@ -90,8 +91,6 @@ impl Pull {
         if let Some(done) = self.layer_here(&name)? {
             return Ok(done);
         }
-        let options =
-            UnpackOptions { ownership: self.unpacker.ownership(), stack: true, ..UnpackOptions::default() };
         let source = self.source(parts, layer, &*progress).await?;
         let transfer = self.blob_transfer(layer, options, &progress);
         let done = transfer.run(source, || Ok(Target::Store(Work::new(&self.store)?))).await?;
@@ -126,7 +125,9 @@ impl Pull {
             Blob::Digest(digest, _) => Some(digest),
             Blob::Member(_) => None,
         };
-        Transfer { name: &self.name, sha256, unpacker: &self.unpacker, options, progress }
+        // A member of an archive is known by its diff id alone.
+        let named_by_digest = false;
+        Transfer { name: &self.name, sha256, named_by_digest, unpacker: &self.unpacker, options, progress }
     }
 
     /// Opens a layer's bytes.

@@ -80,7 +80,7 @@ impl Pull {
         let started = Instant::now();
         let done = self.transfer(Source::Stream { reader: Some(reader), path }).await?;
         let bytes = done.bytes;
-        let rootfs = self.publish(done).await?;
+        let (_, rootfs) = self.publish(done).await?;
         self.progress.event(finished(bytes, started, false));
         Ok(rootfs)
     }

@@ -14,8 +14,12 @@ use super::image::Plan;
 use super::pull::Pull;
 use crate::manifest::chain_id;
 use crate::store::{LAYER_RECORD, LayerRecord, ROOTFS, Store, StoreError, TREE_RECORD, Work, layer_name};
-use crate::tree::{Kind, Node, Tree, read_tree};
+use crate::tree::{Kind, Lines, Node, Tree};
 use crate::unpack::UnpackOptions;
+
+/// Names of all layers together that are looked at for a seam, and so directories of it: 20 MiB of memory. Images of build
+/// tools that write no directories have a few hundred.
+const NODES_MAX: usize = 30_000;
 
 /// What is to be done about a stack.
 #[derive(Debug, PartialEq, Eq)]
@@ -24,7 +28,8 @@ pub(super) enum Seam {
     Needless,
     /// An archive of directories has to go on top.
     Tar(Vec<u8>),
-    /// A directory of one layer would hide a link of another through which that layer meant to go.
+    /// A directory of one layer would hide a link of another through which that layer meant to go, or it is too much to
+    /// find out.
     Impossible,
 }
 
@@ -37,12 +42,7 @@ pub(super) fn find(store: &Store, names: &[String]) -> Result<Seam, StoreError> 
     if !names.iter().skip(1).any(implies) {
         return Ok(Seam::Needless);
     }
-    let mut trees = Vec::new();
-    for name in names {
-        let path = store.layer_file(name, TREE_RECORD);
-        let failed = |error: io::Error| StoreError::new("read", &path, error);
-        trees.push(read_tree(File::open(&path).map_err(failed)?).map_err(failed)?);
-    }
+    let Some(trees) = relevant(store, names)? else { return Ok(Seam::Impossible) };
     match settle(&trees) {
         None => Ok(Seam::Impossible),
         Some(directories) if directories.is_empty() => Ok(Seam::Needless),
@@ -51,6 +51,50 @@ pub(super) fn find(store: &Store, names: &[String]) -> Result<Seam, StoreError> 
             archive(&directories).map(Seam::Tar).map_err(failed)
         }
     }
+}
+
+/// Reads of each layer what lies at the paths of directories that an upper layer has without an entry, and on the way to
+/// them; `None` if that is too much.
+fn relevant(store: &Store, names: &[String]) -> Result<Option<Vec<Tree>>, StoreError> {
+    let mut paths = BTreeSet::new();
+    for name in names.iter().skip(1) {
+        for line in list(store, name)? {
+            let (path, node) = line.map_err(|error| unread(store, name, error))?;
+            if node.implied && !path.is_empty() {
+                let ends = path.iter().enumerate().filter(|(_, byte)| **byte == b'/').map(|(end, _)| end);
+                paths.extend(ends.map(|end| path[..end].to_vec()));
+                paths.insert(path);
+            }
+            if paths.len() > NODES_MAX {
+                return Ok(None);
+            }
+        }
+    }
+    let (mut trees, mut nodes) = (Vec::new(), 0);
+    for name in names {
+        let mut tree = Tree::new();
+        for line in list(store, name)? {
+            let (path, node) = line.map_err(|error| unread(store, name, error))?;
+            if paths.contains(&path) {
+                tree.insert(path, node);
+            }
+        }
+        nodes += tree.len();
+        if nodes > NODES_MAX {
+            return Ok(None);
+        }
+        trees.push(tree);
+    }
+    Ok(Some(trees))
+}
+
+fn list(store: &Store, name: &str) -> Result<Lines<File>, StoreError> {
+    let file = File::open(store.layer_file(name, TREE_RECORD));
+    file.and_then(Lines::new).map_err(|error| unread(store, name, error))
+}
+
+fn unread(store: &Store, name: &str, error: io::Error) -> StoreError {
+    StoreError::new("read", store.layer_file(name, TREE_RECORD), error)
 }
 
 /// Returns the directories of the seam with their attributes, parents first; `None` if it cannot be made.
@@ -183,6 +227,7 @@ mod tests {
             target: None,
             opaque: false,
             implied,
+            attributes: None,
         }
     }
 

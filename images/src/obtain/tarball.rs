@@ -44,10 +44,9 @@ impl Pull {
         io::Seek::rewind(&mut &file).map_err(failed)?;
         let same = file.try_clone().map_err(failed)?;
         let done = self.transfer(Source::File { file: same, path: path.to_owned() }).await?;
-        let digest = done.digest;
         let bytes = done.bytes;
         self.unchanged(&file, path, &identity)?;
-        let rootfs = self.publish(done).await?;
+        let (digest, rootfs) = self.publish(done).await?;
         self.remember_file(&file, path, &identity, digest)?;
         self.progress.event(finished(bytes, started, false));
         Ok(rootfs)
@@ -107,8 +106,8 @@ impl Pull {
             };
         let Validators { etag, last_modified } = download.validators().clone();
         let done = self.transfer(Source::Download(download)).await?;
-        let (digest, bytes) = (done.digest, done.bytes);
-        let rootfs = self.publish(done).await?;
+        let bytes = done.bytes;
+        let (digest, rootfs) = self.publish(done).await?;
         self.store
             .put_reference(&key, &RefRecord::new(digest, Seen::Url { etag, last_modified }, &self.name))?;
         self.progress.event(finished(bytes, started, false));
@@ -120,6 +119,7 @@ impl Pull {
         let transfer = Transfer {
             name: &self.name,
             sha256: self.sha256,
+            named_by_digest: true,
             unpacker: &self.unpacker,
             options,
             progress: &self.progress,
@@ -127,13 +127,14 @@ impl Pull {
         transfer.run(source, || Ok(Target::Store(Work::new(&self.store)?))).await
     }
 
-    /// Makes a finished transfer part of the store.
-    pub(super) async fn publish(&self, done: Transferred) -> Result<Rootfs, ImageError> {
+    /// Makes a finished transfer part of the store; returns by what it is known.
+    pub(super) async fn publish(&self, done: Transferred) -> Result<(Digest, Rootfs), ImageError> {
         let Transferred { target, summary, digest, bytes } = done;
         let Target::Store(work) = target else {
             let what = "a directory cannot be published".to_owned();
             return Err(ImageError::Internal { name: self.name.clone(), what });
         };
+        let digest = digest.ok_or_else(|| self.internal("a tarball is known by its digest"))?;
         let (store, unpacker, diff_id) = (self.store.clone(), self.unpacker.clone(), summary.tar_sha256);
         let notes = summary.notes.clone();
         spawn_blocking(move || {
@@ -147,7 +148,7 @@ impl Pull {
             name: self.name.clone(),
             what: "what was published is not in the store".to_owned(),
         })?;
-        Ok(Rootfs { notes, ..rootfs })
+        Ok((digest, Rootfs { notes, ..rootfs }))
     }
 
     /// Returns the image of a file that has surely not changed since it was digested.

@@ -89,6 +89,8 @@ impl Target {
 pub(super) struct Transfer<'a> {
     pub(super) name: &'a str,
     pub(super) sha256: Option<Digest>,
+    /// Whether what comes will be known by its digest, though none is asked for.
+    pub(super) named_by_digest: bool,
     pub(super) unpacker: &'a Arc<dyn Unpacker>,
     pub(super) options: UnpackOptions,
     pub(super) progress: &'a Arc<dyn Progress>,
@@ -98,15 +100,15 @@ pub(super) struct Transfer<'a> {
 pub(super) struct Transferred {
     pub(super) target: Target,
     pub(super) summary: UnpackSummary,
-    /// Over the bytes as transferred.
-    pub(super) digest: Digest,
+    /// Over the bytes as transferred; none if nobody wanted it.
+    pub(super) digest: Option<Digest>,
     pub(super) bytes: u64,
 }
 
 /// How the feeding of a pass ended.
 enum Fed {
     /// All bytes were handed over.
-    End { digest: Digest, bytes: u64 },
+    End { digest: Option<Digest>, bytes: u64 },
     /// The server begins anew.
     Restart,
     /// The unpacker has stopped; it knows why.
@@ -160,7 +162,7 @@ impl Transfer<'_> {
         fed: Result<Fed, ImageError>,
         unpacked: Result<UnpackSummary, UnpackError>,
         target: &Target,
-    ) -> Result<Option<(UnpackSummary, Digest, u64)>, ImageError> {
+    ) -> Result<Option<(UnpackSummary, Option<Digest>, u64)>, ImageError> {
         let unpack_error =
             |source| ImageError::Unpack { name: self.name.to_owned(), target: target.path(), source };
         match (fed?, unpacked) {
@@ -176,13 +178,18 @@ impl Transfer<'_> {
     }
 
     /// Compares with the digest that was asked for, if one was.
-    pub(super) fn check(&self, found: Digest) -> Result<(), ImageError> {
-        match self.sha256 {
-            Some(expected) if expected != found => {
+    fn check(&self, found: Option<Digest>) -> Result<(), ImageError> {
+        match (self.sha256, found) {
+            (Some(expected), Some(found)) if expected != found => {
                 Err(ImageError::Digest { name: self.name.to_owned(), expected, found })
             }
             _ => Ok(()),
         }
+    }
+
+    /// Digests what passes, if anybody wants to know.
+    fn hasher(&self) -> Option<Hasher> {
+        (self.named_by_digest || self.sha256.is_some()).then(Hasher::default)
     }
 
     async fn discard(&self, target: Target) {
@@ -201,17 +208,19 @@ impl Transfer<'_> {
         sender: ByteSender,
     ) -> Result<Fed, ImageError> {
         self.progress.event(PullEvent::Started { name: self.name.to_owned(), total: download.total() });
-        let mut hasher = Hasher::default();
+        let mut hasher = self.hasher();
         let mut bytes = 0;
         loop {
             match download.piece().await? {
                 Piece::Restart => return Ok(Fed::Restart),
                 Piece::End => {
                     sender.end().await;
-                    return Ok(Fed::End { digest: hasher.finish(), bytes });
+                    return Ok(Fed::End { digest: hasher.map(Hasher::finish), bytes });
                 }
                 Piece::Bytes(chunk) => {
-                    hasher.update(chunk.as_ref());
+                    if let Some(hasher) = &mut hasher {
+                        hasher.update(chunk.as_ref());
+                    }
                     bytes += chunk.as_ref().len() as u64;
                     if sender.send(chunk).await.is_err() {
                         return Ok(Fed::Closed);
@@ -234,7 +243,8 @@ impl Transfer<'_> {
         let progress = self.progress.clone();
         let stop = StopOnDrop::default();
         let stopped = stop.0.clone();
-        let feeding = spawn_blocking(move || feed_all(reader, sender, &stopped, &*progress));
+        let hasher = self.hasher();
+        let feeding = spawn_blocking(move || feed_all(reader, hasher, sender, &stopped, &*progress));
         feeding.await.map_err(|error| self.internal(error.to_string()))?.map_err(failed)
     }
 
@@ -255,7 +265,8 @@ impl Transfer<'_> {
         let progress = self.progress.clone();
         let stop = StopOnDrop::default();
         let stopped = stop.0.clone();
-        let feeding = spawn_blocking(move || feed(&file, part, sender, &stopped, &*progress));
+        let hasher = self.hasher();
+        let feeding = spawn_blocking(move || feed(&file, part, hasher, sender, &stopped, &*progress));
         feeding.await.map_err(|error| self.internal(error.to_string()))?.map_err(failed)
     }
 }
@@ -264,14 +275,16 @@ impl Transfer<'_> {
 fn feed(
     file: &File,
     part: Option<(u64, u64)>,
+    hasher: Option<Hasher>,
     sender: ByteSender,
     stopped: &AtomicBool,
     progress: &dyn Progress,
 ) -> std::io::Result<Fed> {
-    match part {
-        None => feed_all(Positioned { file, at: 0, left: u64::MAX, whole: false }, sender, stopped, progress),
-        Some((at, left)) => feed_all(Positioned { file, at, left, whole: true }, sender, stopped, progress),
-    }
+    let source = match part {
+        None => Positioned { file, at: 0, left: u64::MAX, whole: false },
+        Some((at, left)) => Positioned { file, at, left, whole: true },
+    };
+    feed_all(source, hasher, sender, stopped, progress)
 }
 
 /// A part of a file, whoever else moves its cursor.
@@ -299,11 +312,11 @@ impl Read for Positioned<'_> {
 /// Reads to the end, in a thread of its own.
 fn feed_all(
     mut reader: impl Read,
+    mut hasher: Option<Hasher>,
     sender: ByteSender,
     stopped: &AtomicBool,
     progress: &dyn Progress,
 ) -> std::io::Result<Fed> {
-    let mut hasher = Hasher::default();
     let mut bytes = 0;
     while !stopped.load(Ordering::Relaxed) {
         let mut chunk = vec![0; READ_BYTES];
@@ -313,10 +326,12 @@ fn feed_all(
         };
         if count == 0 {
             sender.end_blocking();
-            return Ok(Fed::End { digest: hasher.finish(), bytes });
+            return Ok(Fed::End { digest: hasher.map(Hasher::finish), bytes });
         }
         chunk.truncate(count);
-        hasher.update(&chunk);
+        if let Some(hasher) = &mut hasher {
+            hasher.update(&chunk);
+        }
         bytes += count as u64;
         if sender.send_blocking(chunk).is_err() {
             return Ok(Fed::Closed);

@@ -10,9 +10,9 @@ use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 
 use super::work::Work;
-use super::{BLOBS, IMAGES, REFS, Store, StoreError, layer_name, open_directory};
+use super::{BLOBS, IMAGES, REFS, Store, StoreError, StoredImage, layer_name, open_directory};
 use crate::digest::Digest;
-use crate::manifest::{ConfigFile, Platform, chain_id};
+use crate::manifest::{ConfigFile, Document, Manifest, Platform, chain_id, read};
 use crate::rootfs::ImageConfig;
 use crate::unpack::UnpackSummary;
 
@@ -243,6 +243,19 @@ impl Store {
             Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
             Err(error) => Err(StoreError::new("read", path, error)),
         }
+    }
+
+    /// Returns the manifest of an image that came with one.
+    ///
+    /// # Errors
+    /// The store cannot be read.
+    pub fn manifest(&self, image: &StoredImage) -> Result<Option<Manifest>, StoreError> {
+        let bytes = self.blob(image.digest)?;
+        Ok(bytes.and_then(|bytes| match read(&bytes, None) {
+            Ok(Document::Manifest(manifest)) => Some(manifest),
+            // Of an archive, this is the configuration.
+            Ok(Document::Index(_)) | Err(_) => None,
+        }))
     }
 
     /// Keeps documents; returns their digests.

@@ -7,7 +7,7 @@ use rustix::fs::{MemfdFlags, memfd_create};
 
 use super::{BLOBS, LAYERS, ROOTFS, Store, StoreError, TREE_RECORD, open_directory};
 use crate::digest::Digest;
-use crate::tree::{differences, read_tree};
+use crate::tree::{Differences, Lines, compare};
 use crate::unpack::{Ownership, Unpacker};
 
 /// Differences that are told of one tree.
@@ -91,16 +91,17 @@ impl Store {
             return Ok(Vec::new());
         }
         list.seek(SeekFrom::Start(0)).map_err(|error| words(&error))?;
-        let is = read_tree(list).map_err(|error| words(&error))?;
+        let is = Lines::new(list).map_err(|error| words(&error))?;
+        let unread = |error| format!("its list cannot be read: {error}");
         let old = File::open(self.layer_file(name, TREE_RECORD)).map_err(|error| words(&error))?;
-        let was = read_tree(old).map_err(|error| format!("its list cannot be read: {error}"))?;
-        let mut found = differences(&was, &is, unpacker.ownership() != Ownership::Caller);
+        let was = Lines::new(old).map_err(unread)?;
         // Which directories no entry named stands in the list only, and is no difference.
-        if found.len() > DIFFERENCES_MAX {
-            let more = found.len() - DIFFERENCES_MAX;
-            found.truncate(DIFFERENCES_MAX);
-            found.push(format!("and {more} more"));
+        let with_owners = unpacker.ownership() != Ownership::Caller;
+        let Differences { mut list, more } =
+            compare(was, is, with_owners, DIFFERENCES_MAX).map_err(unread)?;
+        if more > 0 {
+            list.push(format!("and {more} more"));
         }
-        Ok(found)
+        Ok(list)
     }
 }

@@ -37,6 +37,8 @@ pub(crate) struct Node {
     pub(crate) opaque: bool,
     /// No entry named the directory: its attributes are made up.
     pub(crate) implied: bool,
+    /// Of the extended attributes that unpacking keeps; `None` where there are none, or none that can be read.
+    pub(crate) attributes: Option<Sum>,
 }
 
 impl Node {
@@ -62,6 +64,9 @@ impl Node {
         }
         if self.target != new.target {
             found.push("the link leads elsewhere".to_owned());
+        }
+        if self.attributes != new.attributes {
+            found.push("the extended attributes are others".to_owned());
         }
         if self.opaque != new.opaque {
             found.push("its overlay mark is another".to_owned());
@@ -99,18 +104,19 @@ impl Kind {
     }
 }
 
-/// Writes `KIND[o][i] MODE UID GID SECONDS.NANOSECONDS SIZE SUM PATH [TARGET]` and a line end.
+/// Writes `KIND[o][i][=ATTRIBUTES] MODE UID GID SECONDS.NANOSECONDS SIZE SUM PATH [TARGET]` and a line end.
 pub(super) fn write(path: &[u8], node: &Node) -> Vec<u8> {
     let marks = [(node.opaque, 'o'), (node.implied, 'i')];
     let marks: String = marks.into_iter().filter(|(set, _)| *set).map(|(_, mark)| mark).collect();
-    let sum = node
-        .sum
-        .map_or_else(|| "-".to_owned(), |sum| sum.0.iter().map(|byte| format!("{byte:02x}")).collect());
+    let sum = node.sum.map_or_else(|| "-".to_owned(), hex);
+    let attributes = node.attributes.map_or_else(String::new, |sum| format!("={}", hex(sum)));
     let Node { mode, uid, gid, mtime, size, .. } = node;
     let kind = char::from(node.kind.letter());
-    let mut line =
-        format!("{kind}{marks} {mode:o} {uid} {gid} {}.{} {size} {sum} ", mtime.seconds, mtime.nanoseconds)
-            .into_bytes();
+    let mut line = format!(
+        "{kind}{marks}{attributes} {mode:o} {uid} {gid} {}.{} {size} {sum} ",
+        mtime.seconds, mtime.nanoseconds
+    )
+    .into_bytes();
     escape(path, &mut line);
     if let Some(target) = &node.target {
         line.push(b' ');
@@ -125,6 +131,10 @@ pub(super) fn read(line: &[u8]) -> Option<(Vec<u8>, Node)> {
     let mut words = line.strip_suffix(b"\n")?.split(|byte| *byte == b' ');
     let mut text = || std::str::from_utf8(words.next()?).ok();
     let kind = text()?;
+    let (kind, attributes) = match kind.split_once('=') {
+        Some((kind, sum)) => (kind, Some(read_sum(sum)?)),
+        None => (kind, None),
+    };
     let mode = u32::from_str_radix(text()?, 8).ok()?;
     let (uid, gid) = (text()?.parse().ok()?, text()?.parse().ok()?);
     let (seconds, nanoseconds) = text()?.split_once('.')?;
@@ -142,7 +152,11 @@ pub(super) fn read(line: &[u8]) -> Option<(Vec<u8>, Node)> {
     };
     let (opaque, implied) = (kind.contains('o'), kind.contains('i'));
     let kind = Kind::of(*kind.as_bytes().first()?)?;
-    Some((path, Node { kind, mode, uid, gid, mtime, size, sum, target, opaque, implied }))
+    Some((path, Node { kind, mode, uid, gid, mtime, size, sum, target, opaque, implied, attributes }))
+}
+
+fn hex(sum: Sum) -> String {
+    sum.0.iter().map(|byte| format!("{byte:02x}")).collect()
 }
 
 fn read_sum(hex: &str) -> Option<Sum> {

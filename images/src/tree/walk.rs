@@ -1,92 +1,35 @@
 //! A walk over a tree through handles: sorted, iterative, with few handles however deep it goes.
 
-use std::collections::HashSet;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 
-use rustix::fs::{AtFlags, Dir, FileType, Mode, OFlags, Stat, fgetxattr, fstat, openat, readlinkat, statat};
+use rustix::fs::{AtFlags, FileType, Mode, OFlags, Stat, fgetxattr, fstat, openat, readlinkat, statat};
 use rustix::io::Errno;
 
 use super::TreeError;
+use super::attributes::attributes_sum;
+use super::known::{Known, SumHasher};
 use super::line::{Kind, Node, Sum};
-use crate::digest::Hasher;
+use super::names::Names;
 use crate::unpack::{Moment, OPAQUE_XATTR};
 
 /// Handles kept open on the way down. Below that, each directory is reached from the deepest of them.
 const HANDLES_MAX: usize = 128;
 /// Bytes of one read.
 const READ_BYTES: usize = 128 << 10;
+/// Memory for names of all directories on the way down: more than one portion has at most, so that few must be read again.
+const NAMES_BYTES_MAX: usize = 12 << 20;
 
 const DIRECTORY: OFlags =
     OFlags::RDONLY.union(OFlags::DIRECTORY).union(OFlags::NOFOLLOW).union(OFlags::CLOEXEC);
 // A fifo would block without NONBLOCK; it is never opened, but what it was a moment ago does not bind it.
 const FILE: OFlags = OFlags::RDONLY.union(OFlags::NOFOLLOW).union(OFlags::NONBLOCK).union(OFlags::CLOEXEC);
 
-/// What unpacking has seen, by inode: so nothing is read twice.
-#[derive(Debug, Default)]
-pub(crate) struct Known {
-    /// Sorted before use.
-    sums: Vec<(u64, Sum)>,
-    implied: HashSet<u64>,
-}
-
-impl Known {
-    pub(crate) fn add_sum(&mut self, inode: u64, sum: Sum) {
-        self.sums.push((inode, sum));
-    }
-
-    pub(crate) fn add_implied(&mut self, inode: u64) {
-        self.implied.insert(inode);
-    }
-
-    /// Makes it ready to be asked. An inode that was freed and used again is in the list twice; the later counts.
-    pub(crate) fn sort(&mut self) {
-        self.sums.sort_by_key(|(inode, _)| *inode);
-    }
-
-    /// Directories that no entry named.
-    pub(crate) fn implied(&self) -> u64 {
-        self.implied.len() as u64
-    }
-
-    fn sum(&self, inode: u64) -> Option<Sum> {
-        let after = self.sums.partition_point(|(known, _)| *known <= inode);
-        let (known, sum) = self.sums.get(after.checked_sub(1)?)?;
-        (*known == inode).then_some(*sum)
-    }
-}
-
-/// Digests content into a [`Sum`].
-#[derive(Debug, Default)]
-pub(crate) struct SumHasher(Hasher);
-
-impl SumHasher {
-    pub(crate) fn update(&mut self, bytes: &[u8]) {
-        self.0.update(bytes);
-    }
-
-    /// Adds as many zero bytes: the hole of a sparse file.
-    pub(crate) fn update_zeros(&mut self, mut count: u64) {
-        const ZEROS: [u8; 4096] = [0; 4096];
-        while count > 0 {
-            let now = count.min(ZEROS.len() as u64);
-            self.0.update(&ZEROS[..now as usize]);
-            count -= now;
-        }
-    }
-
-    pub(crate) fn finish(self) -> Sum {
-        let mut half = [0; 16];
-        half.copy_from_slice(&self.0.finish().bytes()[..16]);
-        Sum(half)
-    }
-}
-
 /// A directory on the way down.
 struct Level {
     /// Open, unless it lies deeper than [`HANDLES_MAX`].
     handle: Option<OwnedFd>,
-    /// Names that are still to come, the last first.
-    names: Vec<Vec<u8>>,
+    /// Names that are still to come.
+    names: Names,
     path_bytes: usize,
 }
 
@@ -107,77 +50,142 @@ fn walk_all(root: BorrowedFd<'_>, known: &Known, read: bool, each: Each<'_>) -> 
     let mut path = Vec::new();
     let handle = openat(root, c".", DIRECTORY, Mode::empty()).map_err(failed("open", &path))?;
     let stat = fstat(&handle).map_err(failed("look at", &path))?;
-    each(&path, directory_node(&stat, Some(handle.as_fd()), known))?;
-    let mut levels = vec![level(handle, 0, &path)?];
-    while let Some(last) = levels.last_mut() {
-        path.truncate(last.path_bytes);
-        let Some(name) = last.names.pop() else {
-            levels.pop();
+    let node = directory_node(&stat, Some(handle.as_fd()), known);
+    each(&path, node.map_err(failed("read", &path))?)?;
+    let mut levels = Levels::default();
+    levels.push(handle, 0).map_err(failed("read the directory", &path))?;
+    while let Some(above_bytes) = levels.list.last().map(|level| level.path_bytes) {
+        path.truncate(above_bytes);
+        let went_on = levels.next(&mut path);
+        if !went_on.map_err(failed("read the directory", &path))? {
             continue;
-        };
-        if !path.is_empty() {
-            path.push(b'/');
         }
-        path.extend_from_slice(&name);
-        let parent = reach(&levels, &path[..path.len() - name.len()])
-            .map_err(failed("open the directory of", &path))?;
-        let stat = statat(&parent, &name[..], AtFlags::SYMLINK_NOFOLLOW).map_err(failed("look at", &path))?;
+        let name = &path[above_bytes + usize::from(above_bytes > 0)..];
+        let parent = levels.reach(&path[..above_bytes]).map_err(failed("open the directory of", &path))?;
+        let stat = statat(&parent, name, AtFlags::SYMLINK_NOFOLLOW).map_err(failed("look at", &path))?;
         if FileType::from_raw_mode(stat.st_mode) != FileType::Directory {
-            each(
-                &path,
-                leaf_node(parent.as_fd(), &name, &stat, known, read).map_err(failed("read", &path))?,
-            )?;
+            let node = leaf_node(parent.as_fd(), name, &stat, known, read).map_err(failed("read", &path))?;
+            each(&path, node)?;
             continue;
         }
         // Without the right to read it, what is in it stays unknown, then as now.
-        let handle = match openat(&parent, &name[..], DIRECTORY, Mode::empty()) {
+        let handle = match openat(&parent, name, DIRECTORY, Mode::empty()) {
             Err(Errno::ACCESS) => None,
             result => Some(result.map_err(failed("open", &path))?),
         };
-        each(&path, directory_node(&stat, handle.as_ref().map(AsFd::as_fd), known))?;
+        drop(parent);
+        let node = directory_node(&stat, handle.as_ref().map(AsFd::as_fd), known);
+        each(&path, node.map_err(failed("read", &path))?)?;
         if let Some(handle) = handle {
-            let mut next = level(handle, path.len(), &path)?;
-            if levels.len() >= HANDLES_MAX {
-                next.handle = None;
-            }
-            levels.push(next);
+            levels.push(handle, path.len()).map_err(failed("read the directory", &path))?;
         }
     }
     Ok(())
 }
 
-/// Returns a handle of the directory `path`, which ends with a slash unless it is the root.
-fn reach(levels: &[Level], path: &[u8]) -> Result<OwnedFd, Errno> {
-    let open = levels.iter().rposition(|level| level.handle.is_some()).unwrap_or_default();
-    let Some(level) = levels.get(open) else { return Err(Errno::NOENT) };
-    let Some(handle) = &level.handle else { return Err(Errno::NOENT) };
-    let rest = path.get(level.path_bytes..).unwrap_or_default();
-    let mut at = openat(handle, c".", OFlags::PATH | DIRECTORY, Mode::empty())?;
-    for name in rest.split(|byte| *byte == b'/').filter(|name| !name.is_empty()) {
-        at = openat(&at, name, OFlags::PATH | DIRECTORY, Mode::empty())?;
-    }
-    Ok(at)
+/// The directories on the way down.
+#[derive(Default)]
+struct Levels {
+    list: Vec<Level>,
+    /// Memory of all their names.
+    names_bytes: usize,
 }
 
-fn level(handle: OwnedFd, path_bytes: usize, path: &[u8]) -> Result<Level, TreeError> {
-    let mut names = Vec::new();
-    for entry in Dir::read_from(&handle).map_err(failed("read the directory", path))? {
-        let entry = entry.map_err(failed("read the directory", path))?;
-        let name = entry.file_name().to_bytes();
-        if name != b"." && name != b".." {
-            names.push(name.to_vec());
+impl Levels {
+    /// Goes down into a directory whose path has so many bytes.
+    fn push(&mut self, handle: OwnedFd, path_bytes: usize) -> Result<(), Errno> {
+        let names = Names::read(&handle)?;
+        self.names_bytes += names.bytes();
+        let handle = (self.list.len() < HANDLES_MAX).then_some(handle);
+        self.list.push(Level { handle, names, path_bytes });
+        self.release();
+        Ok(())
+    }
+
+    /// Appends the next name of the last directory to its path; returns false if there was none and the level is gone.
+    fn next(&mut self, path: &mut Vec<u8>) -> Result<bool, Errno> {
+        if self.list.last().is_some_and(|level| level.names.wants_more()) {
+            let handle = openat(&self.reach(path)?, c".", DIRECTORY, Mode::empty())?;
+            if let Some(level) = self.list.last_mut() {
+                self.names_bytes -= level.names.bytes();
+                level.names.read_more(handle)?;
+                self.names_bytes += level.names.bytes();
+            }
+            self.release();
+        }
+        let Some(level) = self.list.last_mut() else { return Ok(false) };
+        self.names_bytes -= level.names.bytes();
+        let taken = match level.names.take() {
+            Some(name) => {
+                if !path.is_empty() {
+                    path.push(b'/');
+                }
+                path.extend_from_slice(name);
+                true
+            }
+            None => false,
+        };
+        self.names_bytes += level.names.bytes();
+        if !taken {
+            self.names_bytes -= level.names.bytes();
+            self.list.pop();
+        }
+        Ok(taken)
+    }
+
+    /// Frees names while they are too many: first those of the topmost directories, which are needed last.
+    fn release(&mut self) {
+        let last = self.list.len().saturating_sub(1);
+        for level in &mut self.list[..last] {
+            if self.names_bytes <= NAMES_BYTES_MAX {
+                return;
+            }
+            self.names_bytes -= level.names.bytes();
+            level.names.release();
         }
     }
-    names.sort_unstable_by(|one, other| other.cmp(one));
-    Ok(Level { handle: Some(handle), names, path_bytes })
+
+    /// Returns a handle of the directory `path`, which is on the way down.
+    fn reach(&self, path: &[u8]) -> Result<Reached<'_>, Errno> {
+        let open = self.list.iter().rposition(|level| level.handle.is_some()).unwrap_or_default();
+        let Some(level) = self.list.get(open) else { return Err(Errno::NOENT) };
+        let Some(handle) = &level.handle else { return Err(Errno::NOENT) };
+        let rest = path.get(level.path_bytes..).unwrap_or_default();
+        if rest.is_empty() {
+            return Ok(Reached::Open(handle.as_fd()));
+        }
+        let mut at = openat(handle, c".", OFlags::PATH | DIRECTORY, Mode::empty())?;
+        for name in rest.split(|byte| *byte == b'/').filter(|name| !name.is_empty()) {
+            at = openat(&at, name, OFlags::PATH | DIRECTORY, Mode::empty())?;
+        }
+        Ok(Reached::Opened(at))
+    }
 }
 
-fn directory_node(stat: &Stat, handle: Option<BorrowedFd<'_>>, known: &Known) -> Node {
+/// A directory on the way down.
+enum Reached<'l> {
+    /// Its own handle.
+    Open(BorrowedFd<'l>),
+    Opened(OwnedFd),
+}
+
+impl AsFd for Reached<'_> {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        match self {
+            Reached::Open(handle) => *handle,
+            Reached::Opened(handle) => handle.as_fd(),
+        }
+    }
+}
+
+fn directory_node(stat: &Stat, handle: Option<BorrowedFd<'_>>, known: &Known) -> Result<Node, Errno> {
     let mut value = [0; 1];
     let mark = handle.map(|handle| fgetxattr(handle, OPAQUE_XATTR, &mut value));
     let opaque = mark.is_some_and(|mark| mark == Ok(1)) && value == *b"y";
-    let implied = known.implied.contains(&stat.st_ino);
-    Node { opaque, implied, ..node(Kind::Directory, stat) }
+    let implied = known.is_implied(stat.st_ino);
+    let asked = handle.filter(|_| known.may_have_attributes(stat.st_ino));
+    let attributes = asked.map(attributes_sum).transpose()?.flatten();
+    Ok(Node { opaque, implied, attributes, ..node(Kind::Directory, stat) })
 }
 
 fn leaf_node(
@@ -189,12 +197,12 @@ fn leaf_node(
 ) -> Result<Node, Errno> {
     Ok(match FileType::from_raw_mode(stat.st_mode) {
         FileType::RegularFile => {
-            let sum = match known.sum(stat.st_ino) {
-                Some(sum) => Some(sum),
-                None if !read => None,
-                None => content(parent, name)?,
+            let (sum, attributes) = match known.sum(stat.st_ino) {
+                Some(sum) if !known.may_have_attributes(stat.st_ino) => (Some(sum), None),
+                _ if !read => (None, None),
+                sum => content(parent, name, sum)?,
             };
-            Node { sum, size: stat.st_size as u64, ..node(Kind::File, stat) }
+            Node { sum, attributes, size: stat.st_size as u64, ..node(Kind::File, stat) }
         }
         FileType::Symlink => {
             let target = readlinkat(parent, name, Vec::new())?.into_bytes();
@@ -218,20 +226,29 @@ fn node(kind: Kind, stat: &Stat) -> Node {
         target: None,
         opaque: false,
         implied: false,
+        attributes: None,
     }
 }
 
-/// Digests a file; one that this process may not read has no sum.
-fn content(parent: BorrowedFd<'_>, name: &[u8]) -> Result<Option<Sum>, Errno> {
+/// Digests a file, unless its sum is known, and its extended attributes; one that this process may not read has no sums.
+fn content(
+    parent: BorrowedFd<'_>,
+    name: &[u8],
+    known: Option<Sum>,
+) -> Result<(Option<Sum>, Option<Sum>), Errno> {
     let file = match openat(parent, name, FILE, Mode::empty()) {
-        Err(Errno::ACCESS) => return Ok(None),
+        Err(Errno::ACCESS) => return Ok((known, None)),
         result => result?,
     };
+    let attributes = attributes_sum(&file)?;
+    if known.is_some() {
+        return Ok((known, attributes));
+    }
     let mut hasher = SumHasher::default();
     let mut buffer = vec![0; READ_BYTES];
     loop {
         match rustix::io::read(&file, &mut buffer[..]) {
-            Ok(0) => return Ok(Some(hasher.finish())),
+            Ok(0) => return Ok((Some(hasher.finish()), attributes)),
             Ok(count) => hasher.update(&buffer[..count]),
             Err(Errno::INTR) => {}
             Err(errno) => return Err(errno),
@@ -239,7 +256,6 @@ fn content(parent: BorrowedFd<'_>, name: &[u8]) -> Result<Option<Sum>, Errno> {
     }
 }
 
-fn failed(action: &'static str, path: &[u8]) -> impl FnOnce(Errno) -> TreeError {
-    let path = crate::unpack::shown_name(path);
-    move |errno| TreeError { action, path, errno }
+fn failed<'p>(action: &'static str, path: &'p [u8]) -> impl FnOnce(Errno) -> TreeError + use<'p> {
+    move |errno| TreeError { action, path: crate::unpack::shown_name(path), errno }
 }

@@ -68,7 +68,8 @@ impl<'root> Tree<'root> {
             notes: Notes::default(),
             layer: options.layer.then(Layer::default),
             marks: options.stack.then(Marks::default),
-            known: recorded.then(Known::default),
+            // What was there before is not known.
+            known: recorded.then(|| if options.layer { Known::default() } else { Known::of_fresh_tree() }),
             foreign_links: 0,
             options: options.clone(),
         }
@@ -109,21 +110,39 @@ impl<'root> Tree<'root> {
         Ok(Finished { notes: self.notes, known, foreign_links: self.foreign_links })
     }
 
-    /// The largest memory for names that wait for the end.
-    pub(super) fn waiting_bytes_max(&self) -> u64 {
-        self.options.limits.directory_bytes_max
+    /// The largest memory for whiteouts that wait for the end: what directories leave of it.
+    pub(super) fn marks_bytes_max(&self) -> u64 {
+        self.options.limits.directory_bytes_max.saturating_sub(self.directories.bytes())
+    }
+
+    /// The same for directories.
+    fn directories_bytes_max(&self) -> u64 {
+        let marks = self.marks.as_ref().map_or(0, Marks::bytes);
+        self.options.limits.directory_bytes_max.saturating_sub(marks)
     }
 
     /// Remembers what a directory gets if no entry names it.
     pub(super) fn imply(&mut self, path: &[u8]) -> Result<(), UnpackError> {
-        self.directories.add(path, IMPLIED, self.options.limits.directory_bytes_max)
+        let bytes_max = self.directories_bytes_max();
+        self.directories.add(path, IMPLIED, bytes_max)
+    }
+
+    /// Sets what the root directory of a new tree gets if no entry names it: as any other, so that two unpackings are equal.
+    pub(super) fn settle_root(&mut self) -> Result<(), UnpackError> {
+        // Not marked as implied: nothing has to be found out about it in the layers below.
+        let attributes = Attributes { implied: false, ..IMPLIED };
+        self.directories.add(b"", attributes, self.options.limits.directory_bytes_max)
     }
 
     fn root(&mut self, entry: &Entry) -> Result<(), UnpackError> {
         match entry.kind {
             Kind::Directory => {
-                set_xattrs(self.places.root(), &entry.name, &entry.xattrs, &mut self.notes)?;
-                self.directories.add(b"", attributes(entry), self.options.limits.directory_bytes_max)
+                let root = self.places.root();
+                if set_xattrs(root, &entry.name, &entry.xattrs, &mut self.notes)? {
+                    remember_attributed(&mut self.known, root)?;
+                }
+                let bytes_max = self.directories_bytes_max();
+                self.directories.add(b"", attributes(entry), bytes_max)
             }
             Kind::Label => Ok(()),
             _ => Err(refused("it would replace the root directory by something else")),
@@ -155,10 +174,13 @@ impl<'root> Tree<'root> {
                 })?;
             }
         }
-        set_xattrs(&handle, &entry.name, &entry.xattrs, &mut self.notes)?;
+        let attributed = set_xattrs(&handle, &entry.name, &entry.xattrs, &mut self.notes)?;
         if let (Some(known), Some(hasher)) = (&mut self.known, hasher) {
             let stat = fstat(&handle).map_err(system("look at the file"))?;
             known.add_sum(stat.st_ino, hasher.finish());
+        }
+        if attributed {
+            remember_attributed(&mut self.known, &handle)?;
         }
         self.owner.fresh_attributes(&handle, mode, &attributes(entry))
     }
@@ -179,9 +201,12 @@ impl<'root> Tree<'root> {
         self.mark(name)?;
         if !entry.xattrs.is_empty() {
             let handle = self.places.readable(name.path()).map_err(system("open the directory"))?;
-            set_xattrs(&handle, &entry.name, &entry.xattrs, &mut self.notes)?;
+            if set_xattrs(&handle, &entry.name, &entry.xattrs, &mut self.notes)? {
+                remember_attributed(&mut self.known, &handle)?;
+            }
         }
-        self.directories.add(name.path(), attributes(entry), self.options.limits.directory_bytes_max)
+        let bytes_max = self.directories_bytes_max();
+        self.directories.add(name.path(), attributes(entry), bytes_max)
     }
 
     /// Gives the owner all rights to a directory of an earlier layer, so that it can be filled.
@@ -366,6 +391,15 @@ fn is_empty(directory: BorrowedFd<'_>) -> bool {
     Dir::read_from(directory).is_ok_and(|mut entries| {
         entries.all(|entry| entry.is_ok_and(|entry| is_itself(entry.file_name().to_bytes())))
     })
+}
+
+/// Tells the list of the tree to look at the extended attributes of a file.
+fn remember_attributed(known: &mut Option<Known>, file: impl AsFd) -> Result<(), UnpackError> {
+    if let Some(known) = known {
+        let stat = fstat(file).map_err(system("look at the file"))?;
+        known.add_attributed(stat.st_ino);
+    }
+    Ok(())
 }
 
 fn attributes(entry: &Entry) -> Attributes {

@@ -63,11 +63,15 @@ impl Directories {
         self.path.extend_from_slice(&path[shared..]);
         // Names are limited to far less than 4 GiB before they come here.
         self.list.push(Remembered { attributes, shared: shared as u32, tail: tail as u32 });
-        let bytes = self.tails.len() + self.list.len() * REMEMBERED_BYTES;
-        if bytes as u64 > bytes_max {
+        if self.bytes() > bytes_max {
             return Err(limit("bytes of memory for the directories of the archive", bytes_max));
         }
         Ok(())
+    }
+
+    /// Returns the memory of all of them.
+    pub(super) fn bytes(&self) -> u64 {
+        (self.tails.len() + self.list.len() * REMEMBERED_BYTES) as u64
     }
 
     /// Sets everything, in reverse.

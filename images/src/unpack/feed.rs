@@ -19,9 +19,8 @@ pub(super) const BLOCK: usize = 512;
 /// Bytes of one buffer; a multiple of [`BLOCK`], so that no header is ever split.
 const BUFFER_BYTES: usize = 256 << 10;
 
-/// Buffers in circulation at most: 8 MiB let the decoder run ahead while a thousand small files are made, so that it
-/// need not wait there and be waited for at the next large one.
-const BUFFERS: usize = 32;
+/// Buffers in circulation at least: with one of the decoder, one of the digest and one of the reader nobody need wait.
+const BUFFERS_MIN: usize = 3;
 
 /// Decompressed bytes on their way, with what the decoder had taken from its source by then.
 struct Filled {
@@ -56,10 +55,12 @@ impl<'scope> Feed<'scope> {
         };
         let decoder = Decoder::new(source, decode_limits).map_err(decode_error)?;
         let compression = decoder.compression();
-        let pool = Pool::new(BUFFERS, BUFFER_BYTES);
+        let buffers = usize::try_from(limits.buffer_bytes_max).unwrap_or(usize::MAX) / BUFFER_BYTES;
+        let buffers = buffers.max(BUFFERS_MIN);
+        let pool = Pool::new(buffers, BUFFER_BYTES);
         let spares = pool.clone();
-        let (decoded, to_digest) = sync_channel(BUFFERS);
-        let (digested, filled) = sync_channel(BUFFERS);
+        let (decoded, to_digest) = sync_channel(buffers);
+        let (digested, filled) = sync_channel(buffers);
         Builder::new()
             .name("decode".to_owned())
             .spawn_scoped(scope, move || decode(decoder, &spares, &decoded))

@@ -55,7 +55,9 @@ pub struct UnpackLimits {
     pub ratio_free_bytes: u64,
     /// Bytes after the end marker; they are read for the digest, never parsed.
     pub trailing_bytes_max: u64,
-    /// Memory for the names of directories whose modes and times are set at the end, in bytes.
+    /// Memory for decompressed bytes on their way from the decoder to the disk.
+    pub buffer_bytes_max: u64,
+    /// Memory for the names of directories whose modes and times are set at the end, and of whiteouts, in bytes.
     pub directory_bytes_max: u64,
     /// Base-2 logarithm of the largest zstd window.
     pub zstd_window_log_max: u32,
@@ -87,6 +89,9 @@ impl Default for UnpackLimits {
             ratio_free_bytes: 256 * MIB,
             // GNU tar pads to 10 KiB; tapes to a few MiB.
             trailing_bytes_max: 64 * MIB,
+            // Lets the decoder run ahead while a thousand small files are made, so that it need not wait there and be
+            // waited for at the next large one.
+            buffer_bytes_max: 8 * MIB,
             // 340,000 directories. With a million names of a layer beside them it stays below 64 MiB.
             directory_bytes_max: 24 * MIB,
             // 128 MiB, what `zstd --long` (27) makes and its decoder takes without a flag.

@@ -178,33 +178,38 @@ impl Given {
     }
 }
 
-/// Sets the extended attributes that policy allows; the others become notes.
+/// Whether an extended attribute of this name is kept.
+pub(crate) fn is_kept_attribute(key: &[u8]) -> bool {
+    key.starts_with(XATTR_ALLOWED) && !key.starts_with(XATTR_OVERLAY)
+}
+
+/// Sets the extended attributes that policy allows; the others become notes. Returns whether any was set.
 pub(super) fn set_xattrs(
     handle: impl AsFd,
     name: &[u8],
     xattrs: &[(Vec<u8>, Vec<u8>)],
     notes: &mut Notes,
-) -> Result<(), UnpackError> {
+) -> Result<bool, UnpackError> {
+    let mut any = false;
     for (key, value) in xattrs {
-        let allowed = key.starts_with(XATTR_ALLOWED) && !key.starts_with(XATTR_OVERLAY);
-        let set = if allowed {
+        let set = if is_kept_attribute(key) {
             fsetxattr(&handle, &key[..], value, XattrFlags::empty())
         } else {
             Err(Errno::OPNOTSUPP)
         };
         match set {
-            Ok(()) => {}
+            Ok(()) => any = true,
             Err(Errno::OPNOTSUPP | Errno::PERM) => {
                 notes.add(|| format!("{}: extended attribute {} left out", shown(name), shown(key)));
             }
             Err(errno) => return Err(system(&format!("set the extended attribute {}", shown(key)))(errno)),
         }
     }
-    Ok(())
+    Ok(any)
 }
 
 /// The access time stays as it is.
-fn timestamps(mtime: Moment) -> Timestamps {
+pub(super) fn timestamps(mtime: Moment) -> Timestamps {
     Timestamps {
         last_access: Timespec { tv_sec: 0, tv_nsec: UTIME_OMIT },
         last_modification: Timespec { tv_sec: mtime.seconds, tv_nsec: i64::from(mtime.nanoseconds) },

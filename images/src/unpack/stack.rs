@@ -4,11 +4,13 @@
 //! directory that hides what lies below it gets `user.overlay.opaque`, which overlayfs heeds when mounted with `userxattr`.
 //! They are made when all entries are in place: a whiteout never touches what its own layer brings, wherever it stands.
 
-use rustix::fs::{AtFlags, FileType, Mode, XattrFlags, fsetxattr, mknodat, statat};
+use rustix::fs::{AtFlags, FileType, Mode, XattrFlags, fsetxattr, mknodat, statat, utimensat};
 use rustix::io::Errno;
 
 use super::create::Tree;
 use super::error::{UnpackError, limit, shown, system};
+use super::owner::timestamps;
+use super::pax::Moment;
 
 /// The mark of a directory that hides the layers below it (Documentation/filesystems/overlayfs, "userxattr").
 pub(crate) const OPAQUE_XATTR: &str = "user.overlay.opaque";
@@ -16,21 +18,24 @@ pub(crate) const OPAQUE_XATTR: &str = "user.overlay.opaque";
 /// Whiteouts that wait for the end.
 #[derive(Debug, Default)]
 pub(super) struct Marks {
+    /// Their paths, one behind the other.
+    text: Vec<u8>,
     list: Vec<Mark>,
-    bytes: u64,
 }
 
-#[derive(Debug)]
-enum Mark {
-    /// The directory of this path hides what is below it.
-    Opaque(Vec<u8>),
-    /// This name in the directory of this path is deleted.
-    Delete(Vec<u8>, Vec<u8>),
+/// A whiteout, by its path in the text.
+#[derive(Debug, Clone, Copy)]
+struct Mark {
+    start: u32,
+    /// Of the whole path.
+    bytes: u32,
+    /// Of the directory that it is in; the whole path for a directory that hides what is below it.
+    directory_bytes: u32,
 }
 
 impl Marks {
     pub(super) fn opaque(&mut self, directory: &[u8], bytes_max: u64) -> Result<(), UnpackError> {
-        self.add(Mark::Opaque(directory.to_vec()), bytes_max)
+        self.add(directory, b"", bytes_max)
     }
 
     pub(super) fn delete(
@@ -39,18 +44,28 @@ impl Marks {
         leaf: &[u8],
         bytes_max: u64,
     ) -> Result<(), UnpackError> {
-        self.add(Mark::Delete(directory.to_vec(), leaf.to_vec()), bytes_max)
+        self.add(directory, leaf, bytes_max)
     }
 
-    fn add(&mut self, mark: Mark, bytes_max: u64) -> Result<(), UnpackError> {
-        let names = match &mark {
-            Mark::Opaque(directory) => directory.len(),
-            Mark::Delete(directory, leaf) => directory.len() + leaf.len(),
-        };
-        self.bytes += (names + size_of::<Mark>()) as u64;
-        self.list.push(mark);
-        if self.bytes > bytes_max {
-            return Err(limit("bytes of memory for the whiteouts of the layer", bytes_max));
+    /// Returns the memory of all of them.
+    pub(super) fn bytes(&self) -> u64 {
+        (self.text.len() + self.list.len() * size_of::<Mark>()) as u64
+    }
+
+    fn add(&mut self, directory: &[u8], leaf: &[u8], bytes_max: u64) -> Result<(), UnpackError> {
+        let start = self.text.len();
+        self.text.extend_from_slice(directory);
+        if !directory.is_empty() && !leaf.is_empty() {
+            self.text.push(b'/');
+        }
+        self.text.extend_from_slice(leaf);
+        let all_bytes = self.text.len();
+        let small = |number: usize| u32::try_from(number).ok();
+        let mark = small(start).zip(small(all_bytes - start)).zip(small(directory.len()));
+        let mark = mark.map(|((start, bytes), directory_bytes)| Mark { start, bytes, directory_bytes });
+        self.list.extend(mark);
+        if mark.is_none() || self.bytes() > bytes_max {
+            return Err(limit("bytes of memory for directories and whiteouts of the layer", bytes_max));
         }
         Ok(())
     }
@@ -58,24 +73,25 @@ impl Marks {
 
 impl Mark {
     /// The path that it is about; a deletion sorts before what is said about the same path in another way.
-    fn key(&self) -> (Vec<u8>, bool) {
-        match self {
-            Mark::Opaque(directory) => (directory.clone(), true),
-            Mark::Delete(directory, leaf) => (join(directory, leaf), false),
-        }
+    fn key<'t>(&self, text: &'t [u8]) -> (&'t [u8], bool) {
+        let path = &text[self.start as usize..self.start as usize + self.bytes as usize];
+        (path, self.directory_bytes == self.bytes)
     }
 }
 
 /// Makes every mark, parents before what is in them: what lies below a deleted name is deleted with it. Directories do not
 /// have their final modes yet.
-pub(super) fn apply(tree: &mut Tree<'_>, mut marks: Marks) -> Result<(), UnpackError> {
-    marks.list.sort_by_cached_key(Mark::key);
-    for mark in marks.list {
-        let made = match &mark {
-            Mark::Opaque(directory) => make_opaque(tree, directory),
-            Mark::Delete(directory, leaf) => delete(tree, directory, leaf),
+pub(super) fn apply(tree: &mut Tree<'_>, marks: Marks) -> Result<(), UnpackError> {
+    let Marks { text, mut list } = marks;
+    list.sort_unstable_by_key(|mark| mark.key(&text));
+    for mark in list {
+        let (path, is_opaque) = mark.key(&text);
+        let (directory, leaf) = path.split_at(mark.directory_bytes as usize);
+        let made = match is_opaque {
+            true => make_opaque(tree, directory),
+            false => delete(tree, directory, leaf.strip_prefix(b"/").unwrap_or(leaf)),
         };
-        made.map_err(|error| error.at(&mark.key().0))?;
+        made.map_err(|error| error.at(path))?;
     }
     Ok(())
 }
@@ -94,7 +110,10 @@ fn delete(tree: &mut Tree<'_>, directory: &[u8], leaf: &[u8]) -> Result<(), Unpa
         Ok(_) => Ok(()),
         Err(Errno::NOENT) => {
             let made = mknodat(parent, leaf, FileType::CharacterDevice, Mode::empty(), 0);
-            made.map_err(|errno| system(&format!("make the whiteout of \"{}\"", shown(leaf)))(errno))
+            made.map_err(|errno| system(&format!("make the whiteout of \"{}\"", shown(leaf)))(errno))?;
+            // No time of its own, so that two unpackings are equal.
+            utimensat(parent, leaf, &timestamps(Moment::default()), AtFlags::SYMLINK_NOFOLLOW)
+                .map_err(system("set the modification time of a whiteout"))
         }
         Err(errno) => Err(system("look at what a whiteout names")(errno)),
     }

@@ -67,7 +67,7 @@ pub(super) fn apply(tree: &mut Tree<'_>, entry: &Entry, name: &CleanName) -> Res
 
 /// Keeps a whiteout of a stacked layer for the end.
 fn remember(tree: &mut Tree<'_>, name: &CleanName, wanted: &Whiteout<'_>) -> Result<bool, UnpackError> {
-    let max = tree.waiting_bytes_max();
+    let max = tree.marks_bytes_max();
     let Some(marks) = &mut tree.marks else { return Ok(false) };
     match wanted {
         Whiteout::No | Whiteout::Ignored => return Ok(false),

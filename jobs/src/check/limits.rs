@@ -3,12 +3,16 @@
 use std::time::Duration;
 
 use super::Checker;
-use crate::bounds::{BANDWIDTH_MIN, BYTES_MAX, CPUS_MAX, CPUS_MIN, FILES_MAX, PIDS_MAX, TIMEOUT_SECONDS_MAX};
+use crate::bounds::{
+    BANDWIDTH_MIN, BYTES_MAX, CPU_WEIGHT_MAX, CPUS_MAX, CPUS_MIN, DISK_MIN, FILES_MAX, IO_BYTES_MIN,
+    IO_OPS_MAX, IO_OPS_MIN, PIDS_MAX, TIMEOUT_SECONDS_MAX,
+};
 use crate::codes::Code;
 use crate::diagnostic::Origin;
 use crate::file::{At, LimitsField};
 use crate::job::JobLimits;
 use crate::overrides::LimitsOverride;
+use crate::plan::IoLimits;
 use crate::render::quote;
 use crate::source::Span;
 use crate::units::{self, UnitError};
@@ -17,11 +21,19 @@ impl Checker<'_> {
     pub(super) fn limits(&mut self, field: &LimitsField) -> JobLimits {
         JobLimits {
             cpus: field.cpus.as_ref().and_then(|cpus| self.cpus(cpus)),
+            cpu_weight: self.count(field.cpu_weight.as_ref(), "cpu-weight", 1, CPU_WEIGHT_MAX),
             memory_bytes: self.size(field.memory.as_ref(), "memory", 1),
             swap_bytes: self.size(field.swap.as_ref(), "swap", 0),
-            pids: self.count(field.pids.as_ref(), "pids", PIDS_MAX),
-            files: self.count(field.files.as_ref(), "files", FILES_MAX),
+            pids: self.count(field.pids.as_ref(), "pids", 1, PIDS_MAX),
+            files: self.count(field.files.as_ref(), "files", 1, FILES_MAX),
             log_bytes: self.size(field.log.as_ref(), "log", 1),
+            disk_bytes: self.size(field.disk.as_ref(), "disk", DISK_MIN),
+            io: IoLimits {
+                read_bytes: self.size(field.io_read.as_ref(), "read", IO_BYTES_MIN),
+                write_bytes: self.size(field.io_write.as_ref(), "write", IO_BYTES_MIN),
+                read_ops: self.count(field.io_read_ops.as_ref(), "read-ops", IO_OPS_MIN, IO_OPS_MAX),
+                write_ops: self.count(field.io_write_ops.as_ref(), "write-ops", IO_OPS_MIN, IO_OPS_MAX),
+            },
             net_receive_bytes: self.size(field.net_receive.as_ref(), "rx", BANDWIDTH_MIN),
             net_send_bytes: self.size(field.net_send.as_ref(), "tx", BANDWIDTH_MIN),
         }
@@ -34,11 +46,13 @@ impl Checker<'_> {
             self.cpus_in_bounds(cpus, here.clone());
         }
         let counts = [
+            ("cpu-weight", limits.cpu_weight, 1, CPU_WEIGHT_MAX),
             ("memory", limits.memory_bytes, 1, BYTES_MAX),
             ("swap", limits.swap_bytes, 0, BYTES_MAX),
             ("pids", limits.pids, 1, PIDS_MAX),
             ("files", limits.files, 1, FILES_MAX),
             ("log", limits.log_bytes, 1, BYTES_MAX),
+            ("disk", limits.disk_bytes, DISK_MIN, BYTES_MAX),
         ];
         for (key, value, min, max) in counts {
             if let Some(value) = value {
@@ -86,10 +100,10 @@ impl Checker<'_> {
         }
     }
 
-    fn count(&mut self, field: Option<&At<i64>>, key: &str, max: u64) -> Option<u64> {
+    fn count(&mut self, field: Option<&At<i64>>, key: &str, min: u64, max: u64) -> Option<u64> {
         let field = field?;
         match u64::try_from(field.value) {
-            Ok(count) => self.in_bounds(count, key, 1, max, &field.span),
+            Ok(count) => self.in_bounds(count, key, min, max, &field.span),
             Err(_) => {
                 self.problems.add(Code::LimitTooSmall, &field.span, format!("`{key}` must not be negative"));
                 None
@@ -99,7 +113,8 @@ impl Checker<'_> {
 
     fn in_bounds(&mut self, value: u64, key: &str, min: u64, max: u64, at: impl Into<Origin>) -> Option<u64> {
         let (code, text) = match value {
-            _ if value < min => (Code::LimitTooSmall, format!("`{key}` must not be zero")),
+            0 if min > 0 => (Code::LimitTooSmall, format!("`{key}` must not be zero")),
+            _ if value < min => (Code::LimitTooSmall, format!("`{key}` must be at least {min}")),
             _ if value > max => (Code::LimitTooBig, format!("`{key}` is at most {max}")),
             _ => return Some(value),
         };

@@ -63,6 +63,8 @@ impl Checker<'_> {
         let workdir = step.workdir.and_then(|workdir| self.workdir(&workdir.value, &workdir.span, place));
         let user = step.user.and_then(|user| self.user(&user.value, &user.span, place));
         let timeout = step.timeout.and_then(|timeout| self.time(&timeout, "timeout", place, false));
+        let seccomp = step.seccomp.and_then(|seccomp| self.seccomp(&seccomp, place));
+        let privileges = step.privileges.and_then(|rights| self.privileges(&rights, place));
         let expect_exit = step.expect_exit.and_then(|codes| self.exit_codes(codes, place));
         let artifacts = step.artifacts.map(|list| self.artifacts(list.value, place)).unwrap_or_default();
         let retry = step.retry.and_then(|retry| self.retry(retry, place));
@@ -81,6 +83,8 @@ impl Checker<'_> {
             workdir,
             user,
             timeout,
+            seccomp,
+            privileges,
             condition: condition(step.condition),
             continue_on_error: switch(step.continue_on_error),
             expect_exit,

@@ -1,15 +1,17 @@
 //! The composite fields of a job: image, env, limits, shell, mounts, artifacts.
 
 use super::{
-    ARTIFACT_KEYS, IMAGE_KEYS, LIMITS_KEYS, MOUNT_KEYS, NET_LIMITS_KEYS, NETWORK_KEYS, Place, Reader,
-    Unusable,
+    ARTIFACT_KEYS, IMAGE_KEYS, IO_LIMITS_KEYS, LIMITS_KEYS, MOUNT_KEYS, NET_LIMITS_KEYS, NETWORK_KEYS, Place,
+    Reader, Unusable,
 };
 use crate::bounds::{ALLOW_MAX, ARTIFACTS_MAX, MOUNTS_MAX, PATTERNS_MAX};
 use crate::codes::Code;
 use crate::expression::Template;
 use crate::file::{
-    ArtifactField, At, EnvField, ImageField, LimitsField, MountField, NetworkField, Required, ShellField,
+    ArtifactField, At, EnvField, ImageField, LimitsField, MountField, NetworkField, PrivilegesField,
+    Required, ShellField,
 };
+use crate::rights::CAPABILITIES;
 use crate::source::Span;
 use crate::yaml::{Entry, Kind, Node, Origin, Value};
 
@@ -79,16 +81,35 @@ impl Reader<'_> {
         for Entry { key, value, .. } in map {
             match key.as_str() {
                 "cpus" => limits.cpus = self.number(value, "cpus", place),
+                "cpu-weight" => limits.cpu_weight = self.integer(value, "cpu-weight", place),
                 "memory" => limits.memory = self.size(value, "memory", place),
                 "swap" => limits.swap = self.size(value, "swap", place),
                 "pids" => limits.pids = self.integer(value, "pids", place),
                 "files" => limits.files = self.integer(value, "files", place),
                 "log" => limits.log = self.size(value, "log", place),
+                "disk" => limits.disk = self.size(value, "disk", place),
+                "io" => self.io_limits(value, &mut limits),
                 "net" => self.net_limits(value, &mut limits),
                 _ => {}
             }
         }
         limits
+    }
+
+    fn io_limits(&mut self, node: &Node, limits: &mut LimitsField) {
+        let place = " in `limits`";
+        let Some(map) = self.map(node, "io", place) else { return };
+        let place = " in `io` in `limits`";
+        self.known_keys(map, IO_LIMITS_KEYS, Place { within: place, ignored_prefix: None });
+        for Entry { key, value, .. } in map {
+            match key.as_str() {
+                "read" => limits.io_read = self.size(value, "read", place),
+                "write" => limits.io_write = self.size(value, "write", place),
+                "read-ops" => limits.io_read_ops = self.integer(value, "read-ops", place),
+                "write-ops" => limits.io_write_ops = self.integer(value, "write-ops", place),
+                _ => {}
+            }
+        }
     }
 
     fn net_limits(&mut self, node: &Node, limits: &mut LimitsField) {
@@ -129,6 +150,25 @@ impl Reader<'_> {
             }
         }
         Some(At { value: NetworkField::Rules { allow, record }, span })
+    }
+
+    pub(super) fn seccomp(&mut self, node: &Node, place: &str) -> Option<At<String>> {
+        self.text_as(node, "seccomp", "`default`, `strict`, `off` or the path of a profile", place)
+    }
+
+    pub(super) fn privileges(&mut self, node: &Node, place: &str) -> Option<At<PrivilegesField>> {
+        let value = match &node.value {
+            Value::List(_) => {
+                let names = self.texts(node, "privileges", "capabilities", place)?;
+                self.at_most(names.value.len(), CAPABILITIES.len(), "capabilities", &names.span);
+                PrivilegesField::Capabilities(names.value)
+            }
+            Value::Scalar(_) | Value::Map(_) | Value::Unreadable => {
+                let expected = "`default`, `nested` or a list of capabilities";
+                PrivilegesField::Word(self.text_as(node, "privileges", expected, place)?.value)
+            }
+        };
+        Some(At { value, span: node.span.clone() })
     }
 
     pub(super) fn shell(&mut self, node: &Node, place: &str) -> Option<At<ShellField>> {

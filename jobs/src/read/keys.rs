@@ -20,6 +20,8 @@ pub const DEFAULT_KEYS: &[&str] = &[
     "retry",
     "quiet-timeout",
     "secrets",
+    "seccomp",
+    "privileges",
 ];
 
 /// Keys of a job that are settled before its matrix is multiplied out.
@@ -48,6 +50,8 @@ pub const JOB_KEYS: &[&str] = &[
     "mounts",
     "workspace",
     "network",
+    "seccomp",
+    "privileges",
     "artifacts",
     "outputs",
     "continue-on-error",
@@ -67,6 +71,8 @@ pub const STEP_KEYS: &[&str] = &[
     "workdir",
     "user",
     "timeout",
+    "seccomp",
+    "privileges",
     "continue-on-error",
     "expect-exit",
     "artifacts",
@@ -89,7 +95,11 @@ pub const STEP_SECRET_KEYS: &[&str] = &["env"];
 pub const RETRY_KEYS: &[&str] = &["max", "on", "delay", "backoff"];
 
 /// Keys of `limits`.
-pub const LIMITS_KEYS: &[&str] = &["cpus", "memory", "swap", "pids", "files", "log", "net"];
+pub const LIMITS_KEYS: &[&str] =
+    &["cpus", "cpu-weight", "memory", "swap", "pids", "files", "log", "disk", "io", "net"];
+
+/// Keys of `io` in `limits`.
+pub const IO_LIMITS_KEYS: &[&str] = &["read", "write", "read-ops", "write-ops"];
 
 /// Keys of `net` in `limits`.
 pub const NET_LIMITS_KEYS: &[&str] = &["rx", "tx"];

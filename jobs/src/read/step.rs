@@ -69,6 +69,8 @@ impl Reader<'_> {
                 "workdir" => step.workdir = self.text(value, "workdir", place),
                 "user" => step.user = self.text(value, "user", place),
                 "timeout" => step.timeout = self.duration(value, "timeout", place),
+                "seccomp" => step.seccomp = self.seccomp(value, place),
+                "privileges" => step.privileges = self.privileges(value, place),
                 "continue-on-error" => {
                     step.continue_on_error = self.switch(value, "continue-on-error", place);
                 }

@@ -248,9 +248,10 @@ impl Hierarchy {
     /// `Unsupported`, with what is missing and what the user can do. Whether to go on without is the caller's.
     pub fn supports(&self, limit: Limit) -> Result<(), CgroupError> {
         let controller = match limit {
-            Limit::Cpus => Controller::Cpu,
+            Limit::Cpus | Limit::CpuWeight => Controller::Cpu,
             Limit::Memory | Limit::Swap => Controller::Memory,
             Limit::Pids => Controller::Pids,
+            Limit::Io => Controller::Io,
         };
         if self.tree_of(controller).is_some() {
             return Ok(());

@@ -3,11 +3,12 @@
 use std::os::fd::{AsFd, OwnedFd};
 use std::sync::Arc;
 
+use rustix::fs::{AtFlags, Gid, Uid};
 use rustix::io::Errno;
 
 use super::error::CgroupError;
 use super::hierarchy::Controller;
-use super::limits::{CgroupEvents, CgroupLimits, CgroupUsage, Limit, keyed};
+use super::limits::{CgroupEvents, CgroupLimits, CgroupUsage, IoLimits, Limit, cpu_shares, keyed};
 use super::mounts::Version;
 use super::oom::{self, KmsgCursor, OomWatch};
 use super::processes::{self, CgroupProcess};
@@ -49,6 +50,12 @@ impl Cgroup {
         if let Some(cpus) = limits.cpus {
             cgroup.limit_cpus(Some(cpus), true)?;
         }
+        if let Some(weight) = limits.cpu_weight {
+            cgroup.weigh_cpus(weight)?;
+        }
+        if let Some(io) = &limits.io {
+            cgroup.limit_io(io)?;
+        }
         if let Some(bytes) = limits.memory_bytes {
             cgroup.limit_memory(Some((bytes, limits.swap_bytes)))?;
         }
@@ -58,7 +65,8 @@ impl Cgroup {
         Ok(cgroup)
     }
 
-    /// Writes other limits and reads them back; `None` lifts one. Cheaper by far than a new cgroup.
+    /// Writes other limits on CPUs, memory and processes and reads them back; `None` lifts one. Cheaper by far than a new
+    /// cgroup.
     ///
     /// # Errors
     /// `Range`, `Unsupported`, `Write` (EBUSY: more memory is in use than the new limit), `NotKept`.
@@ -83,6 +91,51 @@ impl Cgroup {
             Version::V1 => v1::limit_cpus(tree, &self.name, cpus, fresh),
             Version::V2 => v2::limit_cpus(tree, &self.name, cpus),
         }
+    }
+
+    fn weigh_cpus(&self, weight: u64) -> Result<(), CgroupError> {
+        let tree = self.tree_for(Limit::CpuWeight, Controller::Cpu)?;
+        let (file, value) = match tree.version {
+            Version::V1 => ("cpu.shares", cpu_shares(weight)),
+            Version::V2 => ("cpu.weight", weight),
+        };
+        let (file, text) = (format!("{}/{file}", self.name), value.to_string());
+        tree.directory
+            .write(&file, &text)
+            .map_err(|source| v1::write_error(&tree.directory, &file, &text, source))?;
+        v1::kept(tree, Limit::CpuWeight, &file, value)
+    }
+
+    fn limit_io(&self, limit: &IoLimits) -> Result<(), CgroupError> {
+        let tree = self.tree_for(Limit::Io, Controller::Io)?;
+        match tree.version {
+            Version::V1 => v1::limit_io(tree, &self.name, limit),
+            Version::V2 => v2::limit_io(tree, &self.name, limit),
+        }
+    }
+
+    /// Gives it to whoever has these ids on the host, to make cgroups below; its own limits stay out of reach (cgroups(7),
+    /// "Cgroup delegation"). cgroup v2 only: elsewhere nothing happens.
+    ///
+    /// # Errors
+    /// `Write` when a file cannot change hands.
+    pub fn delegate(&self, uid: u32, gid: u32) -> Result<(), CgroupError> {
+        const FILES: [&str; 4] = ["", "/cgroup.procs", "/cgroup.threads", "/cgroup.subtree_control"];
+        let (owner, group) = (Some(Uid::from_raw(uid)), Some(Gid::from_raw(gid)));
+        for tree in self.run.trees.iter().filter(|tree| tree.version == Version::V2) {
+            for file in FILES {
+                let file = format!("{}{file}", self.name);
+                match rustix::fs::chownat(&tree.directory, &file, owner, group, AtFlags::SYMLINK_NOFOLLOW) {
+                    // `cgroup.threads` since Linux 4.14.
+                    Ok(()) | Err(Errno::NOENT) => {}
+                    Err(source) => {
+                        let value = format!("owner {uid}:{gid}");
+                        return Err(v1::write_error(&tree.directory, &file, &value, source));
+                    }
+                }
+            }
+        }
+        Ok(())
     }
 
     fn limit_memory(&self, limit: Option<(u64, u64)>) -> Result<(), CgroupError> {

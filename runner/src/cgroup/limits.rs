@@ -4,6 +4,7 @@ use std::fmt;
 
 use serde::{Deserialize, Serialize};
 
+use super::device::BlockDevice;
 use super::error::CgroupError;
 
 /// The period in which a CPU quota counts: 100 ms, the kernel's default.
@@ -18,48 +19,75 @@ const CPUS_MAX: f64 = 1_000_000.0;
 pub(super) const PAGE_BYTES: u64 = 4096;
 /// Where the kernel's page counters end.
 const MEMORY_BYTES_MAX: u64 = i64::MAX as u64 / PAGE_BYTES * PAGE_BYTES;
+/// Greatest weight of CPU time (cgroup-v2.rst, `cpu.weight`).
+const CPU_WEIGHT_MAX: u64 = 10_000;
 /// `PIDS_MAX` of the kernel on 64 bits.
 const PIDS_MAX: u64 = 4 * 1024 * 1024;
 
 /// What one step may use at most.
-#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Default, PartialEq)]
 pub struct CgroupLimits {
     /// CPU time per wall time: 1.5 is one and a half CPUs; at least 0.001. `None`: as much as there is.
     pub cpus: Option<f64>,
+    /// Share of the CPU time where others want it too: 1 to 10,000, 100 is everyone's. `None`: 100.
+    pub cpu_weight: Option<u64>,
     /// Memory in bytes, page cache and tmpfs included; whole pages count. `None`: as much as there is.
     pub memory_bytes: Option<u64>,
     /// Swap on top of the memory, in bytes. Counts only with `memory_bytes`.
     pub swap_bytes: u64,
     /// Processes and threads alive at once. `None`: as many as there may be.
     pub pids: Option<u64>,
+    /// What may be asked of disks. `None`: as much as there is.
+    pub io: Option<IoLimits>,
+}
+
+/// What may be asked of each of these disks in a second; `None`: as much as there is.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct IoLimits {
+    /// The disks.
+    pub devices: Vec<BlockDevice>,
+    /// Bytes read.
+    pub read_bytes: Option<u64>,
+    /// Bytes written.
+    pub write_bytes: Option<u64>,
+    /// Reads.
+    pub read_ops: Option<u64>,
+    /// Writes.
+    pub write_ops: Option<u64>,
 }
 
 /// A cap by the name that it has in the job file.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "lowercase")]
+#[serde(rename_all = "kebab-case")]
 pub enum Limit {
     /// `limits.cpus`
     Cpus,
+    /// `limits.cpu-weight`
+    CpuWeight,
     /// `limits.memory`
     Memory,
     /// `limits.swap`
     Swap,
     /// `limits.pids`
     Pids,
+    /// `limits.io`
+    Io,
 }
 
 impl Limit {
     /// Every cap.
-    pub const ALL: [Self; 4] = [Self::Cpus, Self::Memory, Self::Swap, Self::Pids];
+    pub const ALL: [Self; 6] = [Self::Cpus, Self::CpuWeight, Self::Memory, Self::Swap, Self::Pids, Self::Io];
 }
 
 impl fmt::Display for Limit {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {
             Self::Cpus => "cpus",
+            Self::CpuWeight => "cpu-weight",
             Self::Memory => "memory",
             Self::Swap => "swap",
             Self::Pids => "pids",
+            Self::Io => "io",
         })
     }
 }
@@ -98,8 +126,10 @@ impl CgroupLimits {
     pub fn asked(&self) -> Vec<Limit> {
         let asked = |limit: &Limit| match limit {
             Limit::Cpus => self.cpus.is_some(),
+            Limit::CpuWeight => self.cpu_weight.is_some(),
             Limit::Memory | Limit::Swap => self.memory_bytes.is_some(),
             Limit::Pids => self.pids.is_some(),
+            Limit::Io => self.io.is_some(),
         };
         Limit::ALL.into_iter().filter(asked).collect()
     }
@@ -122,6 +152,12 @@ impl CgroupLimits {
             }
             _ => {}
         }
+        match self.cpu_weight {
+            Some(weight) if !(1..=CPU_WEIGHT_MAX).contains(&weight) => {
+                return range(Limit::CpuWeight, weight.to_string(), "1 to 10000");
+            }
+            _ => {}
+        }
         match self.pids {
             Some(pids) if !(1..=PIDS_MAX).contains(&pids) => {
                 range(Limit::Pids, pids.to_string(), "1 to 4194304")
@@ -129,6 +165,11 @@ impl CgroupLimits {
             _ => Ok(()),
         }
     }
+}
+
+/// Returns the shares of v1 for a weight: 1,024 are everyone's (sched-design-CFS.rst), and v2's 100.
+pub(super) fn cpu_shares(weight: u64) -> u64 {
+    (weight * 1024 / 100).clamp(2, 262_144)
 }
 
 /// Returns quota and period, in microseconds, for so many CPUs. The period grows where the quota would be
@@ -177,7 +218,8 @@ mod tests {
 
     #[test]
     fn ranges_name_the_limit() {
-        let limits = |cpus, memory_bytes, pids| CgroupLimits { cpus, memory_bytes, swap_bytes: 0, pids };
+        let limits =
+            |cpus, memory_bytes, pids| CgroupLimits { cpus, memory_bytes, pids, ..CgroupLimits::default() };
         let refused = |limits: CgroupLimits| limits.check().expect_err("out of range").to_string();
         assert!(limits(Some(0.001), Some(4096), Some(1)).check().is_ok());
         assert!(CgroupLimits::default().check().is_ok());
@@ -188,6 +230,10 @@ mod tests {
         assert!(refused(limits(Some(f64::NAN), None, None)).contains("NaN"));
         assert!(refused(limits(None, Some(0), None)).starts_with("limit `memory` cannot be 0"));
         assert!(refused(limits(None, None, Some(0))).starts_with("limit `pids` cannot be 0"));
+        let weight = |weight| CgroupLimits { cpu_weight: Some(weight), ..CgroupLimits::default() };
+        assert!(weight(1).check().is_ok() && weight(10_000).check().is_ok());
+        assert!(refused(weight(10_001)).starts_with("limit `cpu-weight` cannot be 10001"));
+        assert_eq!([1, 100, 10_000].map(cpu_shares), [10, 1024, 102_400]);
         let swap = CgroupLimits { memory_bytes: Some(4096), swap_bytes: u64::MAX, ..CgroupLimits::default() };
         assert!(refused(swap).starts_with("limit `swap` cannot be"));
     }

@@ -7,6 +7,7 @@
 //! Not here: when to kill, what an outcome is called, what happens when a cap cannot be applied. Everything is
 //! short, synchronous file I/O; only `remove` may wait, up to [`REMOVE_DEADLINE`].
 
+mod device;
 mod directory;
 mod error;
 mod hierarchy;
@@ -21,10 +22,11 @@ mod sweep;
 mod v1;
 mod v2;
 
+pub use device::BlockDevice;
 pub use error::CgroupError;
 pub use hierarchy::{CgroupFacts, Controller, Hierarchy, Kind};
 pub use leaf::{Cgroup, Entry};
-pub use limits::{CgroupEvents, CgroupLimits, CgroupUsage, Limit};
+pub use limits::{CgroupEvents, CgroupLimits, CgroupUsage, IoLimits, Limit};
 pub use oom::{KmsgCursor, OomWatch};
 pub use processes::CgroupProcess;
 pub use residents::residents;

@@ -14,7 +14,7 @@ use rustix::io::Errno;
 use super::directory::Directory;
 use super::error::CgroupError;
 use super::hierarchy::Controller;
-use super::limits::{CPU_PERIOD_US, Limit, cpu_quota, keyed, whole_pages};
+use super::limits::{CPU_PERIOD_US, IoLimits, Limit, cpu_quota, keyed, whole_pages};
 use super::run::RunTree;
 
 /// v1's word for no limit.
@@ -132,6 +132,32 @@ pub(super) fn limit_cpus(
             Err(CgroupError::Read { path: tree.directory.at(&file), source: errno(&error) })
         }
     }
+}
+
+/// Caps what is asked of disks.
+pub(super) fn limit_io(tree: &RunTree, name: &str, limit: &IoLimits) -> Result<(), CgroupError> {
+    let IoLimits { devices, read_bytes, write_bytes, read_ops, write_ops } = limit;
+    for (file, value) in [
+        ("blkio.throttle.read_bps_device", read_bytes),
+        ("blkio.throttle.write_bps_device", write_bytes),
+        ("blkio.throttle.read_iops_device", read_ops),
+        ("blkio.throttle.write_iops_device", write_ops),
+    ] {
+        let Some(value) = value else { continue };
+        let file = format!("{name}/{file}");
+        for device in devices {
+            let line = format!("{device} {value}");
+            let directory = &tree.directory;
+            directory.write(&file, &line).map_err(|source| write_error(directory, &file, &line, source))?;
+            let found = directory
+                .read(&file)
+                .map_err(|source| CgroupError::Read { path: directory.at(&file), source })?;
+            if !found.lines().any(|kept| kept.trim() == line) {
+                return Err(not_kept(tree, Limit::Io, &file, line, found.trim().to_owned()));
+            }
+        }
+    }
+    Ok(())
 }
 
 /// Returns the quota and period of the nearest enclosing cgroup that has a quota.

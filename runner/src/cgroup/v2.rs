@@ -10,7 +10,7 @@ use rustix::io::Errno;
 use super::directory::Directory;
 use super::error::CgroupError;
 use super::hierarchy::{Controller, KEEPER};
-use super::limits::{CPU_PERIOD_US, Limit, cpu_quota, whole_pages};
+use super::limits::{CPU_PERIOD_US, IoLimits, Limit, cpu_quota, whole_pages};
 use super::mounts::Version;
 use super::processes;
 use super::run::RunTree;
@@ -132,6 +132,32 @@ pub(super) fn limit_cpus(tree: &RunTree, name: &str, cpus: Option<f64>) -> Resul
     }
 }
 
+/// Caps what is asked of disks.
+pub(super) fn limit_io(tree: &RunTree, name: &str, limit: &IoLimits) -> Result<(), CgroupError> {
+    let file = format!("{name}/io.max");
+    let IoLimits { devices, read_bytes, write_bytes, read_ops, write_ops } = limit;
+    let caps = [("rbps", read_bytes), ("wbps", write_bytes), ("riops", read_ops), ("wiops", write_ops)];
+    let caps: Vec<String> =
+        caps.iter().filter_map(|(key, value)| value.map(|value| format!("{key}={value}"))).collect();
+    for device in devices {
+        let (line, directory) = (format!("{device} {}", caps.join(" ")), &tree.directory);
+        directory.write(&file, &line).map_err(|source| write_error(directory, &file, &line, source))?;
+        let found = directory
+            .read(&file)
+            .map_err(|source| CgroupError::Read { path: directory.at(&file), source })?;
+        if !keeps(&found, &device.to_string(), &caps) {
+            return Err(not_kept(tree, Limit::Io, &file, line, found.trim().to_owned()));
+        }
+    }
+    Ok(())
+}
+
+/// Whether `io.max` has all of these caps for the device.
+fn keeps(text: &str, device: &str, caps: &[String]) -> bool {
+    let mut lines = text.lines().map(|line| line.split_whitespace().collect::<Vec<_>>());
+    lines.any(|words| words.first() == Some(&device) && caps.iter().all(|cap| words.contains(&cap.as_str())))
+}
+
 /// Bytes read and written, from `MAJOR:MINOR rbytes=N wbytes=N rios=..`.
 pub(super) fn io_bytes(text: &str) -> (u64, u64) {
     let sum = |key: &str| {
@@ -143,6 +169,15 @@ pub(super) fn io_bytes(text: &str) -> (u64, u64) {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn caps_of_a_disk_are_kept_or_not() {
+        let text =
+            "8:0 rbps=max wbps=max riops=max wiops=max\n254:0 rbps=1048576 wbps=max riops=100 wiops=max\n";
+        let caps = |caps: &[&str]| caps.iter().map(|cap| (*cap).to_owned()).collect::<Vec<_>>();
+        assert!(keeps(text, "254:0", &caps(&["rbps=1048576", "riops=100"])));
+        assert!(!keeps(text, "254:0", &caps(&["wbps=1"])) && !keeps(text, "8:0", &caps(&["riops=100"])));
+    }
 
     #[test]
     fn io_is_summed_over_devices() {

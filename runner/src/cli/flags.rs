@@ -143,7 +143,7 @@ pub(super) struct Overrides {
     /// Set the variables of a file, one NAME=VALUE a line
     #[arg(long, value_name = "FILE")]
     pub(super) env_file: Vec<PathBuf>,
-    /// Limit what the steps may use: cpus, memory, swap, pids, files, log
+    /// Limit what the steps may use: cpus, cpu-weight, memory, swap, pids, files, log, disk
     #[arg(long, value_name = "KEY=VALUE,...")]
     pub(super) limits: Vec<String>,
     /// What the steps can reach: `full` is the world, `none` is loopback only, `host` is this machine's network
@@ -152,6 +152,9 @@ pub(super) struct Overrides {
     /// Longest time of the whole run, such as 90s or 1h30m
     #[arg(long, value_name = "DURATION")]
     pub(super) timeout: Option<String>,
+    /// Nobody vouches for what runs: refuse all that reaches beyond the sandbox, work on a copy, no debuggers
+    #[arg(long)]
+    pub(super) untrusted: bool,
 }
 
 #[derive(Debug, Default, Args)]

@@ -485,6 +485,7 @@ fn overrides(flags: flags::Overrides, environment: &Environment) -> Result<Overr
             flags::Network::Host => jobs::Network::Host,
         }),
         timeout: timeout.transpose()?,
+        untrusted: flags.untrusted,
         ..Overrides::default()
     })
 }
@@ -543,16 +544,18 @@ fn limits(texts: &[String]) -> Result<LimitsOverride, String> {
             "cpus" => {
                 limits.cpus = Some(parse_cpus(value).map_err(|error| invalid("--limits", part, error))?)
             }
+            "cpu-weight" => limits.cpu_weight = Some(count()?),
             "memory" => limits.memory_bytes = Some(size()?),
             "swap" => limits.swap_bytes = Some(size()?),
             "pids" => limits.pids = Some(count()?),
             "files" => limits.files = Some(count()?),
             "log" => limits.log_bytes = Some(size()?),
+            "disk" => limits.disk_bytes = Some(size()?),
             _ => {
                 return Err(invalid(
                     "--limits",
                     part,
-                    "expected one of cpus, memory, swap, pids, files, log",
+                    "expected one of cpus, cpu-weight, memory, swap, pids, files, log, disk",
                 ));
             }
         }

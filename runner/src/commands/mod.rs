@@ -110,8 +110,7 @@ impl From<RecordError> for CommandError {
 pub fn dispatch(command: Command, zygote: Result<Zygote, Errno>) -> u8 {
     let color = command.stderr_color();
     let infrastructure = infrastructure_exit_code(&command);
-    let zygote =
-        || zygote.map_err(|errno| CommandError::new(Class::Host, format!("cannot fork the zygote: {errno}")));
+    let zygote = || zygote.map_err(no_zygote);
     let mut out = Sink::results();
     let done = match command {
         Command::Exec(settings) => zygote().and_then(|zygote| exec::exec(zygote, settings)),
@@ -136,6 +135,17 @@ pub fn dispatch(command: Command, zygote: Result<Zygote, Errno>) -> u8 {
         report::error::error(&mut Sink::words(), &error, color);
         infrastructure.unwrap_or(error.class.exit_code())
     })
+}
+
+/// What is in the way of every run's first process, in words.
+fn no_zygote(errno: Errno) -> CommandError {
+    let error = CommandError::new(Class::Host, format!("cannot fork the zygote: {errno}"));
+    match errno {
+        Errno::NOSYS => error.with_hint(
+            "clone3 is refused: in a step of the runner, give the step `privileges: nested`; in a container, start it with --security-opt seccomp=unconfined",
+        ),
+        _ => error,
+    }
 }
 
 /// Where a step's own exit code is passed through, one code stands for everything that is not the step's doing.

@@ -3,7 +3,7 @@
 use std::path::PathBuf;
 
 use super::check::{Check, Examination, Status};
-use super::{Host, cgroups, identity, machine, network, storage, trials};
+use super::{Host, cgroups, container, identity, machine, network, storage, trials};
 use crate::cgroup::{CgroupError, Hierarchy};
 
 /// What the examination is about.
@@ -25,7 +25,8 @@ pub fn examine(settings: &Settings) -> Result<Examination, CgroupError> {
     let namespace = user_namespaces(settings);
     let has_namespaces = namespace.status != Status::Fail;
     let calls = machine::calls(has_namespaces.then_some(&settings.workspace));
-    let mut checks = vec![machine::overview(&host), calls, namespace, identity::check(has_namespaces)];
+    let mut checks =
+        vec![machine::overview(&host), container::check(), calls, namespace, identity::check(has_namespaces)];
     // Everything else is done in a user namespace: without one each would fail for that reason alone.
     if has_namespaces {
         checks.extend([namespaces(), proc_and_sys(settings), network::tun()]);

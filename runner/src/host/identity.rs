@@ -32,13 +32,47 @@ pub fn subid_range(text: &str, name: Option<&str>, uid: u32, least: u32) -> Opti
     })
 }
 
+/// The ids besides 0 that a container has, when its root asks: the longest run of users and of groups.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct OwnIds {
+    /// Users.
+    pub users: SubidRange,
+    /// Groups.
+    pub groups: SubidRange,
+}
+
+/// Returns which ids this process can name besides 0. `None`: all of the machine's, or it cannot be told.
+pub fn own_ids() -> Option<OwnIds> {
+    let range = |file: &str| mapped(&std::fs::read_to_string(file).ok()?);
+    Some(OwnIds { users: range("/proc/self/uid_map")?, groups: range("/proc/self/gid_map")? })
+}
+
+/// The longest run of ids from 1 on in a map of user_namespaces(7). `None` for the map that has everything.
+fn mapped(map: &str) -> Option<SubidRange> {
+    let mut runs = Vec::new();
+    for line in map.lines() {
+        let mut numbers = line.split_whitespace().map(str::parse::<u32>);
+        let (inside, outside, count) = (numbers.next()?.ok()?, numbers.next()?.ok()?, numbers.next()?.ok()?);
+        if (inside, outside, count) == (0, 0, u32::MAX) {
+            return None;
+        }
+        // 0 is the caller.
+        let skipped = u32::from(inside == 0);
+        runs.push(SubidRange { first: inside + skipped, count: count - skipped });
+    }
+    runs.into_iter().max_by_key(|range| range.count)
+}
+
 /// Looks at who is asking, and tries the maps that their steps would get. `can_try`: there are user namespaces.
 pub(super) fn check(can_try: bool) -> Check {
     let (uid, gid) = (Uid::effective(), Gid::effective());
     let name = User::from_uid(uid).ok().flatten().map(|user| user.name);
     let who = name.clone().unwrap_or_else(|| format!("uid {uid}"));
     if uid.is_root() {
-        return Check::pass(NAME, "root: each job has 65536 ids of its own");
+        return match own_ids() {
+            None => Check::pass(NAME, "root: each job has 65536 ids of its own"),
+            Some(own) => in_container(own, can_try),
+        };
     }
     let range = |file: &str| {
         let text = std::fs::read_to_string(file).unwrap_or_default();
@@ -75,6 +109,33 @@ pub(super) fn check(can_try: bool) -> Check {
                 Some(fix) => check.fixed_by(fix),
                 None => check,
             }
+        }
+    }
+}
+
+/// Root of a container, whose other ids serve as subids.
+fn in_container(own: OwnIds, can_try: bool) -> Check {
+    let count = own.users.count.min(own.groups.count);
+    let found = format!("root of a container with {} ids", u64::from(count) + 1);
+    if count < RANGE - 1 {
+        let means = "steps have one id, the container's root: programs that change owner or user (apt, su) fail in them";
+        return Check::warn(NAME, found, means)
+            .fixed_by("give the container 65536 ids, such as docker's userns-remap does");
+    }
+    let map = |range: SubidRange| format!("0 0 1\n1 {} {}\n", range.first, count.min(RANGE));
+    let written = |held: &HeldNamespace| {
+        let write = |file: &str, text: String| std::fs::write(format!("/proc/{}/{file}", held.pid()), text);
+        write("uid_map", map(own.users)).and_then(|()| write("gid_map", map(own.groups)))
+    };
+    if !can_try {
+        return Check::pass(NAME, format!("{found}, not tried"));
+    }
+    let tried = HeldNamespace::new().map_err(|errno| errno.to_string());
+    match tried.and_then(|held| written(&held).map_err(|error| error.to_string())) {
+        Ok(()) => Check::pass(NAME, format!("{found}: steps share them")),
+        Err(why) => {
+            Check::fail(NAME, format!("{found} that cannot be mapped: {why}"), "no sandbox can be made")
+                .fixed_by("start the container with the capabilities SETFCAP, SETUID and SETGID")
         }
     }
 }
@@ -118,6 +179,17 @@ fn is_debian() -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_containers_ids_are_those_besides_root() {
+        let range = |first, count| Some(SubidRange { first, count });
+        assert_eq!(mapped("         0          0 4294967295\n"), None);
+        assert_eq!(mapped("0 700000 65536\n"), range(1, 65_535));
+        assert_eq!(mapped("0 1000 1\n1 100000 65536\n"), range(1, 65_536));
+        assert_eq!(mapped("0 1 1000\n1000 0 1\n1001 1002 64535\n"), range(1001, 64_535));
+        assert_eq!(mapped("0 1000 1\n"), range(1, 0));
+        assert_eq!(mapped("nonsense\n"), None);
+    }
 
     #[test]
     fn ranges_are_found_by_name_and_by_number() {

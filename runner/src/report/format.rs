@@ -112,6 +112,7 @@ impl Paint {
             | Outcome::Oom
             | Outcome::Pids
             | Outcome::Leak
+            | Outcome::Disk
             | Outcome::Error => self.bad("✗"),
         }
     }

@@ -3,6 +3,7 @@
 use std::path::Path;
 use std::time::{SystemTime, UNIX_EPOCH};
 
+use images::manifest::{Descriptor, Manifest};
 use images::{LocalName, Pruned, Rootfs, StoredImage, UnpackSummary, Verified};
 use serde_json::{Value, json};
 
@@ -67,9 +68,14 @@ pub fn list(sink: &mut Sink, images: &[StoredImage], as_json: bool) {
 }
 
 /// Prints everything about one image.
-pub fn inspect(sink: &mut Sink, image: &StoredImage, as_json: bool) {
+pub fn inspect(sink: &mut Sink, image: &StoredImage, manifest: Option<&Manifest>, as_json: bool) {
+    let blobs = manifest.map(|manifest| &manifest.layers[..]).unwrap_or_default();
     if as_json {
-        return print(sink, &value(image));
+        let blob =
+            |blob: &Descriptor| json!({"digest": blob.digest, "bytes": blob.size, "type": blob.media_type});
+        let mut value = value(image);
+        value["blobs"] = blobs.iter().map(blob).collect();
+        return print(sink, &value);
     }
     let mut field = |name: &str, text: &str| sink.line(&format!("{name:<10} {}", show_name(text)));
     field("digest", &image.digest.to_string());
@@ -107,8 +113,10 @@ pub fn inspect(sink: &mut Sink, image: &StoredImage, as_json: bool) {
     for (name, value) in &config.labels {
         field("label", &format!("{name}={value}"));
     }
-    for layer in &image.layers {
-        field("layer", &layer.to_string());
+    for (index, layer) in image.layers.iter().enumerate() {
+        let blob = blobs.get(index);
+        let pulled = blob.map(|blob| format!("  {}  {}", size(blob.size), blob.media_type));
+        field("layer", &format!("{layer}{}", pulled.unwrap_or_default()));
     }
     sink.flush();
 }

@@ -107,6 +107,7 @@ impl Passthrough {
             Outcome::Timeout
             | Outcome::Oom
             | Outcome::Pids
+            | Outcome::Disk
             | Outcome::Cancelled
             | Outcome::Leak
             | Outcome::Error => {}

@@ -2,9 +2,10 @@
 
 use std::collections::BTreeMap;
 
-use jobs::{Command, JobPlan, StepPlan};
+use jobs::{Command, JobPlan, Privileges, StepPlan};
 
-use super::layer::SCRIPTS;
+use super::layer::{NESTED_HOME, SCRIPTS};
+use super::rights::StepRights;
 use super::step_files;
 use super::users::StepUser;
 use super::values::Env;
@@ -110,6 +111,9 @@ pub fn environment(
     ] {
         set(name, value);
     }
+    if step.privileges == Privileges::Nested {
+        set("RUNNER_HOME", NESTED_HOME);
+    }
     if let Some((commit, branch)) = around.git {
         set("RUNNER_COMMIT", commit);
         set("RUNNER_BRANCH", branch.as_deref().unwrap_or_default());
@@ -139,6 +143,7 @@ pub fn environment(
 pub fn go(
     step: &StepPlan,
     user: &StepUser,
+    rights: StepRights,
     environment: &BTreeMap<String, String>,
     image_workdir: Option<&str>,
     files: Option<u64>,
@@ -156,7 +161,8 @@ pub fn go(
         uid: user.uid,
         gid: user.gid,
         groups: (!single_id).then(Vec::new),
-        capabilities: if user.uid == 0 { ROOT_CAPABILITIES } else { 0 },
+        capabilities: rights.capabilities,
+        ambient: rights.ambient,
         rlimits: rlimits(files),
     }
 }

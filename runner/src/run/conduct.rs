@@ -398,6 +398,7 @@ fn decides(so_far: Outcome, next: Outcome) -> bool {
         | Outcome::Oom
         | Outcome::Pids
         | Outcome::Leak
+        | Outcome::Disk
         | Outcome::Error => false,
     }
 }

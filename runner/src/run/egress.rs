@@ -180,7 +180,7 @@ impl Egress {
             filter: crate::network::filter()?,
             ids: match identity {
                 Identity::Root { base } => Some(base + NOBODY),
-                Identity::Subids => Some(NOBODY),
+                Identity::Subids { .. } => Some(NOBODY),
                 Identity::Single => None,
             },
             listeners: gate.len().saturating_sub(2),
@@ -293,7 +293,7 @@ impl Drop for Egress {
 /// Those of making it.
 pub fn cgroup(run: &RunCgroup, hierarchy: &Hierarchy, cpus: Option<f64>) -> Result<Cgroup, CgroupError> {
     let memory = hierarchy.supports(Limit::Memory).is_ok().then_some(MEMORY_BYTES);
-    run.create("network", &CgroupLimits { cpus, memory_bytes: memory, swap_bytes: 0, pids: None })
+    run.create("network", &CgroupLimits { cpus, memory_bytes: memory, ..CgroupLimits::default() })
 }
 
 #[cfg(test)]

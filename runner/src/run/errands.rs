@@ -14,6 +14,7 @@ use rustix::pipe::{PipeFlags, fcntl_setpipe_size, pipe_with};
 use serde::{Deserialize, Serialize};
 use thiserror::Error;
 
+use super::disk;
 use crate::network;
 use crate::sandbox::ids::{Identity, step_map};
 use crate::sandbox::servant::{self, Errand};
@@ -39,6 +40,8 @@ enum Task {
     Remove(Vec<u8>),
     /// Hand what has changed since then below the directory to this user and group.
     HandOver(u32, u32, Since),
+    /// Watch what a step's writes take on the disk, for as long as it runs.
+    DiskWatch(disk::Settings),
     /// Be a job's way to the world, for as long as the keeper lives.
     Network(Box<network::Settings>),
 }
@@ -71,6 +74,7 @@ pub fn work(words: &[u8], socket: &OwnedFd, fds: Vec<OwnedFd>) {
     let Ok(task) = postcard::from_bytes::<Task>(words) else { return };
     let task = match task {
         Task::Network(settings) => return network::worker::run(*settings, socket, fds),
+        Task::DiskWatch(settings) => return disk::watch(&settings, socket, fds),
         other => other,
     };
     let mut fds = fds.into_iter();
@@ -115,7 +119,7 @@ pub struct Servants<'z> {
 impl Servants<'_> {
     /// Whether the keeper's own rights do not reach the files of a step.
     pub fn are_needed(&self) -> bool {
-        self.identity == Identity::Subids
+        self.identity.is_subids()
     }
 
     /// Removes a tree, with the rights that it needs.
@@ -153,10 +157,12 @@ impl Servants<'_> {
             Identity::Single => {
                 Ok(sweep::to_owner(directory, &Sweep { rule: Rule::Range(0, 0), since, uid, gid }))
             }
-            Identity::Subids => match self.send(&Task::HandOver(uid, gid, since), &[directory])?.wait()? {
-                Done::HandedOver(changed, failed) => Ok(Swept { changed, failed }),
-                _ => Err(Errno::BADMSG.into()),
-            },
+            Identity::Subids { .. } => {
+                match self.send(&Task::HandOver(uid, gid, since), &[directory])?.wait()? {
+                    Done::HandedOver(changed, failed) => Ok(Swept { changed, failed }),
+                    _ => Err(Errno::BADMSG.into()),
+                }
+            }
         }
     }
 
@@ -234,6 +240,23 @@ impl Servants<'_> {
         let pidfd = self.zygote.ask(&Request::Servant(Box::new(errand)), &all)?;
         Ok(Busy { socket: ours, pidfd: pidfd.ok_or(Errno::BADMSG)? })
     }
+}
+
+/// Starts a step's disk watch: [`disk::watch`]. As an ordinary user's it has all rights over the files of his user namespace.
+/// Returns its pidfd.
+///
+/// # Errors
+/// Those of the zygote's clone.
+pub fn start_disk_watch(
+    zygote: &Zygote,
+    settings: disk::Settings,
+    socket: BorrowedFd<'_>,
+    fds: &[BorrowedFd<'_>],
+) -> Result<OwnedFd, Errno> {
+    let words = postcard::to_allocvec(&Task::DiskWatch(settings)).map_err(|_| Errno::INVAL)?;
+    let errand = Errand { maps: None, cgroup: false, words };
+    let all: Vec<BorrowedFd<'_>> = std::iter::once(socket).chain(fds.iter().copied()).collect();
+    zygote.ask(&Request::Servant(Box::new(errand)), &all)?.ok_or(Errno::BADMSG)
 }
 
 /// Starts a job's worker: [`network::worker`]. `into`: the v2 cgroup to be born in. Returns its pidfd.

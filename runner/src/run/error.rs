@@ -6,10 +6,12 @@ use std::path::{Path, PathBuf};
 use thiserror::Error;
 
 use super::artifacts::ArtifactError;
+use super::disk::DiskError;
 use super::egress::EgressError;
 use super::errands::ErrandError;
 use super::identity::IdentityError;
 use super::record::RecordError;
+use super::rights::RightsError;
 use super::workspace::WorkspaceError;
 use crate::cgroup::CgroupError;
 use crate::sandbox::spawn::SandboxError;
@@ -33,6 +35,12 @@ pub enum RunError {
     /// The cgroups.
     #[error(transparent)]
     Cgroup(#[from] CgroupError),
+    /// What steps may ask of the kernel.
+    #[error(transparent)]
+    Rights(#[from] RightsError),
+    /// The watch over the disk.
+    #[error(transparent)]
+    Disk(#[from] DiskError),
     /// The job's network.
     #[error(transparent)]
     Egress(#[from] EgressError),
@@ -110,6 +118,7 @@ impl RunError {
     /// Whether the job file asks for what cannot be: exit code 2, nothing ran.
     pub fn is_usage(&self) -> bool {
         matches!(self, Self::User { .. } | Self::Mount { .. } | Self::Reference(_) | Self::Digest(_))
+            || matches!(self, Self::Rights(error) if !matches!(error, RightsError::Filter(_)))
             || matches!(self, Self::Egress(EgressError::NoCap))
             || matches!(self, Self::Record(error) if error.is_usage())
     }
@@ -119,6 +128,7 @@ impl RunError {
         match self {
             Self::Step { error, .. } | Self::Stage(error) => error.hint().map(str::to_owned),
             Self::Cgroup(error) => error.hint(),
+            Self::Rights(error) => error.hint().map(str::to_owned),
             Self::Egress(error) => error.hint().map(str::to_owned),
             Self::Identity(error) => Some(error.hint().to_owned()),
             Self::Record(error) => error.hint(),
@@ -136,7 +146,7 @@ impl RunError {
             Self::Workspace(error) if error.is_full() => {
                 Some("the copy goes below RUNNER_HOME: free some space there, or set it to a directory on another file system".to_owned())
             }
-            Self::Workspace(_) | Self::Errand(_) | Self::Io { .. } | Self::Mount { .. } => {
+            Self::Workspace(_) | Self::Disk(_) | Self::Errand(_) | Self::Io { .. } | Self::Mount { .. } => {
                 None
             }
         }

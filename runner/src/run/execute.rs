@@ -166,6 +166,7 @@ fn first_record(execution: &Execution, id: &str, host: &Host) -> RunRecord {
         id: job.id.clone(),
         matrix: serde_json::to_value(&job.matrix).unwrap_or_default(),
         image: ImageRecord { reference: job.image.reference.clone(), digest: None, platform: None },
+        untrusted: job.untrusted,
         outcome: None,
         conclusion: None,
         started: None,

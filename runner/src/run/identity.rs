@@ -10,7 +10,7 @@ use nix::unistd::{Gid, Group, Uid, User};
 use rustix::fs::{FlockOperation, flock};
 use thiserror::Error;
 
-use crate::host::subid_range;
+use crate::host::{OwnIds, SubidRange, own_ids, subid_range};
 use crate::sandbox::ids::{Identity, RANGE};
 use crate::sandbox::zygote::{Request, Zygote};
 
@@ -43,6 +43,9 @@ pub enum IdentityError {
     /// The maps were refused.
     #[error("cannot write the id maps of the user namespace: {0}")]
     Maps(String),
+    /// The same to root of a container.
+    #[error("cannot write the id maps of the user namespace, as root of a container: {0}")]
+    Container(String),
 }
 
 impl IdentityError {
@@ -53,6 +56,9 @@ impl IdentityError {
             Self::Exhausted => "wait for other runs to end",
             Self::Namespace(_) => {
                 "unprivileged user namespaces are off or at their limit; `runner doctor` shows the setting"
+            }
+            Self::Container(_) => {
+                "start the container with the capabilities SETFCAP, SETUID and SETGID; in a step of the runner: `privileges: nested`"
             }
             Self::Maps(_) => {
                 "`runner doctor` shows whether newuidmap and the ranges in /etc/subuid and /etc/subgid fit"
@@ -75,6 +81,9 @@ pub struct Lease {
 /// When no range is free, or when the machine grants no user namespace.
 pub fn establish(zygote: &Zygote, home: &Path) -> Result<Lease, IdentityError> {
     if Uid::effective().is_root() {
+        if let Some(own) = own_ids() {
+            return inside_container(zygote, own);
+        }
         // One machine, one set of ranges, whatever the home; a machine whose /run is not ours to write to has one home.
         return lease_range(Path::new(MACHINE_LEASES)).or_else(|_| lease_range(&home.join("ids")));
     }
@@ -83,9 +92,27 @@ pub fn establish(zygote: &Zygote, home: &Path) -> Result<Lease, IdentityError> {
     if let Some((users, groups)) = ranges
         && map_subids(zygote.pid(), users, groups).is_ok()
     {
-        return Ok(Lease { identity: Identity::Subids, _lock: None });
+        return Ok(Lease { identity: Identity::Subids { count: RANGE }, _lock: None });
     }
     map_single(zygote.pid()).map_err(|error| IdentityError::Maps(error.to_string()))?;
+    Ok(Lease { identity: Identity::Single, _lock: None })
+}
+
+/// The fewest ids with which images are unpacked as they are: up to `nobody`, 65534.
+const COUNT_MIN: u32 = 65_535;
+
+/// Root of a container: as an ordinary user, with the container's other ids for subids.
+fn inside_container(zygote: &Zygote, own: OwnIds) -> Result<Lease, IdentityError> {
+    zygote.ask(&Request::EnterUserNamespace, &[]).map_err(IdentityError::Namespace)?;
+    let write = |file: &str, text: &str| fs::write(format!("/proc/{}/{file}", zygote.pid()), text);
+    let count = own.users.count.min(own.groups.count).min(RANGE);
+    if count >= COUNT_MIN {
+        let map = |range: SubidRange| format!("0 0 1\n1 {} {count}\n", range.first);
+        if write("uid_map", &map(own.users)).and_then(|()| write("gid_map", &map(own.groups))).is_ok() {
+            return Ok(Lease { identity: Identity::Subids { count }, _lock: None });
+        }
+    }
+    map_single(zygote.pid()).map_err(|error| IdentityError::Container(error.to_string()))?;
     Ok(Lease { identity: Identity::Single, _lock: None })
 }
 

@@ -9,7 +9,7 @@ use std::sync::Arc;
 use images::unpack::{UnpackError, UnpackFault, UnpackOptions, UnpackSummary};
 use images::{
     Digest, FetchSettings, ImportSource, InProcess, LocalName, Ownership, Progress, PullEvent, Reference,
-    Refresh, RemoveError, Rootfs, Store, TreeError, Unpacker, import, obtain,
+    Refresh, RemoveError, Rootfs, Store, TreeError, Unpacker, copy_image, import, obtain,
 };
 use jobs::{ImageSpec, Pull, User};
 use tokio::sync::mpsc;
@@ -123,8 +123,8 @@ impl Images<'_> {
         let rootfs = self.obtain_as(&wanted, numbers(user), feed).await?;
         // With subids the layers lie in the store as the step's user sees them. Who that is may stand in the image only.
         let named = match (self.identity, user, rootfs.config.user.as_deref()) {
-            (Identity::Subids, Some(User::Name(name)), _) => Some(name.as_str()),
-            (Identity::Subids, None, name) => name,
+            (Identity::Subids { .. }, Some(User::Name(name)), _) => Some(name.as_str()),
+            (Identity::Subids { .. }, None, name) => name,
             _ => None,
         };
         let Some(user) = named.and_then(|name| Accounts::read(&rootfs.layers).by_config(name)) else {
@@ -133,9 +133,14 @@ impl Images<'_> {
         if user.uid == 0 && user.gid == 0 {
             return Ok(rootfs);
         }
+        let user = (user.uid, user.gid);
+        if let Some(digest) = rootfs.digest {
+            // Whether it came to anything shows below: what is missing is obtained.
+            let _copied = copy_image(digest, &store, self.unpacker((0, 0)), self.unpacker(user)).await?;
+        }
         let settings = asked(&settings, Some(Pull::Missing));
         let wanted = Wanted { settings: &settings, ..wanted };
-        self.obtain_as(&wanted, (user.uid, user.gid), feed).await
+        self.obtain_as(&wanted, user, feed).await
     }
 
     async fn obtain_as(
@@ -199,7 +204,7 @@ pub fn unpacker(zygote: &Arc<Zygote>, identity: Identity, user: (u32, u32)) -> A
     match identity {
         Identity::Root { .. } => Arc::new(InProcess::KEEP),
         Identity::Single => Arc::new(InProcess::CALLER),
-        Identity::Subids => Arc::new(ByServant {
+        Identity::Subids { .. } => Arc::new(ByServant {
             zygote: Arc::clone(zygote),
             identity,
             user,

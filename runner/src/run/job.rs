@@ -36,6 +36,7 @@ mod harvest;
 mod hidden;
 mod steps;
 mod trail;
+mod watched;
 
 pub use attempts::counts;
 pub use steps::skipped;
@@ -168,16 +169,17 @@ impl Job<'_> {
     pub async fn run(self, stage: OpenStage) -> Result<JobEnd, RunError> {
         let all = self.home.join("scratch");
         let scratch = all.join(&self.unit);
-        // Private: what lies below has set-uid files and other users' directories.
-        DirBuilder::new().recursive(true).mode(0o700).create(&all).map_err(RunError::io("create", &all))?;
-        room::make_directory(&scratch).map_err(RunError::io("create", &scratch))?;
-        spread(&all);
         let mut traces = Traces {
             cgroups: self.hierarchy.paths(&self.unit)?,
             scratch: Some(self.unit.clone()),
             used: None,
         };
+        // Before anything is made: a run can be killed at any moment.
         self.ledger.leave(&self.plan.id, traces.clone())?;
+        // Private: what lies below has set-uid files and other users' directories.
+        DirBuilder::new().recursive(true).mode(0o700).create(&all).map_err(RunError::io("create", &all))?;
+        room::make_directory(&scratch).map_err(RunError::io("create", &scratch))?;
+        spread(&all);
         let mut end = JobEnd::new(Outcome::Success);
         if let Err(error) = self.in_scratch(stage, &scratch, &mut traces, &mut end).await {
             end.outcome = Outcome::Error;

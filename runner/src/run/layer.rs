@@ -19,6 +19,9 @@ pub const SECRETS: &str = "/run/secrets";
 /// Where the files lie by which a step hands values on; anybody inside may write there.
 pub const HANDED: &str = "/run/runner/handed";
 
+/// Where runners inside a step keep what they have: on the disk, for an overlay's upper directory cannot lie on an overlay.
+pub const NESTED_HOME: &str = "/var/lib/runner";
+
 /// Parts of the host that `image: host` shows read-only besides /usr: what programs in /usr need to find their
 /// libraries, alternatives and certificates.
 const HOST_PARTS: [&str; 8] = [

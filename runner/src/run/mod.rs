@@ -2,9 +2,11 @@
 
 pub mod again;
 pub mod artifacts;
+pub mod caps;
 pub mod command;
 pub mod conduct;
 pub mod credentials;
+pub mod disk;
 pub mod egress;
 pub mod errands;
 pub mod error;
@@ -20,8 +22,10 @@ pub mod machine;
 pub mod processes;
 pub mod prune;
 pub mod record;
+pub mod rights;
 pub mod room;
 pub mod schedule;
+mod secret_files;
 pub mod secrets;
 pub mod skeleton;
 pub mod step;

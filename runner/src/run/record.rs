@@ -346,9 +346,20 @@ impl RunDirectory {
         StagedStep::create(&self.path, job, index, id)
     }
 
-    /// Removes the directories of steps whose turn never came, of a run that was killed.
-    pub fn discard_staged(&self) -> Result<(), RecordError> {
-        step::discard_staged(&self.path)
+    /// Removes what a killed run has made and not published: steps whose turn never came, artifacts it was collecting,
+    /// records it was writing. All of them are hidden, and nothing else is.
+    pub fn discard_unpublished(&self) -> Result<(), RecordError> {
+        let mut directories = vec![self.path.clone(), self.artifacts_path()];
+        let jobs = self.path.join("jobs");
+        for job in step::names(&jobs)? {
+            let job = jobs.join(job);
+            directories.extend([job.join("steps"), job]);
+        }
+        directories.extend(self.steps()?.into_iter().map(|step| step.path));
+        for directory in directories {
+            discard_hidden(&directory)?;
+        }
+        Ok(())
     }
 
     /// Moves what an attempt at a job left, counted from 1, out of the next one's way. Its results then say where that is.
@@ -398,6 +409,24 @@ impl Conclusion {
             None => Ok(()),
         }
     }
+}
+
+/// Removes the entries of a directory whose names begin with a dot.
+fn discard_hidden(directory: &Path) -> Result<(), RecordError> {
+    for name in step::names(directory)?.into_iter().filter(|name| name.starts_with('.')) {
+        let path = directory.join(name);
+        let removed = match fs::remove_dir_all(&path) {
+            Err(error) if error.kind() == io::ErrorKind::NotADirectory => fs::remove_file(&path),
+            other => other,
+        };
+        match removed {
+            Err(error) if error.kind() != io::ErrorKind::NotFound => {
+                return Err(RecordError::io("remove", path, error));
+            }
+            _ => {}
+        }
+    }
+    Ok(())
 }
 
 /// The text of a record; `path` is for the error.

@@ -3,26 +3,28 @@
 use std::collections::HashSet;
 use std::fs;
 use std::io;
-use std::os::fd::AsFd;
+use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::fs::{FileTypeExt as _, MetadataExt as _, PermissionsExt as _};
 use std::path::{Path, PathBuf};
 
 use images::{Rootfs, RootfsKind};
 use jobs::{JobPlan, Network as PlanNetwork, User};
 
+use super::caps::{Warning, limits};
 use super::command::WORKSPACE;
 use super::egress::{self, Egress, Outlook};
 use super::errands::Servants;
 use super::error::RunError;
 use super::identity;
-use super::layer::{self, SCRIPTS, SECRETS, Wishes};
+use super::layer::{self, NESTED_HOME, SCRIPTS, SECRETS, Wishes};
 use super::machine::{self, Processors};
+use super::rights::{JobRights, StepRights};
+use super::secret_files;
 use super::secrets::Secrets;
 use super::skeleton::{self, Skeleton};
 use super::users::{Accounts, StepUser};
 use super::workspace::{self, Workspace};
-use crate::cgroup::{Cgroup, CgroupLimits, Hierarchy, Limit, RunCgroup};
-use crate::sandbox::filters;
+use crate::cgroup::{Cgroup, CgroupLimits, Hierarchy, RunCgroup};
 use crate::sandbox::ids::{Identity, layer_map, step_map, workspace_map};
 use crate::sandbox::ops::{self, SYS_MASKS};
 use crate::sandbox::spawn::{Sandbox, Stage};
@@ -32,11 +34,13 @@ use crate::sandbox::spec::{
 use crate::sandbox::sweep::{self, Rule, Since, Sweep};
 use crate::sandbox::zygote::Zygote;
 
-/// `limits.pids` when the job file has none; where no cgroup can count, only this one may be missing.
-pub const PIDS_DEFAULT: u64 = 4096;
 /// Device nodes of a step: name, major, minor (Documentation/admin-guide/devices.txt).
 const NODES: [(&str, u32, u32); 6] =
     [("null", 1, 3), ("zero", 1, 5), ("full", 1, 7), ("random", 1, 8), ("urandom", 1, 9), ("tty", 5, 0)];
+/// The device of user-mode networks, character device 10:200 (Documentation/networking/tuntap.rst).
+const TUN_INSIDE: &str = "/dev/net/tun";
+/// Its place in the stage.
+const TUN: &str = "tun";
 /// /dev/shm without a memory limit; with one, half of it. tmpfs is charged to the step either way.
 const SHM_BYTES: u64 = 1 << 30;
 
@@ -78,6 +82,9 @@ pub struct Room {
     limits: CgroupLimits,
     /// Whoever each step runs as.
     pub users: Vec<StepUser>,
+    rights: Vec<StepRights>,
+    /// The stage has a tun device for steps with sandboxes of their own.
+    tun: bool,
     identity: Identity,
     hostname: String,
     layers: usize,
@@ -114,20 +121,20 @@ impl Room {
     /// Any of [`RunError`]; what was made is undone by drop or by the traces.
     pub fn open(
         zygote: &Zygote,
-        opened: OpenStage,
+        OpenStage { stage, outlook }: OpenStage,
         hierarchy: &Hierarchy,
         plans: &Plans<'_>,
     ) -> Result<Self, RunError> {
-        let OpenStage { stage, outlook } = opened;
         let users = users(plans)?;
         let user = users.first().map_or((0, 0), |user| (user.uid, user.gid));
-        let (limits, mut warnings) = limits(plans.job, hierarchy)?;
+        let (limits, mut warnings) = limits(plans, hierarchy)?;
+        let rights = JobRights::settle(plans.job, &users, plans.workspace, plans.base)?;
+        let nested = rights.any_nested();
+        warnings.extend(rights.warnings);
         let mut mounts = Mounts::default();
         mounts.of_the_plan(plans, &users)?;
-        let secrets = secret_files(plans, &users);
-        if !secrets.is_empty() {
-            mounts.points.push((SECRETS.to_owned(), true));
-        }
+        let secrets = mounts.of_the_secrets(plans, &users);
+        let tun = nested && mounts.of_sandboxes_inside();
         let (layer, parts) = layer::plan(&Wishes {
             hostname: &plans.job.hostname,
             mount_points: std::mem::take(&mut mounts.points),
@@ -138,35 +145,28 @@ impl Room {
         let skeleton = skeleton::obtain(plans.home, &layer, &servants)?;
         let layers = mounts.of_the_root(plans, &skeleton.path, &parts)?;
         let workspaces = mounts.of_the_workspace(plans, &users)?;
-        let scripts = super::command::scripts(plans.job);
-        mounts.of_the_scripts(&scripts);
+        let scripts = mounts.of_the_scripts(plans);
         let processors = Processors::choose(limits.cpus, plans.number);
         let (facts, told) = machine::facts(&processors, &limits);
         mounts.binds.extend(told);
-        let with_secrets = secrets.iter().map(|secret| secret.directory.clone()).collect();
         stage.furnish(&StageSpec {
             sources: mounts.sources,
             scripts,
             scripts_owner: root_outside(plans.identity, user.0),
             facts,
             secrets,
-            filters: filters::default().map(<[u8]>::to_vec).to_vec(),
+            filters: rights.filters,
             sys_masks: sys_masks(),
+            nested,
         })?;
         // Meanwhile the stage works.
         let cgroup = hierarchy.open_run(plans.unit)?;
         let (unmapped, gate) = stage.furnished()?;
-        let egress = match &outlook {
-            Some(outlook) => {
-                let own = egress::cgroup(&cgroup, hierarchy, limits.cpus)?;
-                Some(Egress::start(zygote, plans.job, outlook, plans.identity, gate, own)?)
-            }
-            None => None,
-        };
+        let own = || egress::cgroup(&cgroup, hierarchy, limits.cpus);
+        let egress =
+            outlook.as_ref().map(|outlook| way_out(zygote, plans, outlook, gate, own()?)).transpose()?;
         let workspace_was_given = unmapped.iter().any(|index| workspaces.contains(index));
-        if workspace_was_given {
-            warnings.push(give_workspace(plans, &users));
-        }
+        warnings.extend(workspace_was_given.then(|| give_workspace(plans, &users)));
         Ok(Self {
             stage,
             cgroup,
@@ -175,6 +175,8 @@ impl Room {
             affinity: processors.affinity(),
             limits,
             users,
+            rights: rights.steps,
+            tun,
             identity: plans.identity,
             hostname: plans.job.hostname.clone(),
             layers,
@@ -185,7 +187,7 @@ impl Room {
             scratch: plans.scratch.to_path_buf(),
             workspace_was_given,
             warnings,
-            with_secrets,
+            with_secrets: mounts.with_secrets,
         })
     }
 
@@ -204,14 +206,23 @@ impl Room {
         let upper = self.scratch.join(&name);
         make_directory(&upper).map_err(RunError::io("create", &upper))?;
         let cgroup = self.cgroup.create(&name, &self.limits)?;
+        let rights = self.rights(index);
+        let home = rights.nested.then(|| self.nested_home(&upper, user)).transpose()?;
+        if let (true, Identity::Root { base }) = (rights.nested, self.identity) {
+            cgroup.delegate(base, base)?;
+        }
         let own = |bind: &Bind| Bind { from: place_for(&bind.from, user), ..bind.clone() };
-        let directory = secrets_of(index);
-        let secrets = self.with_secrets.contains(&directory).then(|| Bind {
-            from: format!("secrets/{directory}"),
-            to: SECRETS.to_owned(),
-            directory: true,
+        // Files of /proc that lie over the kernel's would keep a sandbox inside from having its own.
+        let shown = |bind: &&Bind| !rights.nested || !bind.to.starts_with("/proc/");
+        let binds = self.binds.iter().filter(shown).cloned();
+        let tun = (rights.nested && self.tun).then(|| Bind {
+            from: TUN.into(),
+            to: TUN_INSIDE.into(),
+            directory: false,
         });
-        let binds = self.binds.iter().cloned().chain(self.per_user.iter().map(own)).chain(secrets).collect();
+        let secrets = secret_files::bind(&self.with_secrets, index);
+        let binds =
+            binds.chain(self.per_user.iter().map(own)).chain(home).chain(tun).chain(secrets).collect();
         let spec = SandboxSpec {
             hostname: self.hostname.clone(),
             layers: self.layers,
@@ -222,6 +233,8 @@ impl Room {
             user,
             hand_back: self.hand_back.clone(),
             since: self.since,
+            filters: rights.filters,
+            nested: rights.nested,
         };
         let map = |id| step_map(self.identity, id).to_string();
         let single = self.identity == Identity::Single;
@@ -230,6 +243,24 @@ impl Room {
         let into = entry.into.as_ref().map(AsFd::as_fd);
         let sandbox = self.stage.build(script, into, &entry.tasks)?;
         Ok(Prepared { sandbox, cgroup, upper })
+    }
+
+    /// What a step may ask of the kernel.
+    pub fn rights(&self, index: usize) -> StepRights {
+        self.rights.get(index).copied().unwrap_or_default()
+    }
+
+    /// A directory of the step's user's own beside its upper directory, for what runners inside keep.
+    fn nested_home(&self, upper: &Path, user: (u32, u32)) -> Result<Bind, RunError> {
+        let home = upper.join("home");
+        make_directory(&home).map_err(RunError::io("create", &home))?;
+        if let Identity::Root { .. } = self.identity {
+            // Plain ids: the stage maps them.
+            std::os::unix::fs::chown(&home, Some(user.0), Some(user.1))
+                .map_err(RunError::io("own", &home))?;
+        }
+        let name = upper.file_name().unwrap_or_default().to_string_lossy();
+        Ok(Bind { from: format!("up/{name}/home"), to: NESTED_HOME.into(), directory: true })
     }
 
     /// The limits as they are applied.
@@ -253,6 +284,17 @@ impl Room {
         }
         self.cgroup.remove().map_err(RunError::from)
     }
+}
+
+/// The job's way to the world. `cgroup`: what its worker may use.
+fn way_out(
+    zygote: &Zygote,
+    plans: &Plans<'_>,
+    outlook: &Outlook,
+    gate: Vec<OwnedFd>,
+    cgroup: Cgroup,
+) -> Result<Egress, RunError> {
+    Ok(Egress::start(zygote, plans.job, outlook, plans.identity, gate, cgroup)?)
 }
 
 /// A stage that makes its namespaces, and what was seen of this machine's network for it.
@@ -295,35 +337,13 @@ fn resolv_conf(network: &PlanNetwork, outlook: Option<&Outlook>) -> String {
     }
 }
 
-/// The directory of a step's secrets in the stage, by its index from 0.
-fn secrets_of(index: usize) -> String {
-    format!("step-{}", index + 1)
-}
-
-/// The secrets that steps have named, as far as they were given.
-fn secret_files(plans: &Plans<'_>, users: &[StepUser]) -> Vec<SecretFile> {
-    let of_step = |(index, step): (usize, &jobs::StepPlan)| {
-        let owner = users.get(index).map_or((0, 0), |user| match plans.identity {
-            Identity::Root { base } => (base + user.uid, base + user.gid),
-            // The caller is the step's user, and 0 is the caller.
-            Identity::Subids | Identity::Single => (0, 0),
-        });
-        let file = move |secret: &jobs::StepSecret| {
-            let value = plans.secrets.get(&secret.name)?.to_vec();
-            Some(SecretFile { directory: secrets_of(index), name: secret.name.clone(), value, owner })
-        };
-        step.secrets.iter().filter_map(file).collect::<Vec<_>>()
-    };
-    plans.job.steps.iter().enumerate().flat_map(of_step).collect()
-}
-
 /// The stage's name for root inside.
 fn root_outside(identity: Identity, user: u32) -> u32 {
     match identity {
         Identity::Root { base } => base,
         // 0 is the caller, who is the step's user; every other id i is i + 1.
-        Identity::Subids if user != 0 => 1,
-        Identity::Subids | Identity::Single => 0,
+        Identity::Subids { .. } if user != 0 => 1,
+        Identity::Subids { .. } | Identity::Single => 0,
     }
 }
 
@@ -356,7 +376,7 @@ fn users(plans: &Plans<'_>) -> Result<Vec<StepUser>, RunError> {
         });
     }
     let mut ids = users.iter().map(|user| user.uid);
-    if let (Identity::Subids | Identity::Single, Some(first)) = (plans.identity, ids.next())
+    if let (Identity::Subids { .. } | Identity::Single, Some(first)) = (plans.identity, ids.next())
         && let Some(other) = ids.find(|uid| *uid != first)
     {
         return Err(RunError::Users { first, other });
@@ -387,30 +407,6 @@ fn named(name: &str, accounts: &Accounts) -> Result<StepUser, RunError> {
     accounts
         .by_name(name)
         .ok_or_else(|| RunError::User { name: name.into(), known: accounts.names().join(", ") })
-}
-
-/// A limit's warning and its hint.
-type Warning = (String, Option<String>);
-
-/// The plan's limits as far as this machine can keep them. One that was asked for and cannot be kept is an error.
-fn limits(job: &JobPlan, hierarchy: &Hierarchy) -> Result<(CgroupLimits, Vec<Warning>), RunError> {
-    let mut limits = CgroupLimits {
-        cpus: job.limits.cpus,
-        memory_bytes: job.limits.memory_bytes,
-        swap_bytes: job.limits.swap_bytes,
-        pids: Some(job.limits.pids),
-    };
-    let mut warnings = Vec::new();
-    for limit in limits.asked() {
-        match hierarchy.supports(limit) {
-            Err(error) if limit == Limit::Pids && job.limits.pids == PIDS_DEFAULT => {
-                limits.pids = None;
-                warnings.push((format!("no process limit: {error}"), error.hint()));
-            }
-            other => other?,
-        }
-    }
-    Ok((limits, warnings))
 }
 
 /// Fixed masks of /sys, and one per CPU.
@@ -451,6 +447,8 @@ struct Mounts {
     hand_back: Vec<String>,
     /// Mount points for the layer.
     points: Vec<(String, bool)>,
+    /// The directories of secrets that there are.
+    with_secrets: HashSet<String>,
 }
 
 impl Mounts {
@@ -515,11 +513,42 @@ impl Mounts {
         Ok(layers.len())
     }
 
+    /// The home of runners inside; and the device of which sandboxes inside make their interfaces, where this machine lets
+    /// everybody open it. Returns whether it does.
+    fn of_sandboxes_inside(&mut self) -> bool {
+        self.points.push((NESTED_HOME.to_owned(), true));
+        let is_device =
+            |found: &fs::Metadata| found.file_type().is_char_device() && found.mode() & 0o006 == 0o006;
+        let found = fs::metadata(TUN_INSIDE).is_ok_and(|found| is_device(&found));
+        if found {
+            let kind = Kind::Device { major: 10, minor: 200 };
+            self.sources.push(Source {
+                path: TUN_INSIDE.into(),
+                at: TUN.into(),
+                kind,
+                read_only: false,
+                recursive: false,
+                idmap: Idmap::None,
+            });
+        }
+        found
+    }
+
+    /// The secrets that steps see.
+    fn of_the_secrets(&mut self, plans: &Plans<'_>, users: &[StepUser]) -> Vec<SecretFile> {
+        let secrets = secret_files::of(plans, users);
+        self.points.extend((!secrets.is_empty()).then(|| (SECRETS.to_owned(), true)));
+        self.with_secrets = secrets.iter().map(|secret| secret.directory.clone()).collect();
+        secrets
+    }
+
     /// The steps' scripts, if there are any.
-    fn of_the_scripts(&mut self, scripts: &[Script]) {
+    fn of_the_scripts(&mut self, plans: &Plans<'_>) -> Vec<Script> {
+        let scripts = super::command::scripts(plans.job);
         if !scripts.is_empty() {
             self.binds.push(Bind { from: "scripts".into(), to: SCRIPTS.into(), directory: true });
         }
+        scripts
     }
 
     /// The workspace, once per user. Returns the indices of these sources.

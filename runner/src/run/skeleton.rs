@@ -18,7 +18,6 @@ use sha2::{Digest as _, Sha256};
 use super::errands::Servants;
 use super::error::RunError;
 use super::layer::{Entry, Layer};
-use crate::sandbox::ids::Identity;
 use crate::sandbox::sweep::Since;
 
 /// Most that are kept: one for each combination of host name, mounts and user that is in use here.
@@ -64,7 +63,7 @@ fn make(all: &Path, path: PathBuf, layer: &Layer, servants: &Servants<'_>) -> Re
     let lease = open(&hidden).map_err(RunError::io(WRITE, &hidden))?;
     lock(&lease, FlockOperation::LockShared).map_err(RunError::io(WRITE, &hidden))?;
     // With subids the keeper is the step's user inside: what it wrote must be root's there, or a step could change /etc.
-    if servants.identity == Identity::Subids && servants.user.0 != 0 {
+    if servants.identity.is_subids() && servants.user.0 != 0 {
         servants.hand_over(lease.as_fd(), (0, 0), Since::EVER)?;
     }
     match renameat_with(CWD, &hidden, CWD, &path, RenameFlags::NOREPLACE) {
@@ -130,7 +129,7 @@ fn open(path: &Path) -> io::Result<File> {
 fn key(layer: &Layer, servants: &Servants<'_>) -> String {
     let boot = fs::read_to_string("/proc/sys/kernel/random/boot_id").unwrap_or_default();
     // Only subids make a difference: there the owner depends on the step's user.
-    let owner = (servants.identity == Identity::Subids).then_some(servants.user);
+    let owner = servants.identity.is_subids().then_some(servants.user);
     let mut hasher = Sha256::new();
     hasher.update(format!("{boot}{owner:?}"));
     for (path, entry) in &layer.entries {

@@ -10,6 +10,7 @@ use tokio::io::unix::AsyncFd;
 use tokio::sync::watch;
 use tokio::time::{Instant as TokioInstant, sleep_until};
 
+use super::disk::{DiskUse, DiskWatch};
 use super::egress::Egress;
 use super::feed::Feed;
 use super::logs::LogWriter;
@@ -70,6 +71,8 @@ pub struct Running<'r> {
     pub cgroup: Option<&'r Cgroup>,
     /// For naming the victim of an OOM kill.
     pub kmsg: Option<&'r mut KmsgCursor>,
+    /// What its writes take on the disk, where that is limited.
+    pub disk: Option<&'r DiskWatch>,
     /// The job's way to the world; without it the step must not go on.
     pub egress: Option<&'r Egress>,
     /// Longest time without output.
@@ -91,6 +94,8 @@ pub struct Ended {
     pub ignored_term: bool,
     /// Who outlived it.
     pub leftovers: Vec<Leftover>,
+    /// Its writes took too much, and it was killed for that.
+    pub disk: Option<DiskUse>,
     /// The job's way to the world ended under it.
     pub lost_egress: bool,
     /// Whom the kernel killed for memory, if that was seen.
@@ -109,6 +114,7 @@ impl Default for Ended {
             stopped: None,
             ignored_term: false,
             leftovers: Vec::new(),
+            disk: None,
             lost_egress: false,
             victim: None,
             wall: Duration::ZERO,
@@ -250,6 +256,11 @@ async fn attend(
                 sandbox.order(Order::Kill);
                 phase = Phase::Killing(Instant::now());
             }
+            used = too_much(running.disk), if !over && ended.disk.is_none() => {
+                ended.disk = Some(used);
+                sandbox.order(Order::Kill);
+                phase = Phase::Killing(Instant::now());
+            }
             () = oom_event(oom.1) => saw_oom(running, oom.0.as_deref_mut(), ended),
             () = sleep_until(tick) => {
                 running.feed.tick();
@@ -357,6 +368,14 @@ fn limit(running: &Running<'_>, output: &Output) -> Option<(Instant, Stopped)> {
 async fn lost(egress: Option<&Egress>) {
     match egress {
         Some(egress) => egress.lost().await,
+        None => std::future::pending().await,
+    }
+}
+
+/// Waits until the step's writes take too much; for ever where that is not watched.
+async fn too_much(disk: Option<&DiskWatch>) -> DiskUse {
+    match disk {
+        Some(disk) => disk.over().await,
         None => std::future::pending().await,
     }
 }

@@ -88,7 +88,7 @@ impl Used {
         }
         let servants = Servants { zygote, identity: self.identity, user: self.user };
         // With subids the step's user is the caller outside.
-        let owner = if self.identity == Identity::Subids { self.user } else { tree.owner };
+        let owner = if self.identity.is_subids() { self.user } else { tree.owner };
         servants
             .hand_over(std::os::fd::AsFd::as_fd(&handle), owner, self.since)
             .map(|_| ())
@@ -214,7 +214,7 @@ fn clean(
     own: Option<Identity>,
     summary: &mut SweepSummary,
 ) {
-    summary.left.extend(run.discard_staged().err().map(|error| error.to_string()));
+    summary.left.extend(run.discard_unpublished().err().map(|error| error.to_string()));
     let bytes = fs::read(run.path().join(FILE)).unwrap_or_default();
     let Ok(jobs) = serde_json::from_slice::<BTreeMap<String, Traces>>(&bytes) else { return };
     for traces in jobs.values() {

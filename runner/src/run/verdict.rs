@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use jobs::units::{format_duration, format_size};
 
-use crate::outcome::{Leftover, Oom, Outcome};
+use crate::outcome::{DiskFull, Leftover, Oom, Outcome};
 use crate::sys::process::Status;
 
 /// Why the runner itself ended a step.
@@ -39,6 +39,8 @@ pub struct Facts<'f> {
     pub expect_exit: &'f [u8],
     /// The facts of an OOM kill.
     pub oom: Option<&'f Oom>,
+    /// The facts of writes that took more than they may.
+    pub disk: Option<&'f DiskFull>,
     /// Highest memory charged, bytes.
     pub mem_peak: Option<u64>,
     /// Times that a new process was refused, and the limit.
@@ -58,7 +60,7 @@ pub struct Verdict {
     pub exit_code: Option<u8>,
     /// The signal that ended the main process.
     pub signal: Option<i32>,
-    /// `timeout`, `oom`, `cancel`.
+    /// `timeout`, `oom`, `disk`, `cancel`.
     pub killed_by: Option<&'static str>,
     /// One sentence with the numbers.
     pub cause: Option<String>,
@@ -85,6 +87,9 @@ pub fn judge(facts: &Facts<'_>) -> Verdict {
     };
     if let Some((errno, exists)) = facts.exec {
         return not_executed(facts.command, errno, exists);
+    }
+    if let Some(disk) = facts.disk.filter(|_| facts.stopped != Some(Stopped::Cancelled)) {
+        return verdict(Outcome::Disk, Some("disk"), disk_cause(disk), WRITE_LESS);
     }
     if let Some(stopped) = facts.stopped {
         return stopped_by_us(facts, stopped, verdict);
@@ -208,6 +213,23 @@ fn not_executed(command: &str, errno: rustix::io::Errno, exists: bool) -> Verdic
     }
 }
 
+/// What to do about writes that took too much.
+const WRITE_LESS: &str = "raise `limits.disk`, or write less: the record has the largest files";
+/// Files that a sentence names.
+const BIGGEST_SHOWN: usize = 3;
+
+fn disk_cause(disk: &DiskFull) -> String {
+    let limit = format_size(disk.limit_bytes);
+    if let Some(hidden) = &disk.hidden {
+        return format!("cannot tell what it writes, with a disk limit of {limit}: {hidden}");
+    }
+    let largest = disk.biggest.iter().take(BIGGEST_SHOWN);
+    let largest: Vec<String> =
+        largest.map(|file| format!("{} {}", file.path, format_size(file.bytes))).collect();
+    let files = if largest.is_empty() { String::new() } else { format!("; largest: {}", largest.join(", ")) };
+    format!("disk limit of {limit} met: it wrote {}{files}", format_size(disk.bytes))
+}
+
 fn oom_cause(oom: &Oom, peak: Option<u64>) -> String {
     let mut cause = format!("memory limit of {} met", format_size(oom.limit_bytes));
     if let Some(peak) = peak {
@@ -257,6 +279,7 @@ mod tests {
             command: "make",
             expect_exit: &[0],
             oom: None,
+            disk: None,
             mem_peak: None,
             pids: (0, Some(64)),
             grace: Duration::from_secs(10),

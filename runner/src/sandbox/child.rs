@@ -25,6 +25,7 @@ use rustix::thread::{
 
 use super::ops::{HandBack, Op, Script};
 use super::payload;
+use super::spec::Filters;
 use super::sweep::{self, Rule, Sweep};
 use super::wire::{self, LEFTOVERS_MAX, Left, Order, Phase, Word};
 use crate::sys::clone::{self, Side};
@@ -39,8 +40,8 @@ const LINGER_MS: u64 = 200;
 pub struct Inheritance<'s> {
     /// What to do.
     pub script: &'s Script,
-    /// For the payload.
-    pub filters: &'s [Vec<u8>],
+    /// For the payload. `None`: the request names none that is there.
+    pub filters: Option<&'s Filters>,
     /// Orders from the keeper, words to it.
     pub control: &'s OwnedFd,
     /// The payload's: ready, go, and why its exec failed.
@@ -257,11 +258,12 @@ fn perform(op: &Op, inherited: &Inheritance<'_>, root: &mut Option<OwnedFd>) -> 
         }
         Op::ReadOnly(at) => read_only(new_root()?, at),
         Op::Mask(at) => mask(new_root()?, at),
-        Op::Sys => {
+        Op::Sys(from) => {
             let flags = tree_flags() | OpenTreeFlags::AT_RECURSIVE;
-            let tree = open_tree(CWD, c"sys", flags)?;
+            let tree = open_tree(CWD, from.as_c_str(), flags)?;
             put(&tree, &plain_directory(new_root()?, c"sys")?)
         }
+        Op::Cgroup => cgroup(new_root()?),
         Op::Dev(shm_bytes) => dev(new_root()?, *shm_bytes),
         Op::Bind { from, to, directory } => {
             let tree = open_tree(CWD, from.as_c_str(), tree_flags() | OpenTreeFlags::AT_RECURSIVE)?;
@@ -420,6 +422,21 @@ fn mask(root: &OwnedFd, at: &CStr) -> Result<(), Errno> {
     let directory = FileType::from_raw_mode(fstat(&target)?.st_mode) == FileType::Directory;
     let cover = open_tree(CWD, if directory { c"empty" } else { c"dev/null" }, tree_flags())?;
     put(&cover, &target)
+}
+
+/// Mounts the step's cgroup, which the cgroup namespace makes the root of what is seen. The keeper has given it to root inside
+/// but for the files with the limits. Where there is no v2 cgroup to be mounted, the place stays empty.
+fn cgroup(root: &OwnedFd) -> Result<(), Errno> {
+    let target = match inside(root, c"sys/fs/cgroup", OFlags::PATH | OFlags::DIRECTORY) {
+        Err(Errno::NOENT) => return Ok(()),
+        other => other?,
+    };
+    match filesystem(c"cgroup2", &[], no_exec()) {
+        Ok(tree) => put(&tree, &target),
+        // A hybrid machine whose v2 hierarchy is elsewhere, or a kernel without.
+        Err(Errno::NODEV | Errno::BUSY | Errno::PERM) => Ok(()),
+        Err(errno) => Err(errno),
+    }
 }
 
 /// The nodes of /dev that the stage holds, each checked by number there.

@@ -19,10 +19,21 @@ pub enum Identity {
         /// B: the first host id of the range.
         base: u32,
     },
-    /// An ordinary user with subids. The zygote's user namespace maps 0 to the caller and 1.. to the subids.
-    Subids,
+    /// An ordinary user with subids, or root of a container with ids of its own. The zygote's user namespace maps 0 to the
+    /// caller and 1.. to the others.
+    Subids {
+        /// How many ids a step has, the caller's among them: [`RANGE`], in a container what there is.
+        count: u32,
+    },
     /// An ordinary user without: one id.
     Single,
+}
+
+impl Identity {
+    /// Whether the zygote's user namespace has more ids than the caller's.
+    pub fn is_subids(self) -> bool {
+        matches!(self, Self::Subids { .. })
+    }
 }
 
 /// One line of a uid_map or gid_map.
@@ -61,8 +72,8 @@ pub fn step_map(identity: Identity, id: u32) -> IdMap {
         Identity::Root { base } => IdMap::of(&[(0, base, RANGE)]),
         // 0 outside is the caller: the step's user. Every other id i is i + 1, whatever the user is, so that a
         // layer unpacked once serves. Three extents, because none may cross an extent of the parent's map.
-        Identity::Subids => {
-            IdMap::of(&[(0, 1, id), (id, 0, 1), (id + 1, id + 2, RANGE.saturating_sub(id + 1))])
+        Identity::Subids { count } => {
+            IdMap::of(&[(0, 1, id), (id, 0, 1), (id + 1, id + 2, count.saturating_sub(id + 1))])
         }
         Identity::Single => IdMap::of(&[(id, 0, 1)]),
     }
@@ -72,7 +83,7 @@ pub fn step_map(identity: Identity, id: u32) -> IdMap {
 pub fn layer_map(identity: Identity) -> Option<IdMap> {
     match identity {
         Identity::Root { base } => Some(IdMap::of(&[(0, base, RANGE)])),
-        Identity::Subids | Identity::Single => None,
+        Identity::Subids { .. } | Identity::Single => None,
     }
 }
 
@@ -84,7 +95,7 @@ pub fn workspace_map(identity: Identity, owner: u32, id: u32) -> Option<IdMap> {
             let own = base + id;
             Some(IdMap::of(&[(owner, own, 1), (base, base, id), (own + 1, own + 1, RANGE - id - 1)]))
         }
-        Identity::Subids | Identity::Single => None,
+        Identity::Subids { .. } | Identity::Single => None,
     }
 }
 
@@ -96,8 +107,11 @@ mod tests {
     fn maps_are_as_the_kernel_takes_them() {
         let text = |map: IdMap| map.to_string();
         assert_eq!(text(step_map(Identity::Root { base: 700_000 }, 0)), "0 700000 65536\n");
-        assert_eq!(text(step_map(Identity::Subids, 0)), "0 0 1\n1 2 65535\n");
-        assert_eq!(text(step_map(Identity::Subids, 1000)), "0 1 1000\n1000 0 1\n1001 1002 64535\n");
+        let subids = Identity::Subids { count: RANGE };
+        assert_eq!(text(step_map(subids, 0)), "0 0 1\n1 2 65535\n");
+        assert_eq!(text(step_map(subids, 1000)), "0 1 1000\n1000 0 1\n1001 1002 64535\n");
+        // A sandbox inside: the outer one has 65,536 ids, of which one is the caller's own.
+        assert_eq!(text(step_map(Identity::Subids { count: RANGE - 1 }, 0)), "0 0 1\n1 2 65534\n");
         assert_eq!(text(step_map(Identity::Single, 1000)), "1000 0 1\n");
         let root = Identity::Root { base: 700_000 };
         assert_eq!(

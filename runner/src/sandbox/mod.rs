@@ -9,6 +9,7 @@ pub mod ids;
 pub mod ops;
 pub mod payload;
 pub mod policy;
+pub mod profile;
 pub mod seccomp;
 pub mod servant;
 pub mod spawn;

@@ -37,8 +37,10 @@ pub enum Op {
     ReadOnly(CString),
     /// Covers a file or directory below the new root; missing is fine.
     Mask(CString),
-    /// Attaches the stage's sysfs, masks included, on `sys`.
-    Sys,
+    /// Attaches the stage's sysfs, from this place in it, on `sys`.
+    Sys(CString),
+    /// Mounts the step's own cgroup on `sys/fs/cgroup` (cgroup v2; missing is fine).
+    Cgroup,
     /// Mounts `dev` with its nodes, pts, shm (bytes) and mqueue.
     Dev(u64),
     /// Attaches a stage's source at a path below the new root, made if missing.
@@ -69,6 +71,8 @@ pub struct Script {
     pub single_id: bool,
     /// What to hand back when the keeper is gone.
     pub sweep: HandBack,
+    /// Which of the stage's filters the payload loads.
+    pub filters: usize,
 }
 
 /// Trees that init hands to their owner, the step's user, if nobody else can do it any more.
@@ -120,6 +124,9 @@ pub const SYS_MASKS: [&str; 8] = [
     "module",
 ];
 
+/// Where the stage keeps its sysfs without covers, if a step needs it.
+pub const STAGE_SYS_BARE: &str = "bare-sys";
+
 /// Turns a sandbox's description into init's script. The id maps are the caller's.
 pub fn script(spec: &SandboxSpec, uid_map: String, gid_map: String, single_id: bool) -> Script {
     let inside = if single_id { spec.user } else { (0, 0) };
@@ -137,16 +144,22 @@ pub fn script(spec: &SandboxSpec, uid_map: String, gid_map: String, single_id: b
     ops.push(Op::PrivateMounts);
     ops.extend(root(spec));
     ops.push(Op::Proc);
-    ops.extend(PROC_READ_ONLY.iter().map(|path| Op::ReadOnly(c_string(path))));
-    ops.extend(PROC_MASKS.iter().map(|path| Op::Mask(c_string(path))));
-    ops.push(Op::Sys);
+    if spec.nested {
+        // The kernel grants a new proc or sysfs only to who sees one without covers. Both show a user namespace's root no more
+        // than any user of the machine.
+        ops.extend([Op::Sys(c_string(STAGE_SYS_BARE)), Op::Cgroup]);
+    } else {
+        ops.extend(PROC_READ_ONLY.iter().map(|path| Op::ReadOnly(c_string(path))));
+        ops.extend(PROC_MASKS.iter().map(|path| Op::Mask(c_string(path))));
+        ops.push(Op::Sys(c_string("sys")));
+    }
     ops.push(Op::Dev(spec.shm_bytes));
     ops.extend(spec.binds.iter().map(bind));
     ops.push(Op::PivotRoot);
     ops.push(Op::Hostname(spec.hostname.clone()));
     let paths = spec.hand_back.iter().map(|path| c_string(path)).collect();
     let sweep = HandBack { paths, user: spec.user, since: spec.since };
-    Script { ops, uid_map, gid_map, single_id, sweep }
+    Script { ops, uid_map, gid_map, single_id, sweep, filters: spec.filters }
 }
 
 /// The overlay. `volatile`: its writes are thrown away, so nothing is synced at umount. `userxattr`: the only
@@ -198,7 +211,8 @@ impl Op {
             Self::Proc => "mount /proc".into(),
             Self::ReadOnly(at) => format!("make /{} read-only", path(at)),
             Self::Mask(at) => format!("hide /{}", path(at)),
-            Self::Sys => "attach /sys".into(),
+            Self::Sys(_) => "attach /sys".into(),
+            Self::Cgroup => "mount the step's cgroup".into(),
             Self::Dev(_) => "make /dev".into(),
             Self::Bind { to, .. } => format!("mount /{}", path(to)),
             Self::PivotRoot => "change to the new root".into(),
@@ -222,6 +236,8 @@ mod tests {
             user: (0, 0),
             hand_back: vec!["/workspace".into()],
             since: Since::EVER,
+            filters: 0,
+            nested: false,
         }
     }
 
@@ -249,6 +265,16 @@ mod tests {
                 assert!(proc < index && index < pivot, "{op:?}");
             }
         }
+    }
+
+    #[test]
+    fn a_step_with_sandboxes_of_its_own_has_nothing_covered() {
+        let nested = script(&SandboxSpec { nested: true, ..spec() }, String::new(), String::new(), false);
+        let covers = |op: &&Op| matches!(op, Op::Mask(_) | Op::ReadOnly(_));
+        assert_eq!(nested.ops.iter().filter(covers).count(), 0);
+        assert!(nested.ops.contains(&Op::Cgroup) && nested.ops.contains(&Op::Sys(c"bare-sys".to_owned())));
+        let plain = script(&spec(), String::new(), String::new(), false);
+        assert!(plain.ops.contains(&Op::Sys(c"sys".to_owned())) && !plain.ops.contains(&Op::Cgroup));
     }
 
     #[test]

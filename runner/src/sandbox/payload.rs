@@ -12,12 +12,12 @@ use rustix::process::{
 use rustix::stdio::{dup2_stderr, dup2_stdin, dup2_stdout};
 use rustix::thread::{
     CapabilitySet, CapabilitySets, Gid, Uid, clear_ambient_capability_set,
-    remove_capability_from_bounding_set, set_capabilities, set_keep_capabilities, set_no_new_privs,
-    set_thread_groups,
+    configure_capability_in_ambient_set, remove_capability_from_bounding_set, set_capabilities,
+    set_keep_capabilities, set_no_new_privs, set_thread_groups,
 };
 
 use super::child::take_ids;
-use super::spec::Go;
+use super::spec::{Filters, Go};
 use super::wire::{self, Phase, Word};
 use crate::sys::{process, signal};
 
@@ -25,7 +25,7 @@ use crate::sys::{process, signal};
 const CAPABILITIES: u32 = 64;
 
 /// The payload's life, up to execve.
-pub fn run(socket: BorrowedFd<'_>, filters: &[Vec<u8>]) -> ! {
+pub fn run(socket: BorrowedFd<'_>, filters: Option<&Filters>) -> ! {
     let Err((phase, index, errno)) = become_command(socket, filters);
     wire::say(socket, &Word::Failed { phase, index, errno: errno.raw_os_error() });
     process::exit_now(127)
@@ -34,16 +34,16 @@ pub fn run(socket: BorrowedFd<'_>, filters: &[Vec<u8>]) -> ! {
 /// Never returns well: on success the process has become the command.
 fn become_command(
     socket: BorrowedFd<'_>,
-    filters: &[Vec<u8>],
+    filters: Option<&Filters>,
 ) -> Result<std::convert::Infallible, (Phase, u32, Errno)> {
     let at = |phase: Phase| move |errno: Errno| (phase, 0, errno);
     setsid().map_err(at(Phase::Fork))?;
     signal::reset();
     umask(Mode::from_raw_mode(0o022));
     set_no_new_privs(true).map_err(at(Phase::Filter))?;
-    for (index, filter) in filters.iter().enumerate() {
-        process::load_filter(filter).map_err(|errno| (Phase::Filter, index as u32, errno))?;
-    }
+    // Without any, nothing runs.
+    let filters = filters.ok_or((Phase::Filter, 0, Errno::BADMSG))?;
+    load(&filters.early)?;
     wire::say(socket, &Word::Ready);
     let (go, fds) = match wire::receive_value::<Go>(socket) {
         Ok(Some(go)) => go,
@@ -61,7 +61,16 @@ fn become_command(
     // After the ids: a change of credentials clears it (prctl(2)). Init is the parent, so this holds inside.
     set_parent_process_death_signal(Some(Signal::KILL)).map_err(at(Phase::Credentials))?;
     enter(&go, Step::Enter).map_err(at(Phase::WorkingDirectory))?;
+    load(&filters.late)?;
     Err(execute(&go))
+}
+
+/// Loads filters, in order.
+fn load(filters: &[Vec<u8>]) -> Result<(), (Phase, u32, Errno)> {
+    for (index, filter) in filters.iter().enumerate() {
+        process::load_filter(filter).map_err(|errno| (Phase::Filter, index as u32, errno))?;
+    }
+    Ok(())
 }
 
 /// Which half of the working directory's life this is.
@@ -148,15 +157,15 @@ fn credentials(go: &Go) -> Result<(), Errno> {
     set_keep_capabilities(go.capabilities != 0)?;
     take_ids(go.uid, go.gid)?;
     let set = CapabilitySet::from_bits_retain(go.capabilities);
-    set_capabilities(
-        None,
-        CapabilitySets { effective: set, permitted: set, inheritable: CapabilitySet::empty() },
-    )?;
+    let ambient = CapabilitySet::from_bits_retain(go.ambient);
+    set_capabilities(None, CapabilitySets { effective: set, permitted: set, inheritable: ambient })?;
     match clear_ambient_capability_set() {
         // Before Linux 4.3 there is none.
-        Ok(()) | Err(Errno::INVAL) => Ok(()),
-        Err(errno) => Err(errno),
+        Ok(()) | Err(Errno::INVAL) => {}
+        Err(errno) => return Err(errno),
     }
+    // One by one: that is how prctl(2) takes them.
+    ambient.iter().try_for_each(|one| configure_capability_in_ambient_set(one, true))
 }
 
 /// Tries the candidates in order, as execvp does. The index of the failure tells how many of them exist.

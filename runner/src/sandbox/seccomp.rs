@@ -1,5 +1,5 @@
-//! Policy -> two seccomp filters as BPF. The kernel takes the stricter answer of the two. `build.rs` makes those of the
-//! default policy, `filters` holds them.
+//! Policy and a job's choice -> two seccomp filters as BPF. The kernel takes the stricter answer of the two. `build.rs`
+//! makes those of the default policy, `filters` holds them.
 //!
 //! The allow list is libseccomp's: a binary tree over the numbers, which loads in a quarter of the time of a list
 //! (80 us against 320). The checks of arguments are assembled here, because libseccomp can neither compare the low half
@@ -11,7 +11,10 @@ use libseccomp::error::SeccompError;
 use libseccomp::{ScmpAction, ScmpFilterContext, ScmpSyscall};
 use thiserror::Error;
 
-use super::policy::{Argument, CHECKS, Check, GROUPS, Test, Verdict};
+use super::policy::{
+    Argument, CHECKS, Check, GROUPS, GUARDED, NESTED, NESTED_UNCHECKED, OPENINGS, STRICT, STRICT_CHECKS,
+    Test, UNTRUSTED, Verdict,
+};
 
 /// The filters could not be made.
 #[derive(Debug, Error)]
@@ -26,39 +29,104 @@ impl From<SeccompError> for FilterError {
     }
 }
 
+/// What the filters of a step are made for.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Choice {
+    /// `seccomp: strict`.
+    pub strict: bool,
+    /// `--untrusted`.
+    pub untrusted: bool,
+    /// `privileges: nested`.
+    pub nested: bool,
+    /// The capabilities that the job names, a bit each.
+    pub capabilities: u64,
+}
+
+impl Choice {
+    /// What a call gets that the policy gives `verdict`. What closes is stronger than what opens.
+    fn verdict(&self, call: &str, verdict: Verdict) -> Verdict {
+        let closings = [(self.strict, STRICT), (self.untrusted, UNTRUSTED)];
+        let mut closings = closings.iter().filter(|(holds, _)| *holds).flat_map(|(_, closings)| *closings);
+        if let Some(closing) = closings.find(|closing| closing.calls.contains(&call)) {
+            return closing.verdict;
+        }
+        let named = |capability: u32| self.capabilities & (1 << capability) != 0;
+        let opened = |calls: &[&str]| calls.contains(&call);
+        let opens = (self.nested && opened(NESTED))
+            || OPENINGS.iter().any(|opening| named(opening.capability) && opened(opening.calls));
+        if opens { Verdict::Allow } else { verdict }
+    }
+
+    /// Whether the checks of a call's arguments are made.
+    fn is_checked(&self, call: &str) -> bool {
+        !(self.nested && NESTED_UNCHECKED.contains(&call))
+    }
+}
+
 /// Makes the filters of a step: the checks of arguments, then the allow list.
 ///
 /// # Errors
 /// Those of libseccomp; of writing its program to a memory file.
-pub fn compile() -> Result<[Vec<u8>; 2], FilterError> {
-    Ok([checks(), allow_list()?])
+pub fn compile(choice: &Choice) -> Result<[Vec<u8>; 2], FilterError> {
+    let strict = if choice.strict { STRICT_CHECKS } else { &[] };
+    let checks = checks(strict.iter().chain(CHECKS), |call| choice.is_checked(call));
+    Ok([checks, allow_list(choice)?])
+}
+
+/// Makes the filter that stays where a job brings its own, or none: native programs only, and no way out of what the
+/// sandbox promises about ownership and terminals.
+pub fn guard(choice: &Choice) -> Vec<u8> {
+    let mut program = native_only();
+    if !choice.nested
+        && let Some(clone3) = number("clone3")
+    {
+        // Its flags are behind a pointer: libraries fall back to clone.
+        program.extend(
+            [
+                instruction(LOAD, 0, 0, OFFSET_NUMBER),
+                instruction(JUMP_EQUAL, 0, 1, clone3 as u32),
+                instruction(RETURN, 0, 0, ERRNO | libc::ENOSYS as u32),
+            ]
+            .iter()
+            .flat_map(bytes),
+        );
+    }
+    program.extend(checks(CHECKS.iter(), |call| GUARDED.contains(&call) && choice.is_checked(call)));
+    program
 }
 
 /// libseccomp's tree over system call numbers.
-fn allow_list() -> Result<Vec<u8>, FilterError> {
+fn allow_list(choice: &Choice) -> Result<Vec<u8>, FilterError> {
     let mut filter = ScmpFilterContext::new(ScmpAction::Errno(libc::ENOSYS))?;
     // 32-bit programs get SIGSYS, which can be explained; ENOSYS would end them with a bare SIGSEGV.
     filter.set_act_badarch(ScmpAction::Trap)?;
     filter.set_ctl_optimize(2)?;
     for group in GROUPS {
-        let action = match group.verdict {
-            Verdict::Allow => ScmpAction::Allow,
-            Verdict::Eperm => ScmpAction::Errno(libc::EPERM),
-            Verdict::Enosys => continue,
-        };
         for name in group.calls {
+            let action = match choice.verdict(name, group.verdict) {
+                Verdict::Allow => ScmpAction::Allow,
+                Verdict::Eperm => ScmpAction::Errno(libc::EPERM),
+                Verdict::Enosys => continue,
+            };
             if let Some(number) = number(name) {
                 filter.add_rule(action, ScmpSyscall::from(number))?;
             }
         }
     }
+    let mut program = preamble();
+    program.extend(export(&filter)?);
+    Ok(program)
+}
+
+/// The program that libseccomp makes of a filter.
+pub(super) fn export(filter: &ScmpFilterContext) -> Result<Vec<u8>, FilterError> {
     let io = |error: std::io::Error| FilterError { what: format!("export to a memory file: {error}") };
     let file = rustix::fs::memfd_create(c"runner-filter", rustix::fs::MemfdFlags::CLOEXEC)
         .map_err(std::io::Error::from)
         .map_err(io)?;
     filter.export_bpf(&file)?;
     rustix::fs::seek(&file, rustix::fs::SeekFrom::Start(0)).map_err(std::io::Error::from).map_err(io)?;
-    let mut program = preamble();
+    let mut program = Vec::new();
     std::fs::File::from(file).read_to_end(&mut program).map_err(io)?;
     Ok(program)
 }
@@ -83,7 +151,7 @@ const NEWER: [(&str, i32); 14] = [
 ];
 
 /// The native number of a call; `None` where the architecture has none.
-fn number(name: &str) -> Option<i32> {
+pub(super) fn number(name: &str) -> Option<i32> {
     if let Ok(found) = ScmpSyscall::from_name(name) {
         // Calls of other architectures have negative pseudo numbers.
         return Some(i32::from(found)).filter(|number| *number >= 0);
@@ -110,9 +178,11 @@ const RETURN: u16 = 0x06;
 
 const ALLOW: u32 = 0x7fff_0000;
 const ERRNO: u32 = 0x0005_0000;
+const TRAP: u32 = 0x0003_0000;
 
 /// Offsets in `struct seccomp_data`, little endian.
 const OFFSET_NUMBER: u32 = 0;
+const OFFSET_ARCHITECTURE: u32 = 4;
 const OFFSET_ARGUMENTS: u32 = 16;
 /// On x86_64, numbers from here on are x32's: refused as on a kernel built without it. 0xffffffff is not one of them:
 /// a tracer that skips a call sets it, and nothing runs.
@@ -137,12 +207,29 @@ fn preamble() -> Vec<u8> {
     program.iter().flat_map(bytes).collect()
 }
 
-/// Assembles the checks: a block per check that falls through to the next; allowed at the end. The other filter
-/// looks at the architecture.
-fn checks() -> Vec<u8> {
+/// `AUDIT_ARCH_*` of this machine (linux/audit.h): the ELF machine, 64 bits, little endian.
+#[cfg(target_arch = "x86_64")]
+const NATIVE: u32 = 0xC000_003E;
+/// `AUDIT_ARCH_*` of this machine (linux/audit.h): the ELF machine, 64 bits, little endian.
+#[cfg(target_arch = "aarch64")]
+const NATIVE: u32 = 0xC000_00B7;
+
+/// What the allow list does by itself: foreign programs get SIGSYS, x32 is absent. Falls through to what follows.
+fn native_only() -> Vec<u8> {
+    let program = [
+        instruction(LOAD, 0, 0, OFFSET_ARCHITECTURE),
+        instruction(JUMP_EQUAL, 1, 0, NATIVE),
+        instruction(RETURN, 0, 0, TRAP),
+    ];
+    program.iter().flat_map(bytes).chain(preamble()).collect()
+}
+
+/// Assembles the checks: a block per check that falls through to the next; allowed at the end. Another filter, or what
+/// precedes it, looks at the architecture.
+fn checks<'c>(checks: impl Iterator<Item = &'c Check>, made: impl Fn(&str) -> bool) -> Vec<u8> {
     let mut program = vec![instruction(LOAD, 0, 0, OFFSET_NUMBER)];
-    for check in CHECKS {
-        for name in check.calls {
+    for check in checks {
+        for name in check.calls.iter().filter(|name| made(name)) {
             if let Some(number) = number(name) {
                 program.extend(block(check, number as u32));
             }
@@ -202,7 +289,7 @@ fn bytes(one: &Instruction) -> [u8; 8] {
 }
 
 #[cfg(test)]
-mod tests {
+pub(super) mod tests {
     use std::collections::HashSet;
 
     use super::*;
@@ -239,10 +326,14 @@ mod tests {
         }
     }
 
-    /// The answer of both filters together: the stricter one.
+    /// The answer of the default filters.
     fn answer(name: &str, arguments: &[u64]) -> i32 {
+        of(&compile(&Choice::default()).unwrap(), name, arguments)
+    }
+
+    /// The answer of all filters together: the strictest one.
+    pub fn of(programs: &[Vec<u8>], name: &str, arguments: &[u64]) -> i32 {
         let number = number(name).unwrap_or_else(|| panic!("no number of {name}")) as u32;
-        let programs = compile().unwrap();
         let answers = programs.iter().map(|program| verdict(program, number, arguments));
         let strictest =
             answers.min_by_key(|answer| if *answer == ALLOW { u32::MAX } else { *answer }).unwrap();
@@ -251,7 +342,7 @@ mod tests {
 
     #[test]
     fn every_call_gets_what_its_group_says() {
-        let program = allow_list().unwrap();
+        let program = allow_list(&Choice::default()).unwrap();
         for group in GROUPS {
             for name in group.calls {
                 let Some(number) = number(name) else { continue };
@@ -306,10 +397,69 @@ mod tests {
     }
 
     #[test]
+    fn a_jobs_choice_opens_and_closes() {
+        let plain = Choice::default();
+        let strict = Choice { strict: true, ..plain };
+        let untrusted = Choice { untrusted: true, ..plain };
+        let nested = Choice { nested: true, ..plain };
+        let named = |number: u32| Choice { capabilities: 1 << number, ..plain };
+        let (refused, absent) = (libc::EPERM, libc::ENOSYS);
+        for (name, arguments, choice, without, with) in [
+            ("ptrace", vec![], strict, 0, refused),
+            ("ptrace", vec![], untrusted, 0, refused),
+            ("io_setup", vec![], strict, 0, absent),
+            ("msgget", vec![], strict, 0, absent),
+            ("socket", vec![16, 3, 0], strict, 0, libc::EAFNOSUPPORT),
+            ("personality", vec![0x4_0000], strict, 0, refused),
+            ("personality", vec![0xffff_ffff], strict, 0, 0),
+            ("mount", vec![], nested, refused, 0),
+            ("clone", vec![0x1000_0000], nested, refused, 0),
+            ("unshare", vec![0x1000_0000], nested, refused, 0),
+            ("clone3", vec![], nested, absent, 0),
+            ("bpf", vec![], nested, refused, refused),
+            ("ioctl", vec![1, 0x5412], nested, refused, refused),
+            ("chroot", vec![], named(18), refused, 0),
+            ("chroot", vec![], named(19), refused, refused),
+            ("kcmp", vec![], named(19), absent, 0),
+            ("mbind", vec![], named(23), absent, 0),
+            ("perf_event_open", vec![], named(38), refused, 0),
+            ("pidfd_getfd", vec![], Choice { strict: true, ..named(19) }, refused, 0),
+            ("ptrace", vec![], Choice { strict: true, ..named(19) }, 0, refused),
+        ] {
+            let answer = |choice: &Choice| of(&compile(choice).unwrap(), name, &arguments);
+            assert_eq!(answer(&plain), without, "{name} {arguments:x?} without");
+            assert_eq!(answer(&choice), with, "{name} {arguments:x?} with {choice:?}");
+        }
+    }
+
+    #[test]
+    fn the_guard_stays_whatever_the_job_says() {
+        let guard =
+            |choice: &Choice, name: &str, arguments: &[u64]| of(&[super::guard(choice)], name, arguments);
+        let plain = Choice::default();
+        let nested = Choice { nested: true, ..plain };
+        for (name, arguments, without, with) in [
+            ("unshare", vec![0x1000_0000], libc::EPERM, 0),
+            ("clone", vec![0x1000_0000], libc::EPERM, 0),
+            ("clone3", vec![], libc::ENOSYS, 0),
+            ("ioctl", vec![1, 0x5412], libc::EPERM, libc::EPERM),
+            ("ioctl", vec![1, 0x5413], 0, 0),
+            ("bpf", vec![], 0, 0),
+            ("socket", vec![38, 5, 0], 0, 0),
+        ] {
+            assert_eq!(guard(&plain, name, &arguments), without, "{name}");
+            assert_eq!(guard(&nested, name, &arguments), with, "{name} nested");
+        }
+    }
+
+    #[test]
     #[cfg(target_arch = "x86_64")]
     fn x32_is_absent_and_a_tracers_skip_passes() {
-        let program = allow_list().unwrap();
+        let program = allow_list(&Choice::default()).unwrap();
         assert_eq!(verdict(&program, X32 | 1, &[]), ERRNO | libc::ENOSYS as u32);
         assert_eq!(verdict(&program, u32::MAX, &[]), ALLOW);
+        let guard = guard(&Choice::default());
+        assert_eq!(verdict(&guard, X32 | 1, &[]), ERRNO | libc::ENOSYS as u32);
+        assert_eq!(verdict(&guard, u32::MAX, &[]), ALLOW);
     }
 }

@@ -122,6 +122,15 @@ pub struct Fact {
     pub over_sys: Option<String>,
 }
 
+/// The filters of a step's system calls, as `sock_filter` bytes, to be loaded in order.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Filters {
+    /// While the step still waits: that takes time, and none of what follows is refused by them.
+    pub early: Vec<Vec<u8>>,
+    /// As the last thing before its command: they may refuse anything.
+    pub late: Vec<Vec<u8>>,
+}
+
 /// Everything else that the sandboxes of one job share.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct StageSpec {
@@ -135,10 +144,12 @@ pub struct StageSpec {
     pub facts: Vec<Fact>,
     /// Files in the stage's `secrets`, read-only.
     pub secrets: Vec<SecretFile>,
-    /// Two filters as `sock_filter` bytes: arguments, then the allow list.
-    pub filters: Vec<Vec<u8>>,
+    /// What steps' system calls pass: each step has one of these.
+    pub filters: Vec<Filters>,
     /// Paths below /sys to cover: resolved once, missing ones skipped.
     pub sys_masks: Vec<String>,
+    /// Some step may make sandboxes of its own: it gets a /sys without covers.
+    pub nested: bool,
 }
 
 /// Where the step's writes to its root go.
@@ -187,6 +198,10 @@ pub struct SandboxSpec {
     pub hand_back: Vec<String>,
     /// When the job began: what has not changed since is left alone.
     pub since: Since,
+    /// Which of [`StageSpec::filters`] it has.
+    pub filters: usize,
+    /// It may make sandboxes of its own.
+    pub nested: bool,
 }
 
 /// One resource limit (getrlimit(2)), already clamped to what the keeper may set.
@@ -219,6 +234,8 @@ pub struct Go {
     pub groups: Option<Vec<u32>>,
     /// Bounding, permitted and effective set, a bit per capability.
     pub capabilities: u64,
+    /// Those of them that another user than root keeps through execve (capabilities(7): inheritable and ambient).
+    pub ambient: u64,
     /// Resource limits.
     pub rlimits: Vec<Rlimit>,
 }

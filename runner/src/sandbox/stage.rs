@@ -18,7 +18,7 @@ use rustix::thread::{UnshareFlags, set_name};
 use serde::{Deserialize, Serialize};
 
 use super::ids::IdMap;
-use super::ops::Script;
+use super::ops::{STAGE_SYS_BARE, Script};
 use super::spec::{Idmap, Kind, Network, Source, StageOpening, StageSpec};
 use super::{child, servant, wire};
 use crate::network::link::{self, LinkTrouble};
@@ -204,6 +204,10 @@ fn furnish(foundation: &mut Foundation, spec: &StageSpec) -> Result<Vec<usize>, 
     attach(&empty, "empty", true)?;
     attach(&foundation.proc, "proc", true)?;
     attach(&foundation.sys, "sys", true)?;
+    if spec.nested {
+        let bare = tried("clone /sys", open_tree(CWD, "sys", tree_flags() | OpenTreeFlags::AT_RECURSIVE))?;
+        attach(&bare, STAGE_SYS_BARE, true)?;
+    }
     for path in &spec.sys_masks {
         mask(&format!("sys/{path}"))?;
     }
@@ -498,7 +502,7 @@ fn clone_init(spec: &StageSpec, build: &Build, fds: &[OwnedFd]) -> (Option<Owned
             let _kept = process::close_all_but(&keep);
             child::run(&child::Inheritance {
                 script: &build.script,
-                filters: &spec.filters,
+                filters: spec.filters.get(build.script.filters),
                 control,
                 go,
                 maps: &hears,

@@ -20,8 +20,10 @@ pub(super) fn list(settings: &ImageSettings, out: &mut Sink) -> Result<u8, Comma
 }
 
 pub(super) fn inspect(settings: &ImageSettings, image: &str, out: &mut Sink) -> Result<u8, CommandError> {
-    let image = find(&open(&settings.home)?, image)?;
-    show::inspect(out, &image, settings.json);
+    let store = open(&settings.home)?;
+    let image = find(&store, image)?;
+    let manifest = store.manifest(&image).map_err(RunError::from)?;
+    show::inspect(out, &image, manifest.as_ref(), settings.json);
     Ok(0)
 }
 

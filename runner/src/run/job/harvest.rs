@@ -14,7 +14,6 @@ use crate::run::record::ArtifactRecord;
 use crate::run::room::Room;
 use crate::run::traces::Used;
 use crate::run::workspace::Workspace;
-use crate::sandbox::ids::Identity;
 
 impl Job<'_> {
     /// Collects what the step names. One that is missing makes a failure of a success (E261).
@@ -89,7 +88,7 @@ impl Job<'_> {
         };
         let mut records = Vec::new();
         for (index, artifact) in wanted.iter().filter(due).enumerate() {
-            if index == 0 && step.is_some() && self.lease.identity == Identity::Subids {
+            if index == 0 && step.is_some() && self.lease.identity.is_subids() {
                 self.hand_back(used);
             }
             let step_id = step.map(|step| step.id.as_str());

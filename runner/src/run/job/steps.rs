@@ -16,9 +16,11 @@ use super::{Job, JobEnd};
 use crate::cgroup::KmsgCursor;
 use crate::event::What;
 use crate::outcome::{Caps, LogSummary, Oom, Outcome, StepResult, Usage};
+use crate::run::caps;
 use crate::run::command::{self, Surroundings};
 use crate::run::error::RunError;
 use crate::run::record::{NetworkRecord, StepDirectory, timestamp};
+use crate::run::rights;
 use crate::run::room::{Prepared, Room};
 use crate::run::step::{self, Cancel, Ended, Running};
 use crate::run::step_files::{self, Handed};
@@ -252,6 +254,7 @@ impl Job<'_> {
             records.discard();
             return Err(in_step(error));
         }
+        let disk = self.disk_watch(one, &prepared).await?;
         let (started, deadline) = (timestamp(), deadline(step.timeout, one.limit));
         let began = Instant::now();
         let begun = step::begin(&mut prepared.sandbox, &go, self.stdin, ears).await;
@@ -273,18 +276,21 @@ impl Job<'_> {
             cancel: one.cancel.clone(),
             cgroup: Some(&prepared.cgroup),
             kmsg,
+            disk: disk.as_ref(),
             egress: one.room.egress.as_ref(),
             quiet: step.quiet_timeout,
             secrets: self.secrets,
         };
-        let (ended, exec) = match begun {
+        let (mut ended, exec) = match begun {
             Ok(begun) => (step::finish(&mut prepared.sandbox, begun, running).await, None),
             Err(SandboxError::Exec { errno, existing }) => {
                 (never_ran(&directory), Some((errno, existing > 0)))
             }
             Err(error) => return Err(in_step(error)),
         };
+        let used_disk = self.end_disk_watch(disk, &mut ended).await?;
         let mut result = self.result(one, &prepared, ended, exec, &command::argv(step), started)?;
+        result.usage.disk = used_disk;
         self.network(one, &directory, &mut result).await?;
         Ok(Ran { prepared, directory, result })
     }
@@ -308,7 +314,8 @@ impl Job<'_> {
         // Steps work in the workspace, but in an empty one there is nothing to work on.
         let own = self.plan.workspace == jobs::Workspace::Empty;
         let start = self.rootfs.config.workdir.as_deref().filter(|path| own && path.starts_with('/'));
-        let go = command::go(step, user, &environment, start, self.plan.limits.files, single);
+        let rights = one.room.rights(one.index);
+        let go = command::go(step, user, rights, &environment, start, self.plan.limits.files, single);
         Ok((go, environment))
     }
 
@@ -410,7 +417,9 @@ impl Job<'_> {
             kills: events.oom_kills,
             victim: ended.victim.clone(),
         });
+        let disk = ended.disk.map(|used| used.over(self.plan.limits.disk_bytes.unwrap_or_default()));
         let verdict = judge(&Facts {
+            disk: disk.as_ref(),
             status: ended.status,
             stopped: ended.stopped,
             ignored_term: ended.ignored_term,
@@ -446,8 +455,10 @@ impl Job<'_> {
             started,
             ended: timestamp(),
             usage,
-            limits: Caps { cpus: limits.cpus, memory_bytes: limits.memory_bytes, pids: limits.pids },
+            limits: caps::recorded(limits, self.plan.limits.disk_bytes),
+            rights: rights::record(step),
             oom,
+            disk,
             leftovers: ended.leftovers,
             log: ended.log?,
             cause: verdict.cause,
@@ -536,7 +547,9 @@ pub fn skipped(step: &StepPlan) -> StepResult {
         ended: timestamp(),
         usage: Usage::default(),
         limits: Caps::default(),
+        rights: None,
         oom: None,
+        disk: None,
         leftovers: Vec::new(),
         log: LogSummary::default(),
         cause: None,

@@ -97,6 +97,9 @@ pub struct JobRecord {
     pub matrix: serde_json::Value,
     /// What its steps ran on.
     pub image: ImageRecord,
+    /// It ran with `--untrusted`.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub untrusted: bool,
     /// How it ended.
     pub outcome: Option<Outcome>,
     /// How it counts: differs from the outcome where the job may fail.

@@ -237,18 +237,6 @@ pub(super) fn read_results(run: &Path, job: &str) -> Result<Vec<StepResult>, Rec
     Ok(results)
 }
 
-/// Removes the hidden directories of all jobs.
-pub(super) fn discard_staged(run: &Path) -> Result<(), RecordError> {
-    for job in names(&run.join("jobs"))? {
-        let steps = run.join(steps_path(&job));
-        for name in names(&steps)?.into_iter().filter(|name| name.starts_with('.')) {
-            let path = steps.join(name);
-            fs::remove_dir_all(&path).map_err(|source| RecordError::io("remove", path, source))?;
-        }
-    }
-    Ok(())
-}
-
 /// Lists the steps of all jobs, the jobs by name.
 pub(super) fn all(run: &Path) -> Result<Vec<StepDirectory>, RecordError> {
     let mut steps = Vec::new();
@@ -278,7 +266,7 @@ fn of_job(run: &Path, job: &str) -> Result<Vec<StepDirectory>, RecordError> {
     Ok(steps)
 }
 
-fn names(directory: &Path) -> Result<Vec<String>, RecordError> {
+pub(super) fn names(directory: &Path) -> Result<Vec<String>, RecordError> {
     let entries = match fs::read_dir(directory) {
         Ok(entries) => entries,
         Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Vec::new()),

@@ -4,8 +4,10 @@
 //! Names that the architecture does not have are skipped by the reader (`seccomp`).
 
 mod groups;
+mod rights;
 
 pub use groups::GROUPS;
+pub use rights::{GUARDED, NESTED, NESTED_UNCHECKED, OPENINGS, STRICT, STRICT_CHECKS, UNTRUSTED};
 
 /// What a group's calls get.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
