@@ -116,9 +116,10 @@ fn capabilities_are_those_that_are_named() {
     // Inheritable, permitted, effective, bounding, ambient.
     let sets = |index: usize| {
         let text = run.text(index);
-        let line = text.lines().next().unwrap().replace("Cap", " ");
+        // What `chroot` says may stand before it: the streams are two.
+        let line = text.lines().find(|line| line.starts_with("CapInh")).unwrap().replace("Cap", " ");
         let numbers = line.split_whitespace().filter_map(|word| u64::from_str_radix(word, 16).ok());
-        numbers.filter(|_| true).collect::<Vec<_>>()
+        numbers.collect::<Vec<_>>()
     };
     const ROOT: u64 = 0x5fb;
     const CHROOT: u64 = 1 << 18;

@@ -90,8 +90,8 @@ pub struct HandBack {
 const PROC_READ_ONLY: [&str; 6] =
     ["proc/bus", "proc/fs", "proc/irq", "proc/sys", "proc/sysrq-trigger", "proc/mtrr"];
 
-/// Hidden below /proc: the host's boot options (some hold secrets), hardware, memory layout, timers and keys.
-const PROC_MASKS: [&str; 18] = [
+/// Hidden below /proc: the host's boot options (some hold secrets), hardware, memory layout, timers, locks and keys.
+const PROC_MASKS: [&str; 19] = [
     "proc/acpi",
     "proc/asound",
     "proc/cmdline",
@@ -103,6 +103,7 @@ const PROC_MASKS: [&str; 18] = [
     "proc/kpagecount",
     "proc/kpageflags",
     "proc/latency_stats",
+    "proc/locks",
     "proc/sched_debug",
     "proc/scsi",
     "proc/slabinfo",
