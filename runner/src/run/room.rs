@@ -534,7 +534,6 @@ impl Mounts {
         found
     }
 
-    /// The secrets that steps see.
     fn of_the_secrets(&mut self, plans: &Plans<'_>, users: &[StepUser]) -> Vec<SecretFile> {
         let secrets = secret_files::of(plans, users);
         self.points.extend((!secrets.is_empty()).then(|| (SECRETS.to_owned(), true)));
