@@ -301,6 +301,7 @@ fn collect_an_artifact(home: &Path, run: &RunDirectory) {
         step: None,
         owner: None,
         limits: ArtifactLimits::default(),
+        secrets: None,
     })
     .unwrap();
 }

@@ -20,6 +20,8 @@ pub const CELL_BYTES_MAX: usize = 63;
 pub const PLANNED_NODES_MAX: usize = 2_000_000;
 /// Most steps of a job that may run beside others: each has a sandbox, pipes and a log open.
 pub const BESIDE_MAX: usize = 64;
+/// Most secrets of a job, and most of one step.
+pub const SECRETS_MAX: usize = 200;
 /// Most params of a file.
 pub const PARAMS_MAX: usize = 200;
 /// Most times that a step or a job is tried again: what fails a hundred times is broken.

@@ -28,6 +28,7 @@ mod network;
 mod params;
 mod retry;
 mod rights;
+mod secrets;
 mod steps;
 
 pub(crate) use graph::early;
@@ -84,7 +85,8 @@ pub(crate) fn job(
     let network = file.network.and_then(|network| check.network(network, place));
     let seccomp = file.seccomp.and_then(|seccomp| check.seccomp(&seccomp, place));
     let privileges = file.privileges.and_then(|rights| check.privileges(&rights, place));
-    let steps = check.steps(file.steps, &file.span, label);
+    let secrets = check.secrets(file.secrets, place);
+    let steps = check.steps(file.steps, &file.span, label, &secrets);
     let artifacts = file.artifacts.map(|list| check.artifacts(list.value, place)).unwrap_or_default();
     check.artifact_names(&steps, &artifacts);
     check.env_bytes(&env, &steps);
@@ -116,6 +118,7 @@ pub(crate) fn job(
         continue_on_error: switch(file.continue_on_error),
         retry,
         quiet_timeout,
+        secrets,
     })
 }
 

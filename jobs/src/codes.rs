@@ -274,15 +274,14 @@ codes! {
          \n\
          \x20   network: {allow: [crates.io:443, \"*.example.org\"]}"
     Capability "E247" "a capability that does not exist, or that no step can have"
-        "`privileges` lists capabilities by the kernel's names, such as `CAP_SYS_PTRACE`. Some cannot be had by a step at \
-         all, because they reach past its namespaces; the message lists those that can.\n\
-         \n\
-         `nested` in place of a list gives what another `runner`, podman or buildah needs inside a step."
+        "A capability of `privileges` is a name of capabilities(7), such as `CAP_SYS_PTRACE`. Some are never given to a \
+         step, because they reach beyond its user namespace or would count on this machine; docs/sandbox.md lists \
+         what a step has and what it can be given."
     Untrusted "E248" "something that `--untrusted` refuses"
-        "With `--untrusted` nobody vouches for the job file: what opens the sandbox is refused, such as mounts, the host's \
-         network, `seccomp: off` and `privileges: nested`.\n\
+        "`--untrusted` runs a file that somebody else wrote: it may use the sandbox, and nothing that opens it, such as \
+         mounts of this machine's paths, its network, more privileges or an open system call filter.\n\
          \n\
-         Leave it out of the file, or run a file that you trust without the flag."
+         Read the file and run it without `--untrusted` if you trust it."
     NoPaths "E262" "an artifact has no paths"
         "An artifact needs `paths`, with at least one pattern that is no exclusion."
     ArtifactName "E263" "an artifact's name cannot be a directory's name"
@@ -293,6 +292,21 @@ codes! {
          `name`, or join their `paths`."
     SecretContext "E303" "an expression names `secrets`"
         "Secrets are not values of expressions: an expression's result ends in plans, records and messages."
+    SecretValue "E301" "a secret is written into the file"
+        "`secrets` says which secrets there are, never what they are: a job file lies in a repository, and what was \
+         once there stays in its history. The value comes from outside: `--secret NAME` takes it from the \
+         environment, `--secret NAME=@FILE` from a file, `--secrets-file FILE` takes several.\n\
+         \n\
+         A secret that has stood in a file is one no longer: change it."
+    UnknownSecret "E305" "a step names a secret that the job does not declare"
+        "A step sees only the secrets that it names, and names only those that its job declares:\n\
+         \n\
+         \x20   secrets: [DEPLOY_KEY]\n\
+         \x20   steps:\n\
+         \x20     - {run: ./deploy, secrets: [DEPLOY_KEY]}"
+    SecretName "E306" "the name of a secret is malformed, or stands there twice"
+        "The name of a secret has letters, digits and `_`, and no digit first: it is also the name of a file, and \
+         may be that of a variable."
     HostImage "W411" "`image: host` is whatever this machine has: not reproducible"
         "`image: host` runs the steps with the programs that this machine happens to have: another machine, or \
          this one next month, may give another result. It needs no download, which suits first steps and machines \
@@ -307,10 +321,8 @@ codes! {
          \n\
          `sha256sum` of the downloaded file prints it."
     SeccompOff "W441" "no system call is filtered"
-        "`seccomp: off` takes one wall away: the step may make every system call that its capabilities allow, and a \
-         fault in any of them is within its reach. The namespaces and the capabilities stay.\n\
-         \n\
-         `strace` and `gdb` work under `default`; a profile in a file can open single calls."
+        "With `seccomp: off` a step can make every system call that its user namespace allows, and more of the \
+         kernel is within its reach. Name a profile that allows the one call that is needed instead."
 }
 
 impl Code {
@@ -340,6 +352,21 @@ const OF_RUNS: &[Explained] = &[
          relative path starts at the job file's directory; `~` is not expanded.",
     },
     Explained {
+        id: "E242",
+        meaning: "nested sandboxes and a workspace of root's",
+        text: "With `privileges: nested` a step may make sandboxes of its own, and their root may write to the \
+         workspace. Where the workspace belongs to uid 0, files made there could count on this machine as root's.\n\
+         \n\
+         Use `workspace: copy`, or keep the project in a directory that belongs to an ordinary user.",
+    },
+    Explained {
+        id: "E244",
+        meaning: "a seccomp profile cannot be read",
+        text: "`seccomp: PATH` names a profile in the JSON form of OCI, relative to the job file's directory. The file \
+         must exist, be at most as large as the message says, and contain only actions and system calls that are \
+         known; the message says where it stops making sense.",
+    },
+    Explained {
         id: "E243",
         meaning: "the image has no user of this name",
         text: "`user` names somebody whom the image's /etc/passwd does not list. The message lists whom it has; a \
@@ -352,6 +379,50 @@ const OF_RUNS: &[Explained] = &[
          to another directory than the workspace. The message says how far the pattern came.\n\
          \n\
          `optional: true` accepts an artifact without files; `when: always` also collects after a failure.",
+    },
+    Explained {
+        id: "E302",
+        meaning: "a secret cannot be hidden in output, or cannot be a variable",
+        text: "Whatever a step prints is searched for the values of secrets, and what is found is replaced. A value \
+         that is short, or a word or a number of fewer than twelve characters, stands in ordinary text as well: \
+         hiding it would make logs unreadable, and would tell everybody what it is.\n\
+         \n\
+         A secret has at least six bytes, and at least twelve if it is only lower-case letters, only upper-case \
+         letters or only digits; at most 64 KiB. One that is to be a variable is text without NUL.",
+    },
+    Explained {
+        id: "E304",
+        meaning: "a file of secrets can be read by others",
+        text: "`--secrets-file` takes a file that nobody but its owner can read or write: `chmod 600 FILE`. Who can \
+         write it can choose what your steps are given.",
+    },
+    Explained {
+        id: "E308",
+        meaning: "a secret has no value",
+        text: "A job declares the secret and does not say `required: false`, so the run needs its value:\n\
+         \n\
+         \x20   runner exec job.yml --secret TOKEN\n\
+         \x20   runner exec job.yml --secret DEPLOY_KEY=@key.pem\n\
+         \n\
+         The first takes it from the variable of this name, the second from a file. Jobs that are not run need \
+         none.",
+    },
+    Explained {
+        id: "E309",
+        meaning: "a secret is given that no job declares",
+        text: "A misspelt name would leave the step without its secret. Declare it in the job, `secrets: [NAME]`, and \
+         name it in the steps that see it.",
+    },
+    Explained {
+        id: "E310",
+        meaning: "a secret is in what a job leaves",
+        text: "A file that was to be kept as an artifact contains the value of a secret, as it is or encoded: a build \
+         wrote its environment into it, or a configuration file was picked up by a pattern that is too wide. \
+         Artifacts are passed on and kept for long, so nothing of this one was kept, and the run ends with exit \
+         code 6.\n\
+         \n\
+         The message names the file and the place. Narrow `paths`, or keep the secret out of the file. \
+         `--allow-secret-in-artifacts` keeps it knowingly.",
     },
     Explained {
         id: "E522",

@@ -127,6 +127,22 @@ pub(crate) struct JobFile {
     pub continue_on_error: Option<SwitchField>,
     pub retry: Option<At<RetryField>>,
     pub quiet_timeout: Option<At<String>>,
+    pub secrets: Vec<SecretField>,
+}
+
+/// A secret that is declared or named.
+#[derive(Debug)]
+pub(crate) struct SecretField {
+    pub name: At<String>,
+    pub required: Option<At<bool>>,
+    pub env: Option<At<String>>,
+}
+
+impl SecretField {
+    /// One of which nothing but the name is said.
+    pub fn of(name: At<String>) -> SecretField {
+        SecretField { name, required: None, env: None }
+    }
 }
 
 /// `image: REF` or `image: {ref, sha256, pull}`.
@@ -209,6 +225,7 @@ pub(crate) struct StepField {
     pub artifacts: Option<At<Vec<ArtifactField>>>,
     pub retry: Option<At<RetryField>>,
     pub quiet_timeout: Option<At<String>>,
+    pub secrets: Vec<SecretField>,
 }
 
 /// `retry: N` or `retry: {max, on, delay, backoff}`.

@@ -7,7 +7,7 @@ use crate::expression::{Expression, Template, Value};
 use crate::file::At;
 use crate::image::ImageSpec;
 use crate::mount::Mount;
-use crate::plan::{IoLimits, Need, Network, Switch, When, Workspace};
+use crate::plan::{IoLimits, Need, Network, SecretPlan, StepSecret, Switch, When, Workspace};
 use crate::retry::Retry;
 use crate::rights::{Privileges, Seccomp};
 use crate::shell::Shell;
@@ -42,6 +42,7 @@ pub(crate) struct Job {
     pub retry: Option<Retry>,
     /// Zero is off.
     pub quiet_timeout: Option<Duration>,
+    pub secrets: Vec<SecretPlan>,
 }
 
 /// What of a valid job is settled before its matrix is multiplied out.
@@ -106,6 +107,7 @@ pub(crate) struct Step {
     pub retry: Option<Retry>,
     /// Zero is off.
     pub quiet_timeout: Option<Duration>,
+    pub secrets: Vec<StepSecret>,
 }
 
 /// What a step runs; neither is empty.

@@ -86,6 +86,29 @@ pub struct JobPlan {
     /// Whether it is tried again as a whole when it does not succeed.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub retry: Option<Retry>,
+    /// The secrets that its steps may name.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub secrets: Vec<SecretPlan>,
+}
+
+/// A secret that a job knows; its value is not here.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct SecretPlan {
+    /// `[A-Za-z_][A-Za-z0-9_]*`, unique in the job.
+    pub name: String,
+    /// The job does not run without it.
+    pub required: bool,
+    /// The variable that steps find it in, unless they say otherwise; none: only the file.
+    pub env: Option<String>,
+}
+
+/// A secret that a step sees.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct StepSecret {
+    /// One of the job's.
+    pub name: String,
+    /// The variable that the step finds it in, besides the file.
+    pub env: Option<String>,
 }
 
 /// A job that must be over first.
@@ -213,6 +236,9 @@ pub struct StepPlan {
         skip_serializing_if = "Option::is_none"
     )]
     pub quiet_timeout: Option<Duration>,
+    /// The secrets that it sees.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub secrets: Vec<StepSecret>,
 }
 
 /// True, false, or what an expression says while the job runs.

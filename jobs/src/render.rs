@@ -4,7 +4,7 @@ use std::fmt::Write;
 
 use unicode_width::{UnicodeWidthChar, UnicodeWidthStr};
 
-use crate::codes::Severity;
+use crate::codes::{Code, Severity};
 use crate::diagnostic::{Diagnostic, Diagnostics};
 use crate::source::{Source, char_boundary};
 
@@ -68,7 +68,9 @@ fn headline(out: &mut String, source: &Source, diagnostic: &Diagnostic, palette:
 fn excerpt(out: &mut String, source: &Source, diagnostic: &Diagnostic, palette: &Palette) {
     let Palette { frame, reset, .. } = palette;
     let mut gutter = String::new();
-    if let (Some(position), Some(span)) = (diagnostic.position, &diagnostic.span) {
+    // A secret is not repeated where even more people read it.
+    let span = diagnostic.span.as_ref().filter(|_| diagnostic.code != Code::SecretValue);
+    if let (Some(position), Some(span)) = (diagnostic.position, span) {
         let number = position.line.to_string();
         gutter = " ".repeat(number.len());
         let (start, line) = source.line(position.line);

@@ -126,6 +126,7 @@ pub(crate) fn job(
         outputs: job.outputs,
         continue_on_error: job.continue_on_error,
         retry: job.retry,
+        secrets: job.secrets,
     }
 }
 
@@ -237,6 +238,7 @@ impl Inherited<'_> {
             expect_exit: step.expect_exit.unwrap_or_else(|| vec![0]),
             artifacts,
             retry: step.retry,
+            secrets: step.secrets,
             quiet_timeout: step.quiet_timeout.or(self.quiet_timeout).filter(|time| !time.is_zero()),
         }
     }

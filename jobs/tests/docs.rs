@@ -58,6 +58,8 @@ fn every_code_and_key_is_told() {
         keys::NEED_KEYS,
         keys::STEP_KEYS,
         keys::RETRY_KEYS,
+        keys::SECRET_KEYS,
+        keys::STEP_SECRET_KEYS,
         keys::LIMITS_KEYS,
         keys::IO_LIMITS_KEYS,
         keys::NET_LIMITS_KEYS,

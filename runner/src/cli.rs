@@ -9,6 +9,7 @@ mod flags;
 mod image;
 mod papers;
 mod records;
+mod secrets;
 mod settings;
 
 use std::ffi::OsString;

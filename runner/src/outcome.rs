@@ -24,6 +24,8 @@ pub enum Outcome {
     Cancelled,
     /// It was never started: something before it had failed.
     Skipped,
+    /// What it leaves has a secret in it, and was not kept.
+    Leak,
     /// The runner could not do its part: the image, the machine.
     Error,
 }
@@ -41,6 +43,7 @@ impl Outcome {
             Self::Disk => "disk",
             Self::Cancelled => "cancelled",
             Self::Skipped => "skipped",
+            Self::Leak => "leak",
             Self::Error => "error",
         }
     }
@@ -56,6 +59,7 @@ impl Outcome {
             | Self::Pids
             | Self::Disk
             | Self::Cancelled
+            | Self::Leak
             | Self::Error => true,
         }
     }
@@ -69,6 +73,7 @@ impl Outcome {
             Self::Error => 3,
             Self::Timeout => 4,
             Self::Oom | Self::Pids | Self::Disk => 5,
+            Self::Leak => 6,
             Self::Cancelled => 130,
         }
     }

@@ -7,12 +7,19 @@ use crate::codes::Code;
 use crate::file::{At, Required, RunField, StepField};
 use crate::job::{Run, Step};
 use crate::names;
+use crate::plan::SecretPlan;
 use crate::render::quote;
 use crate::source::Span;
 
 impl Checker<'_> {
     /// Returns the steps that are valid; those that are not are among the problems.
-    pub(super) fn steps(&mut self, field: Required<Vec<StepField>>, file: &Span, job: &str) -> Vec<Step> {
+    pub(super) fn steps(
+        &mut self,
+        field: Required<Vec<StepField>>,
+        file: &Span,
+        job: &str,
+        secrets: &[SecretPlan],
+    ) -> Vec<Step> {
         let span = match &field {
             Required::Absent => file.start..file.start,
             Required::Given(at) if at.value.is_empty() => at.span.clone(),
@@ -21,7 +28,7 @@ impl Checker<'_> {
                 let mut forms = self.forms(&steps);
                 forms.reverse();
                 let mut ids = HashMap::new();
-                let step = |step| self.step(step, forms.pop().flatten(), &mut ids);
+                let step = |step| self.step(step, forms.pop().flatten(), secrets, &mut ids);
                 return steps.into_iter().filter_map(step).collect();
             }
         };
@@ -31,7 +38,13 @@ impl Checker<'_> {
     }
 
     /// `form`: what it is instead of a command.
-    fn step(&mut self, step: StepField, form: Option<Run>, ids: &mut HashMap<String, Span>) -> Option<Step> {
+    fn step(
+        &mut self,
+        step: StepField,
+        form: Option<Run>,
+        declared: &[SecretPlan],
+        ids: &mut HashMap<String, Span>,
+    ) -> Option<Step> {
         let place = format!(" in {}", step.label);
         let place = place.as_str();
         let argv = matches!(&step.run, Required::Given(At { value: RunField::Argv(_), .. }));
@@ -57,6 +70,7 @@ impl Checker<'_> {
         let retry = step.retry.and_then(|retry| self.retry(retry, place));
         let quiet_timeout =
             step.quiet_timeout.and_then(|time| self.time(&time, "quiet-timeout", place, true));
+        let secrets = self.step_secrets(step.secrets, declared, place);
         let start = step.span.start;
         Some(Step {
             start,
@@ -77,6 +91,7 @@ impl Checker<'_> {
             artifacts,
             retry,
             quiet_timeout,
+            secrets,
         })
     }
 

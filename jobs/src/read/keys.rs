@@ -17,10 +17,11 @@ pub const DEFAULT_KEYS: &[&str] = &[
     "mounts",
     "workspace",
     "network",
-    "seccomp",
-    "privileges",
     "retry",
     "quiet-timeout",
+    "secrets",
+    "seccomp",
+    "privileges",
 ];
 
 /// Keys of a job that are settled before its matrix is multiplied out.
@@ -56,6 +57,7 @@ pub const JOB_KEYS: &[&str] = &[
     "continue-on-error",
     "retry",
     "quiet-timeout",
+    "secrets",
 ];
 
 /// Keys of a step.
@@ -80,7 +82,14 @@ pub const STEP_KEYS: &[&str] = &[
     "wait",
     "cancel",
     "parallel",
+    "secrets",
 ];
+
+/// Keys of a secret that a job declares.
+pub const SECRET_KEYS: &[&str] = &["required", "env", "description"];
+
+/// Keys of a secret that a step names.
+pub const STEP_SECRET_KEYS: &[&str] = &["env"];
 
 /// Keys of `retry` given as a map.
 pub const RETRY_KEYS: &[&str] = &["max", "on", "delay", "backoff"];

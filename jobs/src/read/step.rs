@@ -75,6 +75,7 @@ impl Reader<'_> {
                     step.continue_on_error = self.switch(value, "continue-on-error", place);
                 }
                 "expect-exit" => step.expect_exit = self.exit_codes(value, place),
+                "secrets" => step.secrets = self.secrets(value, place, true),
                 "retry" => step.retry = self.retry(value, place),
                 "quiet-timeout" => step.quiet_timeout = self.duration(value, "quiet-timeout", place),
                 "artifacts" => step.artifacts = self.artifacts(value, place),

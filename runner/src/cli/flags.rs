@@ -106,6 +106,15 @@ pub(super) struct Exec {
     pub(super) overrides: Overrides,
     #[command(flatten)]
     pub(super) sources: Sources,
+    /// Give a secret its value, from our variable of this name, or from a file
+    #[arg(long, value_name = "NAME[=@FILE]")]
+    pub(super) secret: Vec<String>,
+    /// Give secrets the values of a file that only its owner can read, one NAME=VALUE a line
+    #[arg(long, value_name = "FILE")]
+    pub(super) secrets_file: Vec<PathBuf>,
+    /// Keep artifacts although a secret is in them
+    #[arg(long)]
+    pub(super) allow_secret_in_artifacts: bool,
     /// How the run is shown: `auto` is `tty` on a terminal, else `plain`
     #[arg(long, value_enum, default_value_t = Output::Auto)]
     pub(super) output: Output,

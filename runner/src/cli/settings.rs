@@ -14,6 +14,7 @@ use super::flags::{self, Verb};
 use super::image::{self, ImageSettings, UnpackSettings};
 use super::papers::{self, InitSettings};
 use super::records::{self, RunsSettings};
+use super::secrets;
 use crate::report::{Output, ReportSettings};
 
 /// Bytes of a file of variables; a larger one is another file.
@@ -108,6 +109,10 @@ pub struct ExecSettings {
     pub dry_run: bool,
     /// What wins over the file.
     pub overrides: Overrides,
+    /// The values of secrets, by name.
+    pub secrets: Vec<(String, Vec<u8>)>,
+    /// Whether artifacts may have them in them.
+    pub secrets_in_artifacts: bool,
     /// Most jobs at once.
     pub jobs_max: Option<usize>,
     /// How images are come by.
@@ -379,6 +384,8 @@ fn exec(flags: flags::Exec, home: PathBuf, environment: &Environment) -> Result<
             },
         },
         dry_run: flags.dry_run,
+        secrets: secrets::read(&flags.secret, &flags.secrets_file, environment)?,
+        secrets_in_artifacts: flags.allow_secret_in_artifacts,
         overrides: Overrides {
             params: params(&flags.param)?,
             pull: pull(&flags.sources),

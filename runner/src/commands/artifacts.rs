@@ -41,6 +41,7 @@ impl From<ArtifactError> for CommandError {
             | ArtifactError::Unknown { .. }
             | ArtifactError::Occupied { .. }
             | ArtifactError::NoMatch { .. }
+            | ArtifactError::Secret { .. }
             | ArtifactError::LinkOut { .. }
             | ArtifactError::Limit { .. }
             | ArtifactError::Changed { .. }

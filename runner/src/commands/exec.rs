@@ -6,6 +6,7 @@ use jobs::{Facts, Network, Overrides, Planned, SelectError};
 
 use super::check::read_job_file;
 use super::launch::{fetch_settings, launch, no_input};
+use super::secrets;
 use super::{Class, CommandError, RUN_ERROR_EXIT_CODE};
 use crate::cli::{ExecSettings, ExitCodeOf};
 use crate::host;
@@ -27,6 +28,7 @@ pub fn exec(zygote: Zygote, settings: ExecSettings) -> Result<u8, CommandError> 
         report::plan::plan(&mut Sink::results(), &planned.plan);
         return Ok(0);
     }
+    let secrets = secrets::of(&planned.plan, settings.secrets)?;
     if settings.suggest_network {
         must_be_recorded(&planned.plan)?;
     }
@@ -43,6 +45,8 @@ pub fn exec(zygote: Zygote, settings: ExecSettings) -> Result<u8, CommandError> 
         warnings: warnings.collect(),
         jobs_max: settings.jobs_max,
         stdin: no_input()?,
+        secrets,
+        secrets_in_artifacts: settings.secrets_in_artifacts,
         file: Some((settings.file.display().to_string(), text)),
         plan: planned.plan,
     };

@@ -14,6 +14,7 @@ mod launch;
 pub mod logs;
 pub mod run;
 pub mod runs;
+mod secrets;
 pub mod show;
 
 use std::error::Error;

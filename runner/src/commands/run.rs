@@ -11,6 +11,7 @@ use super::launch::{fetch_settings, launch, no_input};
 use super::{Class, CommandError, RUN_ERROR_EXIT_CODE};
 use crate::cli::RunSettings;
 use crate::run::execute::Execution;
+use crate::run::secrets::Secrets;
 use crate::sandbox::zygote::Zygote;
 
 /// Runs the command and returns its exit code.
@@ -22,6 +23,8 @@ pub fn run(zygote: Zygote, settings: RunSettings) -> Result<u8, CommandError> {
     let stdin = if settings.interactive { pumped_input()? } else { no_input()? };
     let base = std::env::current_dir().map_err(|error| CommandError::new(Class::Usage, error))?;
     let execution = Execution {
+        secrets: Secrets::default(),
+        secrets_in_artifacts: false,
         plan,
         file: None,
         fetch: fetch_settings(&settings.sources),

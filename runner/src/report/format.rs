@@ -111,6 +111,7 @@ impl Paint {
             | Outcome::Timeout
             | Outcome::Oom
             | Outcome::Pids
+            | Outcome::Leak
             | Outcome::Disk
             | Outcome::Error => self.bad("✗"),
         }

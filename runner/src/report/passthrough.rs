@@ -109,6 +109,7 @@ impl Passthrough {
             | Outcome::Pids
             | Outcome::Disk
             | Outcome::Cancelled
+            | Outcome::Leak
             | Outcome::Error => {}
         }
         let cause = result.cause.as_deref().unwrap_or(result.outcome.as_str());

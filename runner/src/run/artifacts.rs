@@ -8,6 +8,7 @@ mod collect;
 mod copy;
 mod discard;
 mod handles;
+mod leaks;
 mod manifest;
 mod patterns;
 mod retrieve;
@@ -96,6 +97,18 @@ pub enum ArtifactError {
         /// What the kernel said.
         source: io::Error,
     },
+    /// A secret is in it.
+    #[error("artifact `{name}`: the secret {secret} is in `{path}`, at byte {offset}")]
+    Secret {
+        /// The artifact.
+        name: String,
+        /// The file.
+        path: String,
+        /// The secret's name.
+        secret: String,
+        /// Where it begins.
+        offset: u64,
+    },
     /// The name cannot be a directory's.
     #[error("`{name}` cannot name an artifact: expected no `/`, no `.` in front, and not `manifest.json`")]
     BadName {
@@ -143,6 +156,7 @@ impl ArtifactError {
         match self {
             Self::NoMatch { .. } => Some("E261"),
             Self::LinkOut { .. } => Some("E210"),
+            Self::Secret { .. } => Some("E310"),
             Self::Limit { .. }
             | Self::Changed { .. }
             | Self::Read { .. }
@@ -155,6 +169,11 @@ impl ArtifactError {
         }
     }
 
+    /// Whether a secret would have been kept.
+    pub const fn is_leak(&self) -> bool {
+        matches!(self, Self::Secret { .. })
+    }
+
     /// Whether the job is at fault: the step fails. Otherwise this machine is.
     pub const fn is_failure_of_step(&self) -> bool {
         match self {
@@ -164,6 +183,7 @@ impl ArtifactError {
             | Self::Changed { .. }
             | Self::Read { .. }
             | Self::BadName { .. }
+            | Self::Secret { .. }
             | Self::Exists { .. } => true,
             Self::Unknown { .. } | Self::Occupied { .. } | Self::Mismatch { .. } | Self::Record(_) => false,
         }
@@ -178,6 +198,10 @@ impl ArtifactError {
             Self::LinkOut { path, .. } => {
                 Some(format!("leave it out with `!{path}`, or copy what it leads to"))
             }
+            Self::Secret { .. } => Some(
+                "nothing of it was kept; keep the secret out of it, or allow it: --allow-secret-in-artifacts"
+                    .to_owned(),
+            ),
             Self::Limit { .. } => Some("narrow its paths, or put the files into one archive".to_owned()),
             Self::Changed { .. } => Some("something outside of the job writes to the workspace".to_owned()),
             Self::Unknown { names, .. } if names.is_empty() => Some("it has none at all".to_owned()),

@@ -43,6 +43,8 @@ pub struct Surroundings<'s> {
     pub git: Option<&'s (String, Option<String>)>,
     /// How often it was begun, this time included.
     pub attempt: u32,
+    /// The step's secrets that are variables.
+    pub secrets: &'s [(String, String)],
 }
 
 /// The script files of a job.
@@ -127,6 +129,7 @@ pub fn environment(
             None => drop(all.remove(name)),
         }
     }
+    all.extend(around.secrets.iter().cloned());
     if !path.is_empty() {
         let before = path.join(":");
         let after = all.get("PATH").map_or(String::new(), |after| format!(":{after}"));

@@ -377,6 +377,8 @@ impl<'r> Conductor<'r> {
             hierarchy: self.hierarchy,
             stdin: &self.execution.stdin,
             feed: self.feed,
+            secrets: &self.execution.secrets,
+            secrets_in_artifacts: self.execution.secrets_in_artifacts,
             contexts,
             cancel: RefCell::new(cancel),
         };
@@ -395,6 +397,7 @@ fn decides(so_far: Outcome, next: Outcome) -> bool {
         | Outcome::Timeout
         | Outcome::Oom
         | Outcome::Pids
+        | Outcome::Leak
         | Outcome::Disk
         | Outcome::Error => false,
     }

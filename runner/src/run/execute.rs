@@ -19,6 +19,7 @@ use super::record::{
     WarningRecord, timestamp,
 };
 use super::schedule::Space;
+use super::secrets::Secrets;
 use super::step::Cancel;
 use super::traces;
 use crate::cgroup::Hierarchy;
@@ -47,6 +48,10 @@ pub struct Execution {
     pub jobs_max: Option<usize>,
     /// What the steps read.
     pub stdin: OwnedFd,
+    /// The values of the plan's secrets.
+    pub secrets: Secrets,
+    /// Artifacts may have them in them.
+    pub secrets_in_artifacts: bool,
 }
 
 /// How a run ended.

@@ -18,6 +18,7 @@ use super::feed::Feed;
 use super::identity::Lease;
 use super::record::{ArtifactRecord, RunDirectory};
 use super::room::{self, OpenStage, Plans, Room};
+use super::secrets::Secrets;
 use super::step::Cancel;
 use super::traces::{self, Ledger, Traces, Used, UsedTree};
 use super::workspace::{self, Workspace};
@@ -32,6 +33,7 @@ mod ahead;
 mod attempts;
 mod beside;
 mod harvest;
+mod hidden;
 mod steps;
 mod trail;
 mod watched;
@@ -71,6 +73,10 @@ pub struct Job<'j> {
     pub feed: &'j Feed,
     /// The user's wish.
     pub cancel: RefCell<watch::Receiver<Cancel>>,
+    /// What steps may be shown, and nobody else.
+    pub secrets: &'j Secrets,
+    /// Artifacts may have them in them.
+    pub secrets_in_artifacts: bool,
     /// The contexts of the plan and the run.
     pub contexts: Vec<(&'static str, Value)>,
 }
@@ -205,6 +211,7 @@ impl Job<'_> {
             unit: &self.unit,
             number: self.number,
             since,
+            secrets: self.secrets,
         };
         let mut used =
             Used { identity: self.lease.identity, user: (0, 0), since, trees: self.trees(&workspace)? };

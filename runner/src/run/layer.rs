@@ -13,6 +13,9 @@ use crate::run::step_files::FILES;
 /// Where scripts lie inside.
 pub const SCRIPTS: &str = "/run/runner/scripts";
 
+/// Where a step finds the secrets that it names.
+pub const SECRETS: &str = "/run/secrets";
+
 /// Where the files lie by which a step hands values on; anybody inside may write there.
 pub const HANDED: &str = "/run/runner/handed";
 

@@ -25,6 +25,8 @@ pub mod record;
 pub mod rights;
 pub mod room;
 pub mod schedule;
+mod secret_files;
+pub mod secrets;
 pub mod skeleton;
 pub mod step;
 pub mod step_files;

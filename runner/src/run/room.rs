@@ -1,5 +1,6 @@
 //! A job's room: its stage, cgroup, scratch directory and users; and the sandboxes that it has ready.
 
+use std::collections::HashSet;
 use std::fs;
 use std::io;
 use std::os::fd::{AsFd, OwnedFd};
@@ -15,9 +16,11 @@ use super::egress::{self, Egress, Outlook};
 use super::errands::Servants;
 use super::error::RunError;
 use super::identity;
-use super::layer::{self, NESTED_HOME, SCRIPTS, Wishes};
+use super::layer::{self, NESTED_HOME, SCRIPTS, SECRETS, Wishes};
 use super::machine::{self, Processors};
 use super::rights::{JobRights, StepRights};
+use super::secret_files;
+use super::secrets::Secrets;
 use super::skeleton::{self, Skeleton};
 use super::users::{Accounts, StepUser};
 use super::workspace::{self, Workspace};
@@ -26,7 +29,7 @@ use crate::sandbox::ids::{Identity, layer_map, step_map, workspace_map};
 use crate::sandbox::ops::{self, SYS_MASKS};
 use crate::sandbox::spawn::{Sandbox, Stage};
 use crate::sandbox::spec::{
-    Bind, Idmap, Kind, Network, SandboxSpec, Script, Source, StageOpening, StageSpec, Upper,
+    Bind, Idmap, Kind, Network, SandboxSpec, Script, SecretFile, Source, StageOpening, StageSpec, Upper,
 };
 use crate::sandbox::sweep::{self, Rule, Since, Sweep};
 use crate::sandbox::zygote::Zygote;
@@ -64,6 +67,8 @@ pub struct Plans<'p> {
     pub number: usize,
     /// When the job began.
     pub since: Since,
+    /// What steps may be shown.
+    pub secrets: &'p Secrets,
 }
 
 /// The room.
@@ -94,6 +99,8 @@ pub struct Room {
     pub workspace_was_given: bool,
     /// What the user should know.
     pub warnings: Vec<(String, Option<String>)>,
+    /// The directories of secrets that there are: each is a step's.
+    with_secrets: HashSet<String>,
 }
 
 /// A sandbox that waits for its go, or builds itself up to there.
@@ -126,6 +133,7 @@ impl Room {
         warnings.extend(rights.warnings);
         let mut mounts = Mounts::default();
         mounts.of_the_plan(plans, &users)?;
+        let secrets = mounts.of_the_secrets(plans, &users);
         let tun = nested && mounts.of_sandboxes_inside();
         let (layer, parts) = layer::plan(&Wishes {
             hostname: &plans.job.hostname,
@@ -146,6 +154,7 @@ impl Room {
             scripts,
             scripts_owner: root_outside(plans.identity, user.0),
             facts,
+            secrets,
             filters: rights.filters,
             sys_masks: sys_masks(),
             nested,
@@ -157,9 +166,7 @@ impl Room {
         let egress =
             outlook.as_ref().map(|outlook| way_out(zygote, plans, outlook, gate, own()?)).transpose()?;
         let workspace_was_given = unmapped.iter().any(|index| workspaces.contains(index));
-        if workspace_was_given {
-            warnings.push(give_workspace(plans, &users));
-        }
+        warnings.extend(workspace_was_given.then(|| give_workspace(plans, &users)));
         Ok(Self {
             stage,
             cgroup,
@@ -180,6 +187,7 @@ impl Room {
             scratch: plans.scratch.to_path_buf(),
             workspace_was_given,
             warnings,
+            with_secrets: mounts.with_secrets,
         })
     }
 
@@ -212,7 +220,9 @@ impl Room {
             to: TUN_INSIDE.into(),
             directory: false,
         });
-        let binds = binds.chain(self.per_user.iter().map(own)).chain(home).chain(tun).collect();
+        let secrets = secret_files::bind(&self.with_secrets, index);
+        let binds =
+            binds.chain(self.per_user.iter().map(own)).chain(home).chain(tun).chain(secrets).collect();
         let spec = SandboxSpec {
             hostname: self.hostname.clone(),
             layers: self.layers,
@@ -437,6 +447,8 @@ struct Mounts {
     hand_back: Vec<String>,
     /// Mount points for the layer.
     points: Vec<(String, bool)>,
+    /// The directories of secrets that there are.
+    with_secrets: HashSet<String>,
 }
 
 impl Mounts {
@@ -520,6 +532,13 @@ impl Mounts {
             });
         }
         found
+    }
+
+    fn of_the_secrets(&mut self, plans: &Plans<'_>, users: &[StepUser]) -> Vec<SecretFile> {
+        let secrets = secret_files::of(plans, users);
+        self.points.extend((!secrets.is_empty()).then(|| (SECRETS.to_owned(), true)));
+        self.with_secrets = secrets.iter().map(|secret| secret.directory.clone()).collect();
+        secrets
     }
 
     /// The steps' scripts, if there are any.

@@ -16,6 +16,7 @@ use super::feed::Feed;
 use super::logs::LogWriter;
 use super::processes;
 use super::record::RecordError;
+use super::secrets::{Masker, Secrets};
 use super::verdict::Stopped;
 use crate::cgroup::{Cgroup, KmsgCursor, OomWatch};
 use crate::event::{Stream, What};
@@ -76,6 +77,8 @@ pub struct Running<'r> {
     pub egress: Option<&'r Egress>,
     /// Longest time without output.
     pub quiet: Option<Duration>,
+    /// What its output must not show.
+    pub secrets: &'r Secrets,
 }
 
 /// What is known when it is over.
@@ -184,7 +187,8 @@ pub async fn begin(
     let started = Instant::now();
     sandbox.go(go, [stdin.as_fd(), their_stdout.as_fd(), their_stderr.as_fd()]).await?;
     let (stdout, stderr) = (Some(stdout), Some(stderr));
-    let output = Output { stdout, stderr, seq: 0, last: started, failure: None };
+    let maskers = [Masker::default(), Masker::default()];
+    let output = Output { stdout, stderr, seq: 0, last: started, failure: None, maskers };
     Ok(Begun { output, oom, oom_fd, started })
 }
 
@@ -193,6 +197,7 @@ pub async fn finish(sandbox: &mut Sandbox, begun: Begun, mut running: Running<'_
     let Begun { mut output, mut oom, oom_fd, started } = begun;
     let mut ended = Ended::default();
     attend(sandbox, &mut running, &mut output, &mut ended, (oom.as_mut(), oom_fd.as_ref()), started).await;
+    output.let_go(&mut running);
     let closed = running.log.finish();
     ended.log = match output.failure {
         Some(error) => Err(error),
@@ -279,6 +284,8 @@ struct Output {
     /// When something came last.
     last: Instant,
     failure: Option<RecordError>,
+    /// What each stream holds back: it may be the beginning of a secret.
+    maskers: [Masker; 2],
 }
 
 impl Output {
@@ -291,7 +298,7 @@ impl Output {
         self.failure = self.failure.take().or(logged.err());
     }
 
-    /// Keeps and shows a chunk. An empty one is the pipe's end.
+    /// Keeps and shows a chunk, secrets hidden. An empty one is the pipe's end.
     fn took(&mut self, stream: Stream, data: &[u8], running: &mut Running<'_>) {
         if data.is_empty() {
             match stream {
@@ -301,10 +308,29 @@ impl Output {
             return;
         }
         self.last = Instant::now();
-        self.check(running.log.append(stream, data, self.last));
-        let what = What::StepLog { stream, seq: self.seq, data: data.to_vec() };
+        let shown = match running.secrets.is_empty() {
+            true => data.to_vec(),
+            false => self.maskers[stream as usize].push(running.secrets, data),
+        };
+        self.show(stream, shown, running);
+    }
+
+    fn show(&mut self, stream: Stream, data: Vec<u8>, running: &mut Running<'_>) {
+        if data.is_empty() {
+            return;
+        }
+        self.check(running.log.append(stream, &data, self.last));
+        let what = What::StepLog { stream, seq: self.seq, data };
         self.seq += 1;
         running.feed.send(Some(running.job), Some(running.step), what);
+    }
+
+    /// Nothing more will come: what was held back is no secret.
+    fn let_go(&mut self, running: &mut Running<'_>) {
+        for stream in [Stream::Stdout, Stream::Stderr] {
+            let rest = self.maskers[stream as usize].finish();
+            self.show(stream, rest, running);
+        }
     }
 }
 

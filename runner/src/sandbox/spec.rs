@@ -91,6 +91,26 @@ pub struct Script {
     pub text: String,
 }
 
+/// A secret that the steps of one place find as a file.
+#[derive(Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct SecretFile {
+    /// The directory in the stage's `secrets`.
+    pub directory: String,
+    /// File name.
+    pub name: String,
+    /// Content.
+    pub value: Vec<u8>,
+    /// Whose it is, as the stage sees it: nobody else can read it.
+    pub owner: (u32, u32),
+}
+
+impl std::fmt::Debug for SecretFile {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let Self { directory, name, .. } = self;
+        f.debug_struct("SecretFile").field("directory", directory).field("name", name).finish_non_exhaustive()
+    }
+}
+
 /// A text that lies over a file of the kernel's that would be wrong inside.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Fact {
@@ -122,6 +142,8 @@ pub struct StageSpec {
     pub scripts_owner: u32,
     /// Readable files in the stage's `facts`, read-only.
     pub facts: Vec<Fact>,
+    /// Files in the stage's `secrets`, read-only.
+    pub secrets: Vec<SecretFile>,
     /// What steps' system calls pass: each step has one of these.
     pub filters: Vec<Filters>,
     /// Paths below /sys to cover: resolved once, missing ones skipped.

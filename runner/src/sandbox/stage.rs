@@ -82,7 +82,7 @@ pub fn run(opening: &StageOpening, socket: &OwnedFd) {
     // Inits, which are other users, walk the directories made here, whatever the caller's umask is.
     umask(Mode::from_raw_mode(0o022));
     let foundation = Foundation::lay(opening);
-    let Ok(Some((spec, _))) = wire::receive_value::<StageSpec>(socket.as_fd()) else { return };
+    let Ok(Some((mut spec, _))) = wire::receive_value::<StageSpec>(socket.as_fd()) else { return };
     let mut foundation = match foundation {
         Ok(foundation) => foundation,
         Err(LinkTrouble { what, errno, no_tun }) => {
@@ -97,6 +97,11 @@ pub fn run(opening: &StageOpening, socket: &OwnedFd) {
             return reply(socket, &Answer::Failed { what, errno: errno.raw_os_error() }, &[]);
         }
     }
+    // Each init is a copy of this process. None can be looked into, and none needs to hold them.
+    for secret in &mut spec.secrets {
+        secret.value.fill(0);
+    }
+    spec.secrets.clear();
     // The gate's descriptors too: a copy here would keep a dead worker's interfaces alive.
     drop(foundation);
     while let Ok(Some((build, fds))) = wire::receive_value::<Build>(socket.as_fd()) {
@@ -212,6 +217,9 @@ fn furnish(foundation: &mut Foundation, spec: &StageSpec) -> Result<Vec<usize>, 
     if !spec.facts.is_empty() {
         facts(spec)?;
     }
+    if !spec.secrets.is_empty() {
+        secrets(spec)?;
+    }
     tried("change to the job's root", pivot_root(".", "."))?;
     tried("let go of the host's mounts", unmount(".", UnmountFlags::DETACH))?;
     tried("enter the job's root", chdir("/"))?;
@@ -224,7 +232,7 @@ fn scripts(spec: &StageSpec) -> Result<(), Trouble> {
     let owner = (Uid::from_raw(spec.scripts_owner), Gid::from_raw(spec.scripts_owner));
     for script in &spec.scripts {
         let at = format!("scripts/{}", script.name);
-        let file = write_file(&at, &script.text, Mode::from_raw_mode(0o755))?;
+        let file = write_file(&at, script.text.as_bytes(), Mode::from_raw_mode(0o755))?;
         tried(format!("own {at}"), fchown(&file, Some(owner.0), Some(owner.1)))?;
     }
     let executable = sealed() - MountAttrFlags::MOUNT_ATTR_NOEXEC;
@@ -235,7 +243,7 @@ fn scripts(spec: &StageSpec) -> Result<(), Trouble> {
 fn facts(spec: &StageSpec) -> Result<(), Trouble> {
     make_directory("facts")?;
     for fact in &spec.facts {
-        write_file(&format!("facts/{}", fact.name), &fact.text, Mode::from_raw_mode(0o444))?;
+        write_file(&format!("facts/{}", fact.name), fact.text.as_bytes(), Mode::from_raw_mode(0o444))?;
     }
     seal_directory("facts", sealed())?;
     for fact in &spec.facts {
@@ -248,11 +256,29 @@ fn facts(spec: &StageSpec) -> Result<(), Trouble> {
     Ok(())
 }
 
+/// Writes the steps' secrets, each for its step's user alone, and makes them a read-only mount.
+fn secrets(spec: &StageSpec) -> Result<(), Trouble> {
+    make_directory("secrets")?;
+    let mut made: Vec<&str> = Vec::new();
+    for secret in &spec.secrets {
+        let directory = format!("secrets/{}", secret.directory);
+        if !made.contains(&secret.directory.as_str()) {
+            made.push(&secret.directory);
+            make_directory(&directory)?;
+        }
+        let at = format!("{directory}/{}", secret.name);
+        let file = write_file(&at, &secret.value, Mode::from_raw_mode(0o400))?;
+        let (uid, gid) = secret.owner;
+        tried(format!("own {at}"), fchown(&file, Some(Uid::from_raw(uid)), Some(Gid::from_raw(gid))))?;
+    }
+    seal_directory("secrets", sealed())
+}
+
 /// A new file of the stage's with this content.
-fn write_file(at: &str, text: &str, mode: Mode) -> Result<OwnedFd, Trouble> {
+fn write_file(at: &str, text: &[u8], mode: Mode) -> Result<OwnedFd, Trouble> {
     let flags = OFlags::CREATE | OFlags::EXCL | OFlags::WRONLY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
     let file = tried(format!("make {at}"), openat(CWD, at, flags, mode))?;
-    let mut rest = text.as_bytes();
+    let mut rest = text;
     while !rest.is_empty() {
         let written = tried(format!("write {at}"), rustix::io::write(&file, rest))?;
         rest = rest.get(written..).unwrap_or_default();

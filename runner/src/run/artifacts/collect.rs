@@ -13,10 +13,12 @@ use rustix::io::Errno;
 
 use super::copy::{CopyError, copy};
 use super::handles;
+use super::leaks;
 use super::manifest::{EntryKind, Manifest, ManifestEntry, path_text};
 use super::patterns::Patterns;
 use super::{ArtifactError, ArtifactLimits};
 use crate::run::record::{RecordError, make_directory};
+use crate::run::secrets::Secrets;
 
 /// Names that are shown of what was left out.
 const SKIPPED_SHOWN_MAX: usize = 10;
@@ -42,6 +44,8 @@ pub struct CollectRequest<'a> {
     pub owner: Option<(u32, u32)>,
     /// How much it may be.
     pub limits: ArtifactLimits,
+    /// What must not be in it.
+    pub secrets: Option<&'a Secrets>,
 }
 
 /// What was collected.
@@ -76,6 +80,7 @@ pub fn collect(request: &CollectRequest<'_>) -> Result<Collected, ArtifactError>
     remove_partial(&partial)?;
     make_directory(&partial)?;
     let collected = Collection::run(request, &partial)
+        .and_then(|collected| leaks::none(request, &partial, &collected).map(|()| collected))
         .and_then(|collected| publish(request, collected, &partial, &place));
     if !matches!(&collected, Ok(collected) if collected.files > 0) {
         // Of a failure, the first error is the one to tell; of nothing, nothing is to be kept.

@@ -94,7 +94,7 @@ async fn wait(pause: Duration, mut cancel: watch::Receiver<Cancel>) -> bool {
 /// Whether an end is one after which it is tried again.
 pub fn counts(retry: &Retry, outcome: Outcome, exit_code: Option<u8>) -> bool {
     let kind = match outcome {
-        Outcome::Success | Outcome::Skipped | Outcome::Cancelled => return false,
+        Outcome::Success | Outcome::Skipped | Outcome::Cancelled | Outcome::Leak => return false,
         Outcome::Failure | Outcome::Pids | Outcome::Disk => RetryOn::Failure,
         Outcome::Signal => RetryOn::Signal,
         Outcome::Oom => RetryOn::Oom,
@@ -120,6 +120,7 @@ mod tests {
         let kinds = [
             (RetryOn::Failure, Outcome::Failure),
             (RetryOn::Failure, Outcome::Pids),
+            (RetryOn::Failure, Outcome::Disk),
             (RetryOn::Signal, Outcome::Signal),
             (RetryOn::Oom, Outcome::Oom),
             (RetryOn::Timeout, Outcome::Timeout),

@@ -28,8 +28,8 @@ impl Job<'_> {
         match problem {
             Some(error) if error.is_failure_of_step() => {
                 if success {
-                    result.outcome = Outcome::Failure;
-                    result.conclusion = conclusion(one.turn.forgiving, Outcome::Failure);
+                    result.outcome = if error.is_leak() { Outcome::Leak } else { Outcome::Failure };
+                    result.conclusion = conclusion(one.turn.forgiving, result.outcome);
                     let code = error.code().map_or_else(String::new, |code| format!("error[{code}]: "));
                     (result.cause, result.remedy) = (Some(format!("{code}{error}")), error.hint());
                 }
@@ -51,7 +51,11 @@ impl Job<'_> {
             self.warn(error.code(), error.to_string(), error.hint());
             let ours = !error.is_failure_of_step();
             if end.outcome == Outcome::Success {
-                end.outcome = if ours { Outcome::Error } else { Outcome::Failure };
+                end.outcome = match ours {
+                    true => Outcome::Error,
+                    false if error.is_leak() => Outcome::Leak,
+                    false => Outcome::Failure,
+                };
             }
             if ours {
                 end.error.get_or_insert(error.into());
@@ -98,6 +102,7 @@ impl Job<'_> {
                 step: step_id,
                 owner: None,
                 limits: ArtifactLimits::default(),
+                secrets: (!self.secrets_in_artifacts).then_some(self.secrets),
             });
             match collected {
                 Ok(collected) if collected.files > 0 => {

@@ -250,18 +250,11 @@ impl Job<'_> {
         let in_step = |error| RunError::Step { index: step.index, step: step.id.clone(), error };
         let Ahead { mut prepared, ears, records } = ahead;
         let (go, environment) = self.go(one, number).map_err(in_step)?;
-        let ready = prepared.sandbox.ready().await.map_err(in_step);
-        let disk = match ready {
-            Ok(()) => self.disk_watch(one, &prepared).await,
-            Err(error) => Err(error),
-        };
-        let disk = match disk {
-            Ok(disk) => disk,
-            Err(error) => {
-                records.discard();
-                return Err(error);
-            }
-        };
+        if let Err(error) = prepared.sandbox.ready().await {
+            records.discard();
+            return Err(in_step(error));
+        }
+        let disk = self.disk_watch(one, &prepared).await?;
         let (started, deadline) = (timestamp(), deadline(step.timeout, one.limit));
         let began = Instant::now();
         let begun = step::begin(&mut prepared.sandbox, &go, self.stdin, ears).await;
@@ -269,7 +262,7 @@ impl Job<'_> {
         trail.map_or(Ok(()), |trail| trail.record(&self.plan.id, self.feed))?;
         let (directory, log) = records.publish(self.plan.limits.log_bytes, began)?;
         self.say_started(step, number);
-        directory.write_environment(&environment)?;
+        directory.write_environment(&self.shown(environment))?;
         if let (Some(next @ None), Ok(_)) = (next, &begun) {
             *next = Some(self.ahead(one.room, one.index + 1, 1));
         }
@@ -286,6 +279,7 @@ impl Job<'_> {
             disk: disk.as_ref(),
             egress: one.room.egress.as_ref(),
             quiet: step.quiet_timeout,
+            secrets: self.secrets,
         };
         let (mut ended, exec) = match begun {
             Ok(begun) => (step::finish(&mut prepared.sandbox, begun, running).await, None),
@@ -313,6 +307,7 @@ impl Job<'_> {
             git: one.git,
             // What is tried again for the job's sake is no first attempt either.
             attempt: self.attempt + attempt - 1,
+            secrets: &self.secret_variables(step),
         };
         let environment = command::environment(step, user, &surroundings, &one.turn.env, &one.turn.path);
         let single = self.lease.identity == Identity::Single;
@@ -370,6 +365,13 @@ impl Job<'_> {
         result: &mut StepResult,
     ) -> Result<Handed, RunError> {
         let problem = match step_files::read(&prepared.upper) {
+            Ok(handed) if self.leaked(&handed).is_some() => (
+                format!(
+                    "$RUNNER_OUTPUT, $RUNNER_ENV or $RUNNER_PATH holds the secret {}",
+                    self.leaked(&handed).unwrap_or_default()
+                ),
+                "name the secret in the step that needs it",
+            ),
             Ok(handed) if values.take(&handed) => {
                 for name in &handed.refused {
                     let text = format!("{name} of step {} is not taken from $RUNNER_ENV", one.step.id);
@@ -380,7 +382,7 @@ impl Job<'_> {
                     directory.write_outputs(&handed.outputs)?;
                 }
                 if !handed.summary.is_empty() {
-                    directory.append_summary(&handed.summary)?;
+                    directory.append_summary(&self.shown_bytes(&handed.summary))?;
                 }
                 return Ok(handed);
             }
