@@ -131,13 +131,9 @@ fn capabilities_are_those_that_are_named() {
     assert_eq!(outcomes, ["failure", "success", "failure", "success"]);
 }
 
-/// A directory with the runner in it, to be called from inside; job files name it as `./inner`.
-fn with_runner(user: User) -> TestContext {
-    let context = TestContext::with_user(env!("CARGO_BIN_EXE_runner"), user);
-    let program = context.write("inner", "");
-    fs::copy(env!("CARGO_BIN_EXE_runner"), program).unwrap();
-    context
-}
+/// Shows the runner itself inside, as a step of the machine or of another step finds it.
+const OUTER: &str = concat!("mounts: ['", env!("CARGO_BIN_EXE_runner"), ":/opt/runner']\n");
+const INNER: &str = "mounts: ['/opt/runner:/opt/runner']\n";
 
 const INNERMOST: &str =
     "image: host\nnetwork: none\nsteps: ['test $$ -lt 10 && touch made && echo innermost']\n";
@@ -145,20 +141,22 @@ const INNERMOST: &str =
 /// The runner in a step of the runner in a step of the runner.
 fn nested(user: User) {
     let before = Leftovers::now();
-    let context = with_runner(user);
+    let context = TestContext::with_user(env!("CARGO_BIN_EXE_runner"), user);
     context.write("innermost.yml", INNERMOST);
     context.write(
         "middle.yml",
-        "image: host\nnetwork: none\nworkspace: copy\n\
+        INNER.to_owned()
+            + "image: host\nnetwork: none\nworkspace: copy\n\
         steps:\n\
-        \x20 - {run: './inner exec innermost.yml', privileges: nested}\n\
+        \x20 - {run: '/opt/runner exec innermost.yml', privileges: nested}\n\
         \x20 - 'test -e /proc/acpi && ! ls /proc/acpi/* 2>/dev/null; ls /sys/module | wc -l; cat /proc/self/uid_map'\n",
     );
     context.write(
         "job.yml",
-        "image: host\nnetwork: none\nworkspace: copy\n\
+        OUTER.to_owned()
+            + "image: host\nnetwork: none\nworkspace: copy\n\
         steps:\n\
-        \x20 - {run: './inner doctor; ./inner exec middle.yml', privileges: nested}\n",
+        \x20 - {run: '/opt/runner doctor; /opt/runner exec middle.yml', privileges: nested}\n",
     );
     let ran = context.run(&["exec", "job.yml"]).expect_code(0);
     let said = ran.stdout_text();
@@ -191,7 +189,7 @@ fn a_step_with_one_id_runs_the_runner() {
 fn a_step_divides_its_cgroup() {
     require!(Cgroups, CgroupV2, Program("sh"));
     let before = Leftovers::now();
-    let context = with_runner(User::Current);
+    let context = TestContext::with_user(env!("CARGO_BIN_EXE_runner"), User::Current);
     context.write(
         "middle.yml",
         "image: host\nnetwork: none\nworkspace: copy\nlimits: {pids: 20, memory: 64M}\nsteps:\n\
@@ -199,8 +197,9 @@ fn a_step_divides_its_cgroup() {
     );
     context.write(
         "job.yml",
-        "image: host\nnetwork: none\nworkspace: copy\nlimits: {pids: 200}\nsteps:\n\
-        \x20 - {id: inner, run: '! echo max > /sys/fs/cgroup/pids.max; ./inner exec middle.yml', privileges: nested, expect-exit: 5}\n",
+        OUTER.to_owned()
+            + "image: host\nnetwork: none\nworkspace: copy\nlimits: {pids: 200}\nsteps:\n\
+        \x20 - {id: inner, run: '! echo max > /sys/fs/cgroup/pids.max; /opt/runner exec middle.yml', privileges: nested, expect-exit: 5}\n",
     );
     let said = context.run(&["exec", "job.yml"]).expect_code(0).stdout_text();
     assert!(said.contains("process limit of 20 met"), "{said}");
@@ -258,11 +257,12 @@ fn buildah_works_inside() {
 #[test]
 fn without_the_word_there_is_no_sandbox_inside() {
     require!(Root, Cgroups, Program("sh"));
-    let context = with_runner(User::Current);
+    let context = TestContext::with_user(env!("CARGO_BIN_EXE_runner"), User::Current);
     context.write("innermost.yml", INNERMOST);
     context.write(
         "job.yml",
-        "image: host\nnetwork: none\nworkspace: copy\nsteps: ['RUNNER_HOME=/tmp/home ./inner exec innermost.yml']\n",
+        OUTER.to_owned()
+            + "image: host\nnetwork: none\nworkspace: copy\nsteps: ['RUNNER_HOME=/tmp/home /opt/runner exec innermost.yml']\n",
     );
     let ran = context.run(&["exec", "job.yml"]).expect_code(1);
     let said = ran.stdout_text();

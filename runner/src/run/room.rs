@@ -209,7 +209,7 @@ impl Room {
         let rights = self.rights(index);
         let home = rights.nested.then(|| self.nested_home(&upper, user)).transpose()?;
         if let (true, Identity::Root { base }) = (rights.nested, self.identity) {
-            cgroup.delegate(base, base)?;
+            cgroup.delegate(base + user.0, base + user.1)?;
         }
         let own = |bind: &Bind| Bind { from: place_for(&bind.from, user), ..bind.clone() };
         // Files of /proc that lie over the kernel's would keep a sandbox inside from having its own.
