@@ -250,11 +250,17 @@ impl Job<'_> {
         let in_step = |error| RunError::Step { index: step.index, step: step.id.clone(), error };
         let Ahead { mut prepared, ears, records } = ahead;
         let (go, environment) = self.go(one, number).map_err(in_step)?;
-        if let Err(error) = prepared.sandbox.ready().await {
-            records.discard();
-            return Err(in_step(error));
-        }
-        let disk = self.disk_watch(one, &prepared).await?;
+        let watched = match prepared.sandbox.ready().await {
+            Ok(()) => self.disk_watch(one, &prepared).await,
+            Err(error) => Err(in_step(error)),
+        };
+        let disk = match watched {
+            Ok(disk) => disk,
+            Err(error) => {
+                records.discard();
+                return Err(error);
+            }
+        };
         let (started, deadline) = (timestamp(), deadline(step.timeout, one.limit));
         let began = Instant::now();
         let begun = step::begin(&mut prepared.sandbox, &go, self.stdin, ears).await;
