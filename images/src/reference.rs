@@ -178,7 +178,11 @@ impl fmt::Display for Reference {
             Reference::Tarball(path) => write!(f, "{}", path.display()),
             Reference::Url(url) => url.fmt(f),
             Reference::Registry(name) => name.fmt(f),
-            Reference::Layout { path, tag: None } => write!(f, "oci:{}", path.display()),
+            Reference::Layout { path, tag: None } => {
+                // What follows a colon in the last name would be read as a tag.
+                let colon = path.file_name().is_some_and(|name| name.as_encoded_bytes().contains(&b':'));
+                write!(f, "oci:{}{}", path.display(), if colon { "/" } else { "" })
+            }
             Reference::Layout { path, tag: Some(tag) } => write!(f, "oci:{}:{tag}", path.display()),
             Reference::Archive(path) => write!(f, "archive:{}", path.display()),
             Reference::Local(name) => write!(f, "local:{}", name.as_str()),
@@ -229,6 +233,7 @@ mod tests {
             ("dir:.", "dir:/base"),
             ("../up.tgz", "/base/../up.tgz"),
             ("oci:./a/../b:c", "oci:/base/a/../b:c"),
+            ("oci:./a:b/", "oci:/base/a:b/"),
             ("archive:./a.tar", "archive:/base/a.tar"),
         ] {
             assert_eq!(parse(text).to_string(), shown);

@@ -84,6 +84,10 @@ impl RegistryName {
         }
         let official = registry == DEFAULT_REGISTRY && !path.contains('/');
         let repository = if official { format!("{DEFAULT_NAMESPACE}{path}") } else { path.to_owned() };
+        // What stands before a short name counts as well.
+        if repository.len() > REPOSITORY_BYTES_MAX {
+            return Err(NameError::TooLong);
+        }
         Ok(RegistryName { registry: registry.to_owned(), repository, tag: tag.map(str::to_owned), digest })
     }
 
@@ -232,5 +236,10 @@ mod tests {
             assert_eq!(RegistryName::parse(text).unwrap().to_string(), whole, "{text}");
         }
         assert_eq!(RegistryName::parse(&format!("a@{digest}")).unwrap().tag(), None);
+        // `library/` counts as well: what is shown is read again.
+        let longest = REPOSITORY_BYTES_MAX - DEFAULT_NAMESPACE.len();
+        let shown = RegistryName::parse(&"a".repeat(longest)).unwrap().to_string();
+        assert_eq!(RegistryName::parse(&shown).unwrap().to_string(), shown);
+        assert_eq!(RegistryName::parse(&"a".repeat(longest + 1)), Err(NameError::TooLong));
     }
 }

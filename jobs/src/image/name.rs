@@ -4,6 +4,10 @@
 const REPOSITORY_BYTES_MAX: usize = 255;
 /// Bytes of a registry's host name, as DNS limits it, and of its port.
 const HOST_BYTES_MAX: usize = 253 + 6;
+/// Docker Hub, the registry of names that name none, as it is called.
+const HUB: [&str; 2] = ["docker.io", "index.docker.io"];
+/// Where its official images lie.
+const NAMESPACE: &str = "library/";
 /// Characters of a tag.
 const TAG_BYTES_MAX: usize = 128;
 
@@ -32,16 +36,21 @@ pub(super) fn check(text: &str) -> Result<(), &'static str> {
     if tag.is_some_and(|tag| !is_tag(tag)) {
         return Err(TAG);
     }
-    let repository = match name.split_once('/') {
+    let (host, repository) = match name.split_once('/') {
         Some((host, rest)) if names_host(host) => {
             if !is_host(host) {
                 return Err(HOST);
             }
-            rest
+            (host, rest)
         }
-        _ => name,
+        _ => (HUB[0], name),
     };
     check_repository(repository)?;
+    // What stands before a short name counts as well.
+    let is_short = HUB.contains(&host) && !repository.contains('/');
+    if is_short && NAMESPACE.len() + repository.len() > REPOSITORY_BYTES_MAX {
+        return Err(TOO_LONG);
+    }
     if is_hex(text) { Err(ID) } else { Ok(()) }
 }
 
