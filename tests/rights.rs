@@ -5,10 +5,17 @@ mod lab;
 
 use std::fs;
 use std::path::Path;
+use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use fixtures::{Leftovers, Ran, TestContext, User, busybox, require};
 use lab::{Lab, Run};
 use serde_json::{Value, json};
+
+/// One at a time, where tests are threads of one process: on a slow machine another's processes would count as left behind.
+fn alone() -> MutexGuard<'static, ()> {
+    static TURN: Mutex<()> = Mutex::new(());
+    TURN.lock().unwrap_or_else(PoisonError::into_inner)
+}
 
 /// What the probe printed as JSON.
 #[track_caller]
@@ -53,6 +60,7 @@ const ANSWERS: &[(&str, [&str; 7])] = &[
 
 /// Whoever starts the runner: a step's filter is its own.
 fn doors(user: User) {
+    let _turn = alone();
     let before = Leftovers::now();
     let lab = Lab::new(user);
     lab.context.write("profile.json", PROFILE);
@@ -101,6 +109,7 @@ fn with_one_id_each_word_opens_and_closes_its_own_doors() {
 #[test]
 fn capabilities_are_those_that_are_named() {
     require!(Root, Cgroups, Busybox);
+    let _turn = alone();
     let lab = Lab::new(User::Current);
     let show = "grep -h ^Cap /proc/self/status | tr -d \"\\n\"; echo; chroot / true";
     let run = lab.exec(
@@ -140,6 +149,7 @@ const INNERMOST: &str =
 
 /// The runner in a step of the runner in a step of the runner.
 fn nested(user: User) {
+    let _turn = alone();
     let before = Leftovers::now();
     let context = TestContext::with_user(env!("CARGO_BIN_EXE_runner"), user);
     context.write("innermost.yml", INNERMOST);
@@ -188,6 +198,7 @@ fn a_step_with_one_id_runs_the_runner() {
 #[test]
 fn a_step_divides_its_cgroup() {
     require!(Cgroups, CgroupV2, Program("sh"));
+    let _turn = alone();
     let before = Leftovers::now();
     let context = TestContext::with_user(env!("CARGO_BIN_EXE_runner"), User::Current);
     context.write(
@@ -208,6 +219,7 @@ fn a_step_divides_its_cgroup() {
 
 /// A script in a step that may make sandboxes, beside a busybox root filesystem.
 fn with_rootfs(script: &str) {
+    let _turn = alone();
     let before = Leftovers::now();
     let context = TestContext::with_user(env!("CARGO_BIN_EXE_runner"), User::Current);
     let rootfs = context.work().join("rootfs");
@@ -257,6 +269,7 @@ fn buildah_works_inside() {
 #[test]
 fn without_the_word_there_is_no_sandbox_inside() {
     require!(Root, Cgroups, Program("sh"));
+    let _turn = alone();
     let context = TestContext::with_user(env!("CARGO_BIN_EXE_runner"), User::Current);
     context.write("innermost.yml", INNERMOST);
     context.write(
@@ -273,6 +286,7 @@ fn without_the_word_there_is_no_sandbox_inside() {
 #[test]
 fn covers_lie_where_no_sandbox_is_to_be_made() {
     require!(Root, Cgroups, Busybox);
+    let _turn = alone();
     let lab = Lab::new(User::Current);
     let count = "grep -c \" /proc/\" /proc/mounts; ls /sys/module | wc -l; echo 1 2>/dev/null > /proc/sys/vm/drop_caches";
     let run = lab.exec(
@@ -305,6 +319,7 @@ fn refused(ran: Ran, words: &[&str]) {
 #[test]
 fn roots_files_and_sandboxes_inside_do_not_go_together() {
     require!(Root, Cgroups, Busybox);
+    let _turn = alone();
     let lab = Lab::new(User::Current);
     let step = "steps: [{id: inner, run: 'touch made', privileges: nested}]\n";
     lab.write(step);
@@ -322,6 +337,7 @@ fn roots_files_and_sandboxes_inside_do_not_go_together() {
 #[test]
 fn a_profile_that_is_wrong_is_told_with_its_place() {
     require!(Root, Cgroups, Busybox);
+    let _turn = alone();
     let lab = Lab::new(User::Current);
     lab.write("seccomp: ./profile.json\nsteps: [touch made]\n");
     refused(
@@ -346,6 +362,7 @@ fn a_profile_that_is_wrong_is_told_with_its_place() {
 #[test]
 fn what_nobody_vouches_for_leaves_nothing_and_looks_into_nothing() {
     require!(Root, Cgroups, Busybox);
+    let _turn = alone();
     let before = Leftovers::now();
     let lab = Lab::new(User::Current);
     let job = "image: ./rootfs.tar\nnetwork: none\nsteps:\n  - 'touch made'\n  - {run: [/workspace/probe, facts, syscalls]}\n";
