@@ -170,21 +170,26 @@ fn is_url(text: &str) -> bool {
     scheme.is_some_and(|scheme| ["http", "https"].iter().any(|ours| scheme.eq_ignore_ascii_case(ours)))
 }
 
+/// A path so that it is read again as the same one: a slash ends a last name that has one of `special`, or a space at its
+/// end.
+fn shown(path: &Path, special: &str) -> String {
+    let name = path.file_name().unwrap_or_default().to_string_lossy();
+    let slash = name.ends_with(char::is_whitespace) || name.contains(|c| special.contains(c));
+    format!("{}{}", path.display(), if slash { "/" } else { "" })
+}
+
 impl fmt::Display for Reference {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Reference::Host => f.write_str("host"),
-            Reference::Directory(path) => write!(f, "dir:{}", path.display()),
-            Reference::Tarball(path) => write!(f, "{}", path.display()),
+            Reference::Directory(path) => write!(f, "dir:{}", shown(path, "")),
+            Reference::Tarball(path) => f.write_str(&shown(path, "")),
             Reference::Url(url) => url.fmt(f),
             Reference::Registry(name) => name.fmt(f),
-            Reference::Layout { path, tag: None } => {
-                // What follows a colon in the last name would be read as a tag.
-                let colon = path.file_name().is_some_and(|name| name.as_encoded_bytes().contains(&b':'));
-                write!(f, "oci:{}{}", path.display(), if colon { "/" } else { "" })
-            }
+            // What follows a colon in the last name would be read as a tag.
+            Reference::Layout { path, tag: None } => write!(f, "oci:{}", shown(path, ":")),
             Reference::Layout { path, tag: Some(tag) } => write!(f, "oci:{}:{tag}", path.display()),
-            Reference::Archive(path) => write!(f, "archive:{}", path.display()),
+            Reference::Archive(path) => write!(f, "archive:{}", shown(path, "")),
             Reference::Local(name) => write!(f, "local:{}", name.as_str()),
         }
     }
