@@ -149,6 +149,7 @@ const NESTED: &[(&str, &str)] = &[
     ("proc.sysctls", "kernel.pid_max is of its own pid namespace since Linux 6.14"),
     ("proc.keys", "nothing of /proc is covered; it lists the step's own keys"),
     ("calls.keyctl", "runtimes give each container a keyring"),
+    ("dev.tun", "the networks of runners inside; only where everybody on the machine may open it"),
 ];
 
 #[test]
