@@ -210,6 +210,11 @@ mod tests {
         fs::write(workspace.path().join("before"), vec![1; 4 * MIB]).unwrap();
         let mut measure = Measure::new(vec![tree("", own.path()), tree("/workspace", workspace.path())]);
         assert!(measure.walk().bytes < MIB as u64);
+        // What changes within the tick in which it began is taken for older.
+        let tick = || clock_gettime(ClockId::RealtimeCoarse);
+        while (tick().tv_sec, tick().tv_nsec) <= measure.started {
+            std::thread::yield_now();
+        }
         fs::write(own.path().join("u/tmp/big"), vec![1; 2 * MIB]).unwrap();
         fs::write(workspace.path().join("new"), vec![1; MIB]).unwrap();
         fs::hard_link(workspace.path().join("new"), workspace.path().join("again")).unwrap();
