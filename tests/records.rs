@@ -159,10 +159,15 @@ fn a_killed_run_is_told_by_what_its_steps_left() {
     }
     run.stage_step("hello", 3, "three").unwrap().publish(1 << 20, Instant::now()).unwrap();
     // The turn of these did not come.
-    run.stage_step("hello", 4, "four").unwrap();
-    run.stage_step("hello", 5, "five").unwrap().discard();
+    std::mem::forget(run.stage_step("hello", 4, "four").unwrap());
+    drop(run.stage_step("hello", 5, "five").unwrap());
+    // Killed between two attempts: what the first one left is not lost.
+    run.stage_step("hello", 6, "six").unwrap().publish(1 << 20, Instant::now()).unwrap();
+    let second = run.stage_step("hello", 6, "six").unwrap();
+    second.keep_attempt(1).unwrap();
+    std::mem::forget(second);
     let steps = run.path().join("jobs/hello/steps");
-    assert_eq!(names(&steps), [".04-four", "01-one", "02-two", "03-three"]);
+    assert_eq!(names(&steps), [".04-four", ".06-six", "01-one", "02-two", "03-three"]);
     let unpublished = [
         ".run.json.1-1",
         "jobs/other/steps/.01-x/script",
@@ -179,7 +184,8 @@ fn a_killed_run_is_told_by_what_its_steps_left() {
     assert!(names(&run.artifacts_path()).is_empty());
     assert_eq!(names(&run.path().join("jobs/hello")), ["steps"]);
     assert_eq!(names(&steps.join("01-one")), ["env.json", "log", "log.idx", "result.json", "script"]);
-    assert_eq!(names(&steps), ["01-one", "02-two", "03-three"]);
+    assert_eq!(names(&steps), ["01-one", "02-two", "03-three", "06-six"]);
+    assert_eq!(names(&steps.join("06-six/attempt-1")), ["log", "log.idx"]);
     assert!(names(&run.path().join("jobs/other/steps")).is_empty());
     assert_eq!(run.read_run().unwrap().state, RunState::Running);
     let selector = Selector::Prefix(run.id().to_owned());

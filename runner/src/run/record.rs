@@ -415,16 +415,7 @@ impl Conclusion {
 fn discard_hidden(directory: &Path) -> Result<(), RecordError> {
     for name in step::names(directory)?.into_iter().filter(|name| name.starts_with('.')) {
         let path = directory.join(name);
-        let removed = match fs::remove_dir_all(&path) {
-            Err(error) if error.kind() == io::ErrorKind::NotADirectory => fs::remove_file(&path),
-            other => other,
-        };
-        match removed {
-            Err(error) if error.kind() != io::ErrorKind::NotFound => {
-                return Err(RecordError::io("remove", path, error));
-            }
-            _ => {}
-        }
+        step::put_away(&path).map_err(|source| RecordError::io("remove", path, source))?;
     }
     Ok(())
 }

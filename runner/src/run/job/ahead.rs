@@ -22,7 +22,6 @@ pub(super) struct Ahead {
 impl Ahead {
     /// Its turn does not come.
     pub(super) fn throw_away(self, ending: &mut JoinSet<()>) {
-        self.records.discard();
         throw_away(self.prepared, Upper::Removed, ending);
     }
 }

@@ -250,17 +250,8 @@ impl Job<'_> {
         let in_step = |error| RunError::Step { index: step.index, step: step.id.clone(), error };
         let Ahead { mut prepared, ears, records } = ahead;
         let (go, environment) = self.go(one, number).map_err(in_step)?;
-        let watched = match prepared.sandbox.ready().await {
-            Ok(()) => self.disk_watch(one, &prepared).await,
-            Err(error) => Err(in_step(error)),
-        };
-        let disk = match watched {
-            Ok(disk) => disk,
-            Err(error) => {
-                records.discard();
-                return Err(error);
-            }
-        };
+        prepared.sandbox.ready().await.map_err(in_step)?;
+        let disk = self.disk_watch(one, &prepared).await?;
         let (started, deadline) = (timestamp(), deadline(step.timeout, one.limit));
         let began = Instant::now();
         let begun = step::begin(&mut prepared.sandbox, &go, self.stdin, ears).await;

@@ -33,8 +33,19 @@ pub struct StepDirectory {
 #[derive(Debug)]
 pub struct StagedStep {
     directory: StepDirectory,
-    hidden: PathBuf,
+    hidden: Hidden,
     log: LogFiles,
+}
+
+/// A hidden directory, put away when it is dropped and still hidden: the step's turn does not come.
+#[derive(Debug)]
+struct Hidden(PathBuf);
+
+impl Drop for Hidden {
+    fn drop(&mut self) {
+        // A remnant that cannot be removed goes with the run.
+        let _rest = put_away(&self.0);
+    }
 }
 
 impl StagedStep {
@@ -44,7 +55,8 @@ impl StagedStep {
         let relative = parent.join(&name);
         let hidden = run.join(parent).join(format!(".{name}"));
         make_directory(&hidden)?;
-        let log = LogFiles::create(&hidden)?;
+        let hidden = Hidden(hidden);
+        let log = LogFiles::create(&hidden.0)?;
         let path = run.join(&relative);
         let directory = StepDirectory { job: job.to_owned(), index, id: id.to_owned(), relative, path };
         Ok(Self { directory, hidden, log })
@@ -52,7 +64,7 @@ impl StagedStep {
 
     /// Keeps the script exactly as the shell gets it.
     pub fn write_script(&self, text: &[u8]) -> Result<(), RecordError> {
-        let path = self.hidden.join("script");
+        let path = self.hidden.0.join("script");
         write_new(&path, text, Durability::Cheap).map_err(|source| RecordError::io("write", path, source))
     }
 
@@ -64,7 +76,7 @@ impl StagedStep {
         started: Instant,
     ) -> Result<(StepDirectory, LogWriter), RecordError> {
         let Self { directory, hidden, log } = self;
-        fs::rename(&hidden, &directory.path)
+        fs::rename(&hidden.0, &directory.path)
             .map_err(|source| RecordError::io("create", &directory.path, source))?;
         let log = LogWriter::start(log, &directory, log_bytes_max, started)?;
         Ok((directory, log))
@@ -73,7 +85,8 @@ impl StagedStep {
     /// Moves what an attempt before this one left, counted from 1, below this one's directory, with those before it.
     pub fn keep_attempt(&self, number: u32) -> Result<(), RecordError> {
         let from = &self.directory.path;
-        let keep = |source: &Path, number: u32| match fs::rename(source, self.hidden.join(attempt(number))) {
+        let keep = |source: &Path, number: u32| match fs::rename(source, self.hidden.0.join(attempt(number)))
+        {
             // One that never got as far as a log has none.
             Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
             other => other.map_err(|error| RecordError::io("rename", source, error)),
@@ -83,11 +96,21 @@ impl StagedStep {
         }
         keep(from, number)
     }
+}
 
-    /// Removes it.
-    pub fn discard(self) {
-        // A hidden remnant that cannot be removed goes with the run.
-        let _rest = fs::remove_dir_all(&self.hidden);
+/// Ends a hidden directory: shown where it has taken over what earlier attempts left, else removed.
+pub(super) fn put_away(hidden: &Path) -> io::Result<()> {
+    let name = hidden.file_name().and_then(|name| name.to_str()).and_then(|name| name.strip_prefix('.'));
+    let removed = match name {
+        Some(name) if hidden.join(attempt(1)).is_dir() => fs::rename(hidden, hidden.with_file_name(name)),
+        _ => match fs::remove_dir_all(hidden) {
+            Err(error) if error.kind() == io::ErrorKind::NotADirectory => fs::remove_file(hidden),
+            other => other,
+        },
+    };
+    match removed {
+        Err(error) if error.kind() != io::ErrorKind::NotFound => Err(error),
+        _ => Ok(()),
     }
 }
 
