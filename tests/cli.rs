@@ -187,7 +187,7 @@ fn misuse_is_told_and_nothing_runs() {
         ("exec --limits pids=-1", 2, "expected a whole number"),
         ("exec --timeout 90", 2, "invalid value '90' for --timeout"),
         ("exec --network fulll", 2, "possible values: full, none, host"),
-        ("exec --output loud", 2, "possible values: auto, plain, tty"),
+        ("exec --output loud", 2, "possible values: auto, tty, plain, github, gitlab, buildkite, teamcity"),
         (
             "exec -e NOT_SET_ANYWHERE",
             2,

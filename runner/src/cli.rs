@@ -11,12 +11,13 @@ mod papers;
 mod records;
 mod secrets;
 mod settings;
+mod shown;
 
 use std::ffi::OsString;
 
 use clap::Parser;
 
-pub use environment::Environment;
+pub use environment::{Environment, GitHub};
 pub use image::{ImageSettings, StoreVerb, UnpackSettings};
 pub use papers::{InitSettings, Project};
 pub use records::{RunsSettings, RunsVerb};

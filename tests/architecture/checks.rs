@@ -41,6 +41,7 @@ pub const ROOMS: &[(&str, &[&str])] = &[
             "run::logs",
             "run::living",
             "run::prune",
+            "github::command",
             "run::artifacts::Manifest",
             "run::artifacts::EntryKind",
             "run::artifacts::Extracted",
@@ -53,7 +54,17 @@ pub const ROOMS: &[(&str, &[&str])] = &[
             "commands::Class",
         ],
     ),
-    ("github", &["outcome", "event"]),
+    (
+        "github",
+        &[
+            "outcome",
+            "event",
+            "run::record",
+            "run::artifacts::Manifest",
+            "run::artifacts::ManifestEntry",
+            "run::artifacts::EntryKind",
+        ],
+    ),
     (
         "run",
         &[

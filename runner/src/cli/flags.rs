@@ -115,8 +115,8 @@ pub(super) struct Exec {
     /// Keep artifacts although a secret is in them
     #[arg(long)]
     pub(super) allow_secret_in_artifacts: bool,
-    /// How the run is shown: `auto` is `tty` on a terminal, else `plain`
-    #[arg(long, value_enum, default_value_t = Output::Auto)]
+    /// How the run is shown: `auto` is what the CI service around us reads, else `tty` on a terminal, else `plain`
+    #[arg(long, value_enum, value_name = "HOW", default_value_t = Output::Auto)]
     pub(super) output: Output,
     /// Print events as JSON lines on standard output, everything for people on standard error
     #[arg(long)]
@@ -203,6 +203,10 @@ pub(super) struct Run {
     /// Pass standard input to the command
     #[arg(short, long)]
     pub(super) interactive: bool,
+    /// How the run is shown: `auto` is the command's own output, in which a CI service around us finds no orders; `raw` is
+    /// every byte of it
+    #[arg(long, value_enum, value_name = "HOW", default_value_t = OutputOfOne::Auto)]
+    pub(super) output: OutputOfOne,
     /// The digest that the tarball, or the image's manifest, must have
     #[arg(long, value_name = "HEX")]
     pub(super) sha256: Option<String>,
@@ -446,8 +450,24 @@ pub(super) enum ExportFormat {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
 pub(super) enum Output {
     Auto,
-    Plain,
     Tty,
+    Plain,
+    Github,
+    Gitlab,
+    Buildkite,
+    Teamcity,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub(super) enum OutputOfOne {
+    Auto,
+    Raw,
+    Tty,
+    Plain,
+    Github,
+    Gitlab,
+    Buildkite,
+    Teamcity,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]

@@ -9,13 +9,14 @@ use jobs::units::{parse_cpus, parse_duration, parse_size};
 use jobs::{ImageSpec, LimitsOverride, Mount, Overrides, Pull, Selection, StepChoice, User};
 
 use super::config;
-use super::environment::Environment;
+use super::environment::{Environment, GitHub};
 use super::flags::{self, Verb};
 use super::image::{self, ImageSettings, UnpackSettings};
 use super::papers::{self, InitSettings};
 use super::records::{self, RunsSettings};
 use super::secrets;
-use crate::report::{Output, ReportSettings};
+use super::shown;
+use crate::report::{Outer, ReportSettings};
 
 /// Bytes of a file of variables; a larger one is another file.
 const ENV_FILE_BYTES_MAX: u64 = 1024 * 1024;
@@ -68,6 +69,27 @@ impl Command {
             Self::Init(settings) => settings.stderr_color,
             Self::Explain(settings) => settings.stderr_color,
             Self::Print(_) => false,
+        }
+    }
+}
+
+impl Command {
+    /// The CI service that reads what the command says.
+    pub fn outer(&self) -> Option<Outer> {
+        match self {
+            Self::Exec(settings) => settings.report.output.outer(),
+            Self::Run(settings) => settings.report.output.outer(),
+            Self::Check(_)
+            | Self::Logs(_)
+            | Self::Show(_)
+            | Self::Artifacts(_)
+            | Self::ImageUnpack(_)
+            | Self::Image(_)
+            | Self::Doctor(_)
+            | Self::Runs(_)
+            | Self::Init(_)
+            | Self::Explain(_)
+            | Self::Print(_) => None,
         }
     }
 }
@@ -125,6 +147,8 @@ pub struct ExecSettings {
     pub suggest_network: bool,
     /// Whose exit code to end with.
     pub exit_code: ExitCodeOf,
+    /// The step of a workflow that we are.
+    pub github: Option<Box<GitHub>>,
     /// How the run is shown.
     pub report: ReportSettings,
     /// Whether words on standard error have colours.
@@ -208,6 +232,8 @@ pub struct LogsSettings {
     pub attempt: Option<u32>,
     /// Whether bytes are printed as they are: asked for, or standard output is no terminal.
     pub raw: bool,
+    /// The CI service that reads them.
+    pub outer: Option<Outer>,
     /// Whether standard output is a terminal: headings are for eyes.
     pub terminal: bool,
     /// Whether text on standard output has colours.
@@ -357,7 +383,8 @@ fn logs(flags: flags::Logs, home: PathBuf, environment: &Environment) -> LogsSet
         timestamps: flags.timestamps,
         tail: flags.tail,
         attempt: flags.attempt.map(std::num::NonZero::get),
-        raw: flags.raw || !terminal,
+        raw: flags.raw || !terminal && (environment.outer.is_none() || environment.stdout_is_file),
+        outer: environment.outer,
         terminal,
         stdout_color: environment.stdout_color,
         stderr_color: environment.stderr_color,
@@ -365,13 +392,10 @@ fn logs(flags: flags::Logs, home: PathBuf, environment: &Environment) -> LogsSet
 }
 
 fn exec(flags: flags::Exec, home: PathBuf, environment: &Environment) -> Result<ExecSettings, String> {
-    let output = match flags.output {
-        flags::Output::Auto => environment.output(flags.json),
-        flags::Output::Plain => Output::Plain,
-        flags::Output::Tty => Output::Terminal,
-    };
+    let output = shown::output(flags.output, flags.json, environment);
     let color = if flags.json { environment.stderr_color } else { environment.stdout_color };
     Ok(ExecSettings {
+        github: environment.github.clone().map(Box::new),
         home,
         file: flags.file,
         selection: Selection {
@@ -400,7 +424,7 @@ fn exec(flags: flags::Exec, home: PathBuf, environment: &Environment) -> Result<
             flags::ExitCode::Run => ExitCodeOf::Run,
             flags::ExitCode::Step => ExitCodeOf::Step,
         },
-        report: report(output, color, flags.json, environment),
+        report: shown::report(output, color, flags.json, environment),
         stderr_color: environment.stderr_color,
     })
 }
@@ -425,11 +449,6 @@ pub(super) fn sources(flags: flags::Sources, environment: &Environment) -> Resul
     })
 }
 
-pub(super) fn report(output: Output, color: bool, json: bool, environment: &Environment) -> ReportSettings {
-    let stderr_is_terminal = environment.terminals.stderr && environment.live;
-    ReportSettings { output, color, json, stderr_is_terminal }
-}
-
 fn run(flags: flags::Run, home: PathBuf, environment: &Environment) -> Result<RunSettings, String> {
     let mut overrides = overrides(flags.overrides, environment)?;
     if let Some(user) = &flags.user {
@@ -445,6 +464,10 @@ fn run(flags: flags::Run, home: PathBuf, environment: &Environment) -> Result<Ru
     }
     let mounts =
         flags.mount.iter().map(|mount| mount.parse().map_err(|error| invalid("--mount", mount, error)));
+    let color = match flags.output {
+        flags::OutputOfOne::Tty | flags::OutputOfOne::Plain => environment.stdout_color,
+        _ => environment.stderr_color,
+    };
     Ok(RunSettings {
         home,
         image,
@@ -458,7 +481,7 @@ fn run(flags: flags::Run, home: PathBuf, environment: &Environment) -> Result<Ru
             flags::Workspace::Empty => jobs::Workspace::Empty,
         },
         interactive: flags.interactive,
-        report: report(Output::Passthrough, environment.stderr_color, false, environment),
+        report: shown::report(shown::output_of_one(flags.output, environment), color, false, environment),
     })
 }
 

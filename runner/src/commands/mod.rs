@@ -8,6 +8,7 @@ pub mod check;
 pub mod doctor;
 pub mod exec;
 pub mod explain;
+mod github;
 pub mod image;
 pub mod init;
 mod launch;
@@ -110,6 +111,7 @@ impl From<RecordError> for CommandError {
 pub fn dispatch(command: Command, zygote: Result<Zygote, Errno>) -> u8 {
     let color = command.stderr_color();
     let infrastructure = infrastructure_exit_code(&command);
+    let (outer, file) = (command.outer(), github::file_of(&command));
     let zygote = || zygote.map_err(no_zygote);
     let mut out = Sink::results();
     let done = match command {
@@ -132,7 +134,7 @@ pub fn dispatch(command: Command, zygote: Result<Zygote, Errno>) -> u8 {
     };
     out.flush();
     done.unwrap_or_else(|error| {
-        report::error::error(&mut Sink::words(), &error, color);
+        report::error::error(&mut Sink::words(), &error, color, outer, file.as_deref());
         infrastructure.unwrap_or(error.class.exit_code())
     })
 }

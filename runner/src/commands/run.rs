@@ -7,9 +7,10 @@ use jobs::{Command, Workspace};
 use rustix::pipe::{PipeFlags, pipe_with};
 use serde_json::json;
 
-use super::launch::{fetch_settings, launch, no_input};
+use super::launch::{fetch_settings, launch, no_input, ours};
 use super::{Class, CommandError, RUN_ERROR_EXIT_CODE};
 use crate::cli::RunSettings;
+use crate::report::Briefing;
 use crate::run::execute::Execution;
 use crate::run::secrets::Secrets;
 use crate::sandbox::zygote::Zygote;
@@ -35,7 +36,7 @@ pub fn run(zygote: Zygote, settings: RunSettings) -> Result<u8, CommandError> {
         jobs_max: None,
         stdin,
     };
-    let finished = launch(zygote, execution, settings.report)?;
+    let finished = ours(launch(zygote, execution, settings.report, Briefing::default())?)?;
     Ok(finished.step_exit_code.unwrap_or(RUN_ERROR_EXIT_CODE))
 }
 
