@@ -381,6 +381,7 @@ fn read(home: &Path, terminal: bool, words: &str) -> Result<(u8, String), Comman
         }
         Command::Exec(_)
         | Command::Run(_)
+        | Command::Step(_)
         | Command::ImageUnpack(_)
         | Command::Image(_)
         | Command::Doctor(_) => {

@@ -28,6 +28,7 @@ mod diagnostic;
 mod expand;
 pub mod expression;
 mod file;
+mod instead;
 mod job;
 mod overrides;
 mod read;
@@ -48,14 +49,14 @@ pub use diagnostic::{Diagnostic, Diagnostics};
 pub use image::{ImageSpec, Pull};
 pub use mount::Mount;
 pub use network::{AllowedHost, HostPattern, NetworkRules};
-pub use overrides::{Facts, LimitsOverride, Overrides};
+pub use overrides::{Facts, Instead, LimitsOverride, Overrides};
 pub use plan::{
     ArtifactPlan, Command, IoLimits, JobPlan, Limits, Need, Network, Plan, SecretPlan, StepPlan, StepSecret,
     Switch, When, Workspace,
 };
 pub use retry::{Retry, RetryOn};
 pub use rights::{Privileges, Seccomp};
-pub use select::{SelectError, Selection, StepChoice, select};
+pub use select::{SelectError, Selection, StepChoice, select, select_one};
 pub use settle::{
     DEFAULT_GRACE, DEFAULT_HOSTNAME, DEFAULT_LOG_BYTES, DEFAULT_NETWORK, DEFAULT_PIDS, DEFAULT_SWAP_BYTES,
     DEFAULT_TIMEOUT, JOB_ID, VERSION,
@@ -173,7 +174,7 @@ fn jobs(
             if let Some(job) = job {
                 let place =
                     settle::Place { id: &file_job.id.value, early: &early[at], cell, alone, params: &params };
-                jobs.push(settle::job(&place, job, asker.overrides, asker.valid, source));
+                jobs.push(instead::settle(&place, job, asker.overrides, asker.valid, source));
             } else if problems.len() > before {
                 break;
             }

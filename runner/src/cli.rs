@@ -12,6 +12,7 @@ mod records;
 mod secrets;
 mod settings;
 mod shown;
+mod step;
 
 use std::ffi::OsString;
 
@@ -25,6 +26,8 @@ pub use settings::{
     ArtifactsSettings, ArtifactsVerb, CheckFormat, CheckSettings, Command, DoctorSettings, ExecSettings,
     ExitCodeOf, ExplainSettings, ImageSources, LogsSettings, Printed, RunSettings, ShowSettings,
 };
+
+pub use step::{HANDED_VARIABLE, StepSettings};
 
 use crate::commands::{Class, RUN_ERROR_EXIT_CODE};
 
@@ -63,13 +66,13 @@ fn stop(error: &clap::Error, is_run: bool, environment: &Environment) -> Stop {
     }
 }
 
-/// `runner run` gives the command's own codes back: ours must be told apart from them.
+/// `runner run` and `runner step` give the command's own codes back: ours must be told apart from them.
 fn usage_exit_code(is_run: bool) -> u8 {
     if is_run { RUN_ERROR_EXIT_CODE } else { Class::Usage.exit_code() }
 }
 
-/// Whether the command line means `runner run`, readable or not.
+/// Whether the command line means one of those, readable or not.
 fn names_run(arguments: &[OsString]) -> bool {
     let verb = arguments.iter().skip(1).find(|argument| !argument.as_encoded_bytes().starts_with(b"-"));
-    verb.is_some_and(|verb| verb == "run")
+    verb.is_some_and(|verb| verb == "run" || verb == "step")
 }

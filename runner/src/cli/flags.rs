@@ -6,6 +6,7 @@ use clap::{Args, Parser, Subcommand, ValueEnum};
 
 pub(super) mod papers;
 pub(super) mod records;
+pub(super) mod step;
 
 /// Runs CI jobs in fresh, capped, isolated sandboxes, and keeps logs, artifacts and measurements.
 #[derive(Debug, Parser)]
@@ -25,6 +26,12 @@ pub(super) enum Verb {
     #[command(after_help = "Example:\n  runner run debian:12 --limits memory=512M -- make test\n\n\
         Exit codes: the command's own; 125 the runner failed, 126 cannot execute, 127 not found.")]
     Run(Run),
+    /// Run one script of a workflow of GitHub Actions in a job's sandbox: the `shell:` of its steps
+    #[command(
+        after_help = "Example, in a workflow:\n  defaults: {run: {shell: 'runner step --job ci/job.yml -- bash -e {0}'}}\n\n\
+        Exit codes: the script's own; 125 the runner failed, 126 cannot execute, 127 not found."
+    )]
+    Step(step::Step),
     /// Check job files without running anything
     #[command(after_help = "Example:\n  runner check job.yml ci/*.yml --format json")]
     Check(Check),

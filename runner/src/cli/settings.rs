@@ -16,6 +16,7 @@ use super::papers::{self, InitSettings};
 use super::records::{self, RunsSettings};
 use super::secrets;
 use super::shown;
+use super::step::{self, StepSettings};
 use crate::report::{Outer, ReportSettings};
 
 /// Bytes of a file of variables; a larger one is another file.
@@ -28,6 +29,8 @@ pub enum Command {
     Exec(ExecSettings),
     /// `runner run`
     Run(RunSettings),
+    /// `runner step`
+    Step(Box<StepSettings>),
     /// `runner check`
     Check(CheckSettings),
     /// `runner logs`
@@ -58,6 +61,7 @@ impl Command {
         match self {
             Self::Exec(settings) => settings.stderr_color,
             Self::Run(settings) => settings.report.color,
+            Self::Step(settings) => settings.report.color,
             Self::Check(settings) => settings.stderr_color,
             Self::Logs(settings) => settings.stderr_color,
             Self::Show(settings) => settings.stderr_color,
@@ -79,6 +83,7 @@ impl Command {
         match self {
             Self::Exec(settings) => settings.report.output.outer(),
             Self::Run(settings) => settings.report.output.outer(),
+            Self::Step(settings) => settings.report.output.outer(),
             Self::Check(_)
             | Self::Logs(_)
             | Self::Show(_)
@@ -325,6 +330,7 @@ pub(super) fn command(verb: Verb, environment: &Environment) -> Result<Command, 
     Ok(match verb {
         Verb::Exec(flags) => Command::Exec(exec(flags, home()?, environment)?),
         Verb::Run(flags) => Command::Run(run(flags, home()?, environment)?),
+        Verb::Step(flags) => Command::Step(Box::new(step::step(flags, home()?, environment)?)),
         Verb::Check(flags::Check { files, format, param, print }) => {
             let format = match format {
                 flags::Format::Text => CheckFormat::Text,
@@ -430,7 +436,7 @@ fn exec(flags: flags::Exec, home: PathBuf, environment: &Environment) -> Result<
 }
 
 /// What the flags say about asking, over what the job file says.
-fn pull(flags: &flags::Sources) -> Option<Pull> {
+pub(super) fn pull(flags: &flags::Sources) -> Option<Pull> {
     match (flags.offline, flags.refresh) {
         (true, _) => Some(Pull::Never),
         (false, true) => Some(Pull::Always),
@@ -489,7 +495,7 @@ pub(super) fn invalid(flag: &str, value: &str, error: impl Display) -> String {
     format!("invalid value '{value}' for {flag}: {error}")
 }
 
-fn overrides(flags: flags::Overrides, environment: &Environment) -> Result<Overrides, String> {
+pub(super) fn overrides(flags: flags::Overrides, environment: &Environment) -> Result<Overrides, String> {
     let mut env = Vec::new();
     for file in &flags.env_file {
         env.extend(read_env_file(file, environment)?);
@@ -514,7 +520,7 @@ fn overrides(flags: flags::Overrides, environment: &Environment) -> Result<Overr
 }
 
 /// Reads `NAME=VALUE` of params.
-fn params(flags: &[String]) -> Result<Vec<(String, String)>, String> {
+pub(super) fn params(flags: &[String]) -> Result<Vec<(String, String)>, String> {
     let param = |text: &String| match text.split_once('=') {
         Some((name, value)) => Ok((name.to_owned(), value.to_owned())),
         None => Err(invalid("--param", text, "it is not NAME=VALUE")),

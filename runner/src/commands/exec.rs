@@ -15,6 +15,7 @@ use crate::report::{self, Sink};
 use crate::run::artifacts;
 use crate::run::execute::{Execution, Finished};
 use crate::run::record::{RunDirectory, Selector, WarningRecord, suggestion};
+use crate::run::step_files::Handed;
 use crate::run::workspace;
 use crate::sandbox::zygote::Zygote;
 
@@ -60,7 +61,9 @@ fn run_file(zygote: Zygote, settings: ExecSettings, ended: &mut Option<String>) 
     let briefing = github::briefing(&settings.file, settings.github.as_deref(), &planned.plan, &secrets);
     let execution = Execution {
         fetch: fetch_settings(&settings.sources),
+        root: workspace::root_of(&base_of(&settings.file)?),
         base: base_of(&settings.file)?,
+        inherited: Handed::default(),
         home: settings.home.clone(),
         run_id: settings.run_id,
         warnings: warnings.collect(),

@@ -12,7 +12,7 @@ use crate::github::files::{self, FILE_BYTES_MAX};
 use crate::github::summary;
 use crate::report::{Briefing, StepPlace};
 use crate::run::artifacts::Manifest;
-use crate::run::record::{RunDirectory, RunRecord, Selector};
+use crate::run::record::{RunDirectory, RunRecord, Selector, StepDirectory};
 use crate::run::secrets::Secrets;
 use crate::run::workspace;
 
@@ -33,8 +33,22 @@ pub(super) fn briefing(file: &Path, github: Option<&GitHub>, plan: &Plan, secret
 
 /// The job file of a command as a service knows it.
 pub(super) fn file_of(command: &Command) -> Option<String> {
-    let Command::Exec(settings) = command else { return None };
-    relative(&settings.file, settings.github.as_deref())
+    match command {
+        Command::Exec(settings) => relative(&settings.file, settings.github.as_deref()),
+        Command::Step(settings) => relative(&settings.file, settings.github.as_ref()),
+        Command::Run(_)
+        | Command::Check(_)
+        | Command::Logs(_)
+        | Command::Show(_)
+        | Command::Artifacts(_)
+        | Command::ImageUnpack(_)
+        | Command::Image(_)
+        | Command::Doctor(_)
+        | Command::Runs(_)
+        | Command::Init(_)
+        | Command::Explain(_)
+        | Command::Print(_) => None,
+    }
 }
 
 /// The job file from the root of the repository on.
@@ -122,4 +136,9 @@ fn limited(path: &Path) -> Option<Vec<u8>> {
     let mut bytes = Vec::new();
     File::open(path).ok()?.take(FILE_BYTES_MAX + 1).read_to_end(&mut bytes).ok()?;
     Some(bytes)
+}
+
+/// What the job of a step has for the summary; there may be nothing.
+pub(super) fn summary_of(step: &StepDirectory) -> Option<Vec<u8>> {
+    limited(&step.path.ancestors().nth(2)?.join("summary.md"))
 }

@@ -17,6 +17,7 @@ pub mod run;
 pub mod runs;
 mod secrets;
 pub mod show;
+pub mod step;
 
 use std::error::Error;
 use std::fmt;
@@ -57,7 +58,7 @@ impl Class {
     }
 }
 
-/// The exit code of `runner run` for everything that is not the command's own doing.
+/// The exit code of `runner run` and `runner step` for everything that is not the command's own doing.
 pub const RUN_ERROR_EXIT_CODE: u8 = 125;
 
 /// Why a command could not do its part.
@@ -117,6 +118,7 @@ pub fn dispatch(command: Command, zygote: Result<Zygote, Errno>) -> u8 {
     let done = match command {
         Command::Exec(settings) => zygote().and_then(|zygote| exec::exec(zygote, settings)),
         Command::Run(settings) => zygote().and_then(|zygote| run::run(zygote, settings)),
+        Command::Step(settings) => zygote().and_then(|zygote| step::step(zygote, *settings)),
         Command::Check(settings) => check::check(&settings, &mut out),
         Command::Logs(settings) => logs::logs(&settings, &mut out),
         Command::Show(settings) => show::show(&settings, &mut out),
@@ -153,7 +155,7 @@ fn no_zygote(errno: Errno) -> CommandError {
 /// Where a step's own exit code is passed through, one code stands for everything that is not the step's doing.
 fn infrastructure_exit_code(command: &Command) -> Option<u8> {
     match command {
-        Command::Run(_) => Some(RUN_ERROR_EXIT_CODE),
+        Command::Run(_) | Command::Step(_) => Some(RUN_ERROR_EXIT_CODE),
         Command::Exec(settings) if settings.exit_code == ExitCodeOf::Step => Some(RUN_ERROR_EXIT_CODE),
         Command::Exec(_)
         | Command::Check(_)

@@ -13,6 +13,8 @@ use crate::cli::RunSettings;
 use crate::report::Briefing;
 use crate::run::execute::Execution;
 use crate::run::secrets::Secrets;
+use crate::run::step_files::Handed;
+use crate::run::workspace;
 use crate::sandbox::zygote::Zygote;
 
 /// Runs the command and returns its exit code.
@@ -29,7 +31,9 @@ pub fn run(zygote: Zygote, settings: RunSettings) -> Result<u8, CommandError> {
         plan,
         file: None,
         fetch: fetch_settings(&settings.sources),
+        root: workspace::root_of(&base),
         base,
+        inherited: Handed::default(),
         home: settings.home,
         run_id: None,
         warnings: Vec::new(),

@@ -73,7 +73,7 @@ impl Opened {
             Some(lease) => lease,
             None => Rc::new(identity::establish(zygote, &execution.home)?),
         };
-        let stage = room::open_stage(zygote, job, &execution.base, lease.identity)?;
+        let stage = room::open_stage(zygote, job, &execution.root, lease.identity)?;
         Ok(Self { lease, stage })
     }
 }
@@ -366,6 +366,8 @@ impl<'r> Conductor<'r> {
             plan: job,
             rootfs: &rootfs,
             base: &self.execution.base,
+            root: &self.execution.root,
+            inherited: &self.execution.inherited,
             home,
             run: self.run,
             ledger: &self.ledger,

@@ -21,6 +21,7 @@ use super::record::{
 use super::schedule::Space;
 use super::secrets::Secrets;
 use super::step::Cancel;
+use super::step_files::Handed;
 use super::traces;
 use crate::cgroup::Hierarchy;
 use crate::event::What;
@@ -38,6 +39,10 @@ pub struct Execution {
     pub fetch: FetchSettings,
     /// Relative paths of the plan start here.
     pub base: PathBuf,
+    /// The workspace when it is used in place.
+    pub root: PathBuf,
+    /// What steps before the first one have handed on.
+    pub inherited: Handed,
     /// The home directory.
     pub home: PathBuf,
     /// The run's id; fresh if none.

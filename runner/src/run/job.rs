@@ -20,8 +20,9 @@ use super::record::{ArtifactRecord, RunDirectory};
 use super::room::{self, OpenStage, Plans, Room};
 use super::secrets::Secrets;
 use super::step::Cancel;
+use super::step_files::Handed;
 use super::traces::{self, Ledger, Traces, Used, UsedTree};
-use super::workspace::{self, Workspace};
+use super::workspace::Workspace;
 use crate::cgroup::Hierarchy;
 use crate::event::What;
 use crate::outcome::{Outcome, StepResult};
@@ -47,8 +48,12 @@ pub struct Job<'j> {
     pub plan: &'j JobPlan,
     /// Its root filesystem.
     pub rootfs: &'j Rootfs,
-    /// Directory of the job file: workspace and mounts start here.
+    /// Directory of the job file: mounts start here.
     pub base: &'j Path,
+    /// The workspace when it is used in place.
+    pub root: &'j Path,
+    /// What steps before its first one have handed on.
+    pub inherited: &'j Handed,
     /// The home directory.
     pub home: &'j Path,
     /// The run's records.
@@ -236,11 +241,11 @@ impl Job<'_> {
     }
 
     fn open_workspace(&self, scratch: &Path) -> Result<Workspace, RunError> {
-        let root = workspace::root_of(self.base);
+        let root = self.root;
         let at = scratch.join("workspace");
         Ok(match self.plan.workspace {
-            PlanWorkspace::InPlace => Workspace::open(&root)?,
-            PlanWorkspace::Copy => Workspace::copy(&root, &at)?,
+            PlanWorkspace::InPlace => Workspace::open(root)?,
+            PlanWorkspace::Copy => Workspace::copy(root, &at)?,
             PlanWorkspace::Empty => Workspace::empty(&at)?,
         })
     }

@@ -33,7 +33,7 @@ pub use model::{
 };
 pub use network::{NETWORK_RECORD_VERSION, NetworkLine, NetworkRecord, suggestion};
 pub use select::Selector;
-pub use step::{StagedStep, StepDirectory};
+pub use step::{HandedRecord, StagedStep, StepDirectory};
 pub use write::{Durability, write_file_atomic};
 
 /// How often a fresh id is tried: two runs of one second collide once in 14 million.

@@ -53,8 +53,7 @@ impl Job<'_> {
         let mut ahead: Option<Result<Ahead, RunError>> = None;
         let mut trail = Trail { end, ending, unrecorded: None };
         let mut beside = Beside::new(self.wish());
-        let values = Values::new(self.contexts.clone(), self.plan);
-        let mut values = values.with_env(self.plan);
+        let mut values = self.values();
         for (index, step) in self.plan.steps.iter().enumerate() {
             let ready = ahead.take();
             if let Ok(values) = &mut values {
@@ -108,6 +107,14 @@ impl Job<'_> {
         if let Ok(values) = &values {
             self.conclude(values, end);
         }
+    }
+
+    /// What expressions see before the first step.
+    fn values(&self) -> Result<Values, Unsettled> {
+        let mut values = Values::new(self.contexts.clone(), self.plan).with_env(self.plan)?;
+        // Far less was handed on than is too much.
+        let _all = values.take(self.inherited);
+        Ok(values)
     }
 
     /// What the user wants, as far as it has been seen.
@@ -377,6 +384,9 @@ impl Job<'_> {
                 }
                 if !handed.outputs.is_empty() {
                     directory.write_outputs(&handed.outputs)?;
+                }
+                if !handed.env.is_empty() || !handed.path.is_empty() {
+                    directory.write_handed(&handed.env, &handed.path)?;
                 }
                 if !handed.summary.is_empty() {
                     directory.append_summary(&self.shown_bytes(&handed.summary))?;
