@@ -32,7 +32,7 @@ mod secrets;
 mod steps;
 
 pub(crate) use graph::early;
-pub(crate) use params::{Params, params};
+pub(crate) use params::{Given, Params, params};
 
 /// The versions of the format that are read.
 const VERSIONS: &[&str] = &["1"];

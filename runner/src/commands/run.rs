@@ -27,6 +27,7 @@ pub fn run(zygote: Zygote, settings: RunSettings) -> Result<u8, CommandError> {
         secrets_in_artifacts: false,
         plan,
         file: None,
+        included: Vec::new(),
         fetch: fetch_settings(&settings.sources),
         base,
         home: settings.home,

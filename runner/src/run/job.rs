@@ -240,7 +240,7 @@ impl Job<'_> {
         let at = scratch.join("workspace");
         Ok(match self.plan.workspace {
             PlanWorkspace::InPlace => Workspace::open(&root)?,
-            PlanWorkspace::Copy => Workspace::copy(&root, &at)?,
+            PlanWorkspace::Copy => Workspace::copy(&root, &at, self.home)?,
             PlanWorkspace::Empty => Workspace::empty(&at)?,
         })
     }

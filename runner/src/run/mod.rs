@@ -12,6 +12,7 @@ pub mod errands;
 pub mod error;
 pub mod execute;
 pub mod feed;
+pub mod hash_files;
 pub mod identity;
 pub mod image;
 pub mod job;
