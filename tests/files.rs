@@ -87,6 +87,38 @@ fn what_a_job_file_names_must_be_there_and_untrusted_ones_stay_in_the_project() 
 }
 
 #[test]
+fn a_clean_checkout_has_the_commit_and_expressions_know_the_rest() {
+    require!(Root, Cgroups, Busybox, Program("git"));
+    let before = Leftovers::now();
+    let lab = Lab::new(User::Current);
+    let git = |arguments: &[&str]| {
+        let who = ["-c", "user.name=t", "-c", "user.email=t@example.org", "-c", "init.defaultBranch=main"];
+        let mut command = std::process::Command::new("git");
+        let said = command.current_dir(lab.context.work()).args(who).args(arguments).output().unwrap();
+        assert!(said.status.success(), "{arguments:?}: {said:?}");
+    };
+    lab.context.write("tracked", "committed");
+    git(&["init", "--quiet"]);
+    let job = "workspace: git\nsteps:\n\
+        \x20 - 'cat tracked; ls; echo built > built; test -d .git; echo $RUNNER_BRANCH'\n\
+        \x20 - {run: 'cat built; echo $V', env: {V: \"${{ git.tag }} ${{ git.dirty }} ${{ join(git.changed) }}\"}}\n";
+    // Nothing is committed yet.
+    let run = lab.exec(job, 2);
+    assert!(run.ran.stderr_text().contains("no commit to check out"), "{}", run.ran.stderr_text());
+    git(&["add", "tracked"]);
+    git(&["commit", "--quiet", "-m", "one"]);
+    git(&["tag", "v1"]);
+    lab.context.write("tracked", "changed");
+    let run = lab.exec(job, 0);
+    assert_eq!(
+        (run.text(0), run.text(1)),
+        ("committedtracked\nmain\n".into(), "built\nv1 true tracked\n".into())
+    );
+    assert!(!lab.context.work().join("built").exists());
+    before.assert_nothing_new();
+}
+
+#[test]
 fn the_hash_of_files_is_that_of_the_workspace_when_it_is_asked() {
     require!(Root, Cgroups, Busybox);
     let lab = Lab::new(User::Current);

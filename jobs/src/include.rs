@@ -10,6 +10,7 @@ use crate::diagnostic::Problems;
 use crate::file::{At, IncludeField, StepFile};
 use crate::image::sha256_digits;
 use crate::merge;
+use crate::overrides::WorkTree;
 use crate::read;
 use crate::render::quote;
 use crate::source::{Source, Span};
@@ -22,6 +23,14 @@ pub trait Files {
     /// # Errors
     /// Why it cannot be had, or is not the one that was promised, in a few words.
     fn read(&mut self, wanted: &Wanted<'_>) -> Result<Vec<u8>, String>;
+
+    /// Returns what costs a look at the whole work tree; asked only where an expression may name it.
+    ///
+    /// # Errors
+    /// Why it cannot be told.
+    fn work_tree(&mut self) -> Result<WorkTree, String> {
+        Ok(WorkTree::default())
+    }
 }
 
 /// A file that a job file names.

@@ -51,7 +51,7 @@ pub use image::{ImageSpec, Pull};
 pub use include::{Files, NoFiles, Wanted};
 pub use mount::Mount;
 pub use network::{AllowedHost, HostPattern, NetworkRules};
-pub use overrides::{Facts, LimitsOverride, Overrides};
+pub use overrides::{Facts, LimitsOverride, Overrides, WorkTree};
 pub use plan::{
     ArtifactPlan, Command, IoLimits, JobPlan, Limits, Need, Network, Plan, SecretPlan, StepPlan, StepSecret,
     Switch, When, Workspace,
@@ -150,8 +150,27 @@ fn read_all(
     let root = if text_is_good { yaml::parse(&source.text[own], 0, problems) } else { None };
     let Some(root) = root else { return (Arc::new(source), None) };
     let gathered = include::gather(&root, &mut source, files, problems);
-    let found = gathered.and_then(|(root, step_files)| jobs(&root, &source, &step_files, asker, problems));
+    let mut facts = asker.overrides.facts.clone();
+    if names_the_work_tree(&source.text) {
+        match files.work_tree() {
+            Ok(work_tree) => facts.work_tree = work_tree,
+            Err(why) => {
+                let text = format!("`git.tag`, `git.dirty` and `git.changed` cannot be told: {why}");
+                problems.add(codes::Code::Evaluation, None, text);
+            }
+        }
+    }
+    let found =
+        gathered.and_then(|(root, step_files)| jobs(&root, &source, &step_files, &facts, asker, problems));
     (Arc::new(source), found)
+}
+
+/// Whether something in the texts may be `git.tag`, `git.dirty`, `git.changed` or all of `git`.
+fn names_the_work_tree(text: &str) -> bool {
+    const BEHIND: [&str; 6] = [".tag", ".dirty", ".changed", "[", ")", "}}"];
+    let text = text.to_ascii_lowercase();
+    let behind = |at: usize| text[at + "git".len()..].trim_start();
+    text.match_indices("git").any(|(at, _)| BEHIND.iter().any(|end| behind(at).starts_with(end)))
 }
 
 /// Who wants to know, and with what.
@@ -167,6 +186,7 @@ fn jobs(
     root: &yaml::Node,
     source: &source::Source,
     step_files: &include::StepFiles,
+    facts: &Facts,
     asker: &Asker<'_>,
     problems: &mut diagnostic::Problems,
 ) -> Option<(settle::Head, Vec<JobPlan>)> {
@@ -174,7 +194,7 @@ fn jobs(
     let check::Params { values, missing } = check::params(&document.params, &asker.given, problems);
     let params = Value::map(values);
     let mut known = vec![("params", params.clone())];
-    known.extend(asker.overrides.facts.contexts());
+    known.extend(facts.contexts());
     let mut expander = expand::Expander::new(source, step_files, known);
     expander.params_missing = missing;
     let name = document.name.map(|node| expander.value(&node, "name"));
@@ -214,7 +234,8 @@ fn jobs(
             break;
         }
     }
-    Some((settle::Head { name, params }, jobs))
+    let contexts = std::iter::once(("params", params)).chain(facts.contexts()).collect();
+    Some((settle::Head { name, contexts }, jobs))
 }
 
 /// Settles and checks what of the jobs comes before their matrices.

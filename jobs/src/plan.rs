@@ -129,6 +129,8 @@ pub enum Workspace {
     InPlace,
     /// A copy of it, thrown away afterwards.
     Copy,
+    /// What is committed of it, thrown away afterwards.
+    Git,
     /// An empty directory, thrown away afterwards.
     Empty,
 }

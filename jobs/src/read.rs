@@ -98,7 +98,7 @@ pub(crate) fn job(
             "hostname" => file.hostname = reader.text(value, "hostname", place),
             "mounts" => file.mounts = reader.mounts(value),
             "workspace" => {
-                file.workspace = reader.text_as(value, "workspace", "`.`, `copy` or `empty`", place)
+                file.workspace = reader.text_as(value, "workspace", "`.`, `copy`, `git` or `empty`", place)
             }
             "network" => file.network = reader.network(value, place),
             "seccomp" => file.seccomp = reader.seccomp(value, place),

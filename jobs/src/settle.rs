@@ -40,16 +40,15 @@ const DEFAULT_SHELL: &str = "sh";
 /// The file's part of a plan.
 pub(crate) struct Head {
     pub name: Option<String>,
-    /// The context `params`.
-    pub params: Value,
+    /// What expressions see of the run's inputs, the machine and the work tree.
+    pub contexts: Vec<(&'static str, Value)>,
 }
 
 /// Settles the whole. `default_name` is the file's stem.
 pub(crate) fn plan(head: Head, jobs: Vec<JobPlan>, overrides: &Overrides, default_name: &str) -> Plan {
     let name = head.name.unwrap_or_else(|| label_of(default_name));
-    let contexts = std::iter::once(("params", head.params)).chain(overrides.facts.contexts()).collect();
     let timeout = overrides.timeout.filter(|_| jobs.len() > 1);
-    Plan { version: VERSION, name, timeout, contexts, jobs: apart(jobs) }
+    Plan { version: VERSION, name, timeout, contexts: head.contexts, jobs: apart(jobs) }
 }
 
 /// Where a job stands among the others.

@@ -468,6 +468,7 @@ pub(super) enum Workspace {
     #[value(name = ".")]
     InPlace,
     Copy,
+    Git,
     Empty,
 }
 

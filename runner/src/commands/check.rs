@@ -11,6 +11,7 @@ use super::files::NamedFiles;
 use super::{Class, CommandError};
 use crate::cli::{CheckFormat, CheckSettings, Printed};
 use crate::report::{self, Sink};
+use crate::run::workspace::root_of;
 
 /// Checks each file; prints all problems on standard output, and fails when one has errors.
 pub fn check(settings: &CheckSettings, out: &mut Sink) -> Result<u8, CommandError> {
@@ -21,7 +22,7 @@ pub fn check(settings: &CheckSettings, out: &mut Sink) -> Result<u8, CommandErro
     let mut good = true;
     for path in &settings.files {
         let (file, text) = read_job_file(path)?;
-        let diagnostics = jobs::check(&file.name, &text, &mut files());
+        let diagnostics = jobs::check(&file.name, &text, &mut files(path)?);
         good &= diagnostics.errors() == 0;
         all.push((file.name, diagnostics));
     }
@@ -40,7 +41,7 @@ fn planned(settings: &CheckSettings, out: &mut Sink) -> Result<u8, CommandError>
         let facts = facts(&base_of(path)?);
         let overrides = Overrides { params: settings.params.clone(), facts, ..Overrides::default() };
         let (plan, diagnostics) =
-            match jobs::plan_with(&file.name, &file.stem, &text, &overrides, &mut files()) {
+            match jobs::plan_with(&file.name, &file.stem, &text, &overrides, &mut files(path)?) {
                 Ok(planned) => (Some(planned.plan), planned.warnings),
                 Err(errors) => (None, errors),
             };
@@ -62,8 +63,8 @@ fn planned(settings: &CheckSettings, out: &mut Sink) -> Result<u8, CommandError>
 }
 
 /// Who reads the files that a job file names.
-fn files() -> NamedFiles {
-    NamedFiles::new(FetchSettings::default(), None)
+fn files(file: &Path) -> Result<NamedFiles, CommandError> {
+    Ok(NamedFiles::new(FetchSettings::default(), root_of(&base_of(file)?), false))
 }
 
 /// A job file as it is named in messages.

@@ -14,6 +14,7 @@ use crate::host;
 use crate::report::{self, Sink};
 use crate::run::artifacts;
 use crate::run::execute::{Execution, Finished};
+use crate::run::git;
 use crate::run::record::{IncludedFile, RunDirectory, Selector, WarningRecord, suggestion};
 use crate::run::workspace;
 use crate::sandbox::zygote::Zygote;
@@ -115,8 +116,8 @@ fn load(settings: &ExecSettings) -> Result<Loaded, CommandError> {
     let (file, text) = read_job_file(&settings.file)?;
     let base = base_of(&settings.file)?;
     let overrides = Overrides { facts: facts(&base), ..settings.overrides.clone() };
-    let confined = overrides.untrusted.then(|| workspace::root_of(&base));
-    let mut files = NamedFiles::new(fetch_settings(&settings.sources), confined);
+    let root = workspace::root_of(&base);
+    let mut files = NamedFiles::new(fetch_settings(&settings.sources), root, overrides.untrusted);
     let planned = jobs::plan_with(&file.name, &file.stem, &text, &overrides, &mut files)?;
     Ok(Loaded { text, included: files.read, planned })
 }
@@ -124,9 +125,9 @@ fn load(settings: &ExecSettings) -> Result<Loaded, CommandError> {
 /// What expressions see of this machine and of the work tree around the job file.
 pub(super) fn facts(base: &Path) -> Facts {
     let (host_arch, host_cpus, host_kernel) = host::facts();
-    let (git_commit, git_branch) = workspace::git_head(&workspace::root_of(base)).unwrap_or_default();
+    let (git_commit, git_branch) = git::head(&workspace::root_of(base)).unwrap_or_default();
     let git_branch = git_branch.unwrap_or_default();
-    Facts { git_commit, git_branch, host_arch, host_cpus, host_kernel }
+    Facts { git_commit, git_branch, host_arch, host_cpus, host_kernel, ..Facts::default() }
 }
 
 /// The directory of the job file.

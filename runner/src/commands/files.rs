@@ -6,25 +6,28 @@ use std::path::{Component, Path, PathBuf};
 
 use images::{Digest, FetchSettings, ImageUrl, fetch_document};
 use jobs::bounds::FILE_BYTES_MAX;
-use jobs::{Files, Wanted};
+use jobs::{Files, Wanted, WorkTree};
 use rustix::fs::{Mode, OFlags, ResolveFlags, open, openat2};
 
+use crate::run::git;
 use crate::run::record::IncludedFile;
 
 /// Reads files, and keeps them: what was run is recorded.
 pub(super) struct NamedFiles {
     /// How those of the network are come by.
     fetch: FetchSettings,
-    /// All of them lie below this directory: nobody vouches for the job file, and what it reads it can show.
-    confined: Option<PathBuf>,
+    /// All of them lie in the project: nobody vouches for the job file, and what it reads it can show.
+    confined: bool,
+    /// The project.
+    root: PathBuf,
     /// What was read, in this order.
     pub read: Vec<IncludedFile>,
 }
 
 impl NamedFiles {
-    /// `confined`: the directory that they must not leave.
-    pub fn new(fetch: FetchSettings, confined: Option<PathBuf>) -> Self {
-        Self { fetch, confined, read: Vec::new() }
+    /// For a job file in this project; `confined`: they must not leave it.
+    pub fn new(fetch: FetchSettings, root: PathBuf, confined: bool) -> Self {
+        Self { fetch, confined, root, read: Vec::new() }
     }
 
     fn fetched(&self, name: &str) -> Result<Vec<u8>, String> {
@@ -39,9 +42,9 @@ impl NamedFiles {
     }
 
     fn opened(&self, name: &str) -> Result<Vec<u8>, String> {
-        let file = match &self.confined {
-            Some(root) => beneath(root, Path::new(name))?,
-            None => open(name, OFlags::RDONLY | OFlags::CLOEXEC | OFlags::NONBLOCK, Mode::empty())
+        let file = match self.confined {
+            true => beneath(&self.root, Path::new(name))?,
+            false => open(name, OFlags::RDONLY | OFlags::CLOEXEC | OFlags::NONBLOCK, Mode::empty())
                 .map(File::from)
                 .map_err(|errno| words(&errno.into()))?,
         };
@@ -67,6 +70,10 @@ impl Files for NamedFiles {
         let name = wanted.name.to_owned();
         self.read.push(IncludedFile { name, sha256: digest, text: bytes.clone() });
         Ok(bytes)
+    }
+
+    fn work_tree(&mut self) -> Result<WorkTree, String> {
+        git::work_tree(&self.root).map_err(|error| error.to_string())
     }
 }
 
@@ -123,7 +130,7 @@ mod tests {
         symlink(dir.path().join("secret"), root.join("link")).unwrap();
         symlink("ci/x.yml", root.join("inner")).unwrap();
         let path = |name: &str| root.join(name).display().to_string();
-        let mut confined = NamedFiles::new(FetchSettings::default(), Some(root.clone()));
+        let mut confined = NamedFiles::new(FetchSettings::default(), root.clone(), true);
         let mut read = |name: &str| confined.read(&Wanted { name: &path(name), sha256: None });
         assert_eq!(read("ci/x.yml").unwrap(), b"x");
         assert_eq!(read("ci/../inner").unwrap(), b"x");
@@ -133,7 +140,7 @@ mod tests {
         }
         assert_eq!(read("ci").unwrap_err(), "it is no file");
         assert_eq!(read("missing").unwrap_err(), "it is not there");
-        let mut free = NamedFiles::new(FetchSettings::default(), None);
+        let mut free = NamedFiles::new(FetchSettings::default(), root.clone(), false);
         assert_eq!(free.read(&Wanted { name: &path("link"), sha256: None }).unwrap(), b"s");
         let wrong = free.read(&Wanted { name: &path("link"), sha256: Some("00") }).unwrap_err();
         assert!(wrong.starts_with("its SHA-256 is ") && wrong.ends_with(", not 00"), "{wrong}");

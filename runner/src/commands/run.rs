@@ -46,6 +46,7 @@ fn plan(settings: &RunSettings) -> Result<jobs::Plan, CommandError> {
     let workspace = match settings.workspace {
         Workspace::InPlace => ".",
         Workspace::Copy => "copy",
+        Workspace::Git => "git",
         Workspace::Empty => "empty",
     };
     let mounts: Vec<_> = settings

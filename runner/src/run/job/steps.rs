@@ -19,6 +19,7 @@ use crate::outcome::{Caps, LogSummary, Oom, Outcome, StepResult, Usage};
 use crate::run::caps;
 use crate::run::command::{self, Surroundings};
 use crate::run::error::RunError;
+use crate::run::git;
 use crate::run::hash_files::hash_files;
 use crate::run::record::{NetworkRecord, StepDirectory, timestamp};
 use crate::run::rights;
@@ -28,7 +29,7 @@ use crate::run::step_files::{self, Handed};
 use crate::run::traces::Used;
 use crate::run::values::{Turn, Unsettled, Values};
 use crate::run::verdict::{Facts, Stopped, judge};
-use crate::run::workspace::{self, Workspace};
+use crate::run::workspace::Workspace;
 use crate::sandbox::ids::Identity;
 use crate::sandbox::spawn::SandboxError;
 use crate::sandbox::spec::Go;
@@ -49,7 +50,7 @@ impl Job<'_> {
         ending: &mut JoinSet<()>,
     ) {
         let mut limit = Limit::of_the_job(self.plan.timeout);
-        let (git, cpus) = (workspace::git_head(&workspace.path), cpus(room.limits().cpus));
+        let (git, cpus) = (git::head(&workspace.path), cpus(room.limits().cpus));
         let mut kmsg = KmsgCursor::open();
         let mut ahead: Option<Result<Ahead, RunError>> = None;
         let mut trail = Trail { end, ending, unrecorded: None };
