@@ -240,6 +240,18 @@ fn a_script_does_not_change_what_later_ones_run_under() {
     assert_eq!(ran.stdout_text(), "");
     workflow.lab.write(JOB);
     workflow.run(&[], "true").expect_code(0);
+    // Nor by way of a file that the job file names.
+    workflow.lab.context.write("base.yml", "env: {OF_BASE: base}\n");
+    workflow.handed = None;
+    workflow.lab.write(&format!("include: [base.yml]\n{JOB}"));
+    workflow.run(&[], "test $OF_BASE = base; echo 'network: host' >> base.yml").expect_code(0);
+    workflow.next();
+    let ran = workflow.run(&[], "echo ran").expect_code(125);
+    assert!(
+        ran.stderr_text().contains("base.yml has changed since an earlier step"),
+        "{}",
+        ran.stderr_text()
+    );
 }
 
 #[test]

@@ -32,7 +32,7 @@ mod secrets;
 mod steps;
 
 pub(crate) use graph::early;
-pub(crate) use params::{Params, params};
+pub(crate) use params::{Given, Params, params};
 
 /// The versions of the format that are read.
 const VERSIONS: &[&str] = &["1"];
@@ -80,7 +80,12 @@ pub(crate) fn job(
     let workdir = file.workdir.and_then(|workdir| check.workdir(&workdir.value, &workdir.span, place));
     let hostname = file.hostname.and_then(|hostname| check.hostname(&hostname.value, &hostname.span));
     let mounts = file.mounts.map(|mounts| check.mounts(mounts.value)).unwrap_or_default();
-    let workspaces = [(".", Workspace::InPlace), ("copy", Workspace::Copy), ("empty", Workspace::Empty)];
+    let workspaces = [
+        (".", Workspace::InPlace),
+        ("copy", Workspace::Copy),
+        ("git", Workspace::Git),
+        ("empty", Workspace::Empty),
+    ];
     let workspace = file.workspace.and_then(|word| check.choice(&word, "workspace", place, &workspaces));
     let network = file.network.and_then(|network| check.network(network, place));
     let seccomp = file.seccomp.and_then(|seccomp| check.seccomp(&seccomp, place));

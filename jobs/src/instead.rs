@@ -36,6 +36,7 @@ fn replace_steps(job: &mut Job, instead: &Instead) {
     let secrets = secrets.map(|secret| StepSecret { name: secret.name.clone(), env: secret.env.clone() });
     let step = Step {
         start: 0,
+        within: None,
         run: Run::Script(instead.script.clone()),
         background: false,
         id: Some(STEP_ID.to_owned()),

@@ -495,6 +495,7 @@ pub(super) enum Workspace {
     #[value(name = ".")]
     InPlace,
     Copy,
+    Git,
     Empty,
 }
 

@@ -5,6 +5,7 @@ use std::path::Path;
 use jobs::{Facts, Network, Overrides, Planned, SelectError};
 
 use super::check::read_job_file;
+use super::files::NamedFiles;
 use super::github;
 use super::launch::{fetch_settings, launch, no_input, ours};
 use super::secrets;
@@ -14,7 +15,8 @@ use crate::host;
 use crate::report::{self, Sink};
 use crate::run::artifacts;
 use crate::run::execute::{Execution, Finished};
-use crate::run::record::{RunDirectory, Selector, WarningRecord, suggestion};
+use crate::run::git;
+use crate::run::record::{IncludedFile, RunDirectory, Selector, WarningRecord, suggestion};
 use crate::run::step_files::Handed;
 use crate::run::workspace;
 use crate::sandbox::zygote::Zygote;
@@ -43,7 +45,7 @@ pub fn exec(zygote: Zygote, settings: ExecSettings) -> Result<u8, CommandError> 
 
 /// Runs the file. `ended`: the id of the run, when there is one.
 fn run_file(zygote: Zygote, settings: ExecSettings, ended: &mut Option<String>) -> Result<u8, CommandError> {
-    let (text, planned) = load(&settings)?;
+    let Loaded { text, included, planned } = load(&settings)?;
     let planned = Planned { plan: jobs::select(planned.plan, &settings.selection)?, ..planned };
     if settings.dry_run {
         report::plan::plan(&mut Sink::results(), &planned.plan);
@@ -72,6 +74,7 @@ fn run_file(zygote: Zygote, settings: ExecSettings, ended: &mut Option<String>) 
         secrets,
         secrets_in_artifacts: settings.secrets_in_artifacts,
         file: Some((settings.file.display().to_string(), text)),
+        included,
         plan: planned.plan,
     };
     let json = settings.report.json;
@@ -128,21 +131,29 @@ impl From<SelectError> for CommandError {
     }
 }
 
-fn load(settings: &ExecSettings) -> Result<(Vec<u8>, Planned), CommandError> {
+/// A job file, read.
+struct Loaded {
+    text: Vec<u8>,
+    included: Vec<IncludedFile>,
+    planned: Planned,
+}
+
+fn load(settings: &ExecSettings) -> Result<Loaded, CommandError> {
     let (file, text) = read_job_file(&settings.file)?;
-    let overrides = Overrides { facts: facts(&base_of(&settings.file)?), ..settings.overrides.clone() };
-    match jobs::plan(&file.name, &file.stem, &text, &overrides) {
-        Ok(planned) => Ok((text, planned)),
-        Err(problems) => Err(problems.into()),
-    }
+    let base = base_of(&settings.file)?;
+    let overrides = Overrides { facts: facts(&base), ..settings.overrides.clone() };
+    let root = workspace::root_of(&base);
+    let mut files = NamedFiles::new(fetch_settings(&settings.sources), root, overrides.untrusted);
+    let planned = jobs::plan_with(&file.name, &file.stem, &text, &overrides, &mut files)?;
+    Ok(Loaded { text, included: files.read, planned })
 }
 
 /// What expressions see of this machine and of the work tree around the job file.
 pub(super) fn facts(base: &Path) -> Facts {
     let (host_arch, host_cpus, host_kernel) = host::facts();
-    let (git_commit, git_branch) = workspace::git_head(&workspace::root_of(base)).unwrap_or_default();
+    let (git_commit, git_branch) = git::head(&workspace::root_of(base)).unwrap_or_default();
     let git_branch = git_branch.unwrap_or_default();
-    Facts { git_commit, git_branch, host_arch, host_cpus, host_kernel }
+    Facts { git_commit, git_branch, host_arch, host_cpus, host_kernel, ..Facts::default() }
 }
 
 /// The directory of the job file.

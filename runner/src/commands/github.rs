@@ -19,12 +19,16 @@ use crate::run::workspace;
 /// What can be told that is in no event.
 pub(super) fn briefing(file: &Path, github: Option<&GitHub>, plan: &Plan, secrets: &Secrets) -> Briefing {
     let steps = plan.jobs.iter().flat_map(|job| job.steps.iter().map(move |step| (job, step)));
+    let own = relative(file, github);
     let place = |(job, step): (&jobs::JobPlan, &jobs::StepPlan)| {
-        let place = StepPlace { line: step.line, background: step.background };
+        let file = match &step.file {
+            Some(other) => relative(Path::new(other), github),
+            None => own.clone(),
+        };
+        let place = StepPlace { file, line: step.line, background: step.background };
         ((job.id.clone(), step.id.clone()), place)
     };
     Briefing {
-        file: relative(file, github),
         steps: steps.map(place).collect(),
         // To a terminal, or to another service, they would be shown and not hidden.
         masks: if github.is_some() { secrets.lines() } else { Vec::new() },

@@ -30,6 +30,7 @@ pub fn run(zygote: Zygote, settings: RunSettings) -> Result<u8, CommandError> {
         secrets_in_artifacts: false,
         plan,
         file: None,
+        included: Vec::new(),
         fetch: fetch_settings(&settings.sources),
         root: workspace::root_of(&base),
         base,
@@ -50,6 +51,7 @@ fn plan(settings: &RunSettings) -> Result<jobs::Plan, CommandError> {
     let workspace = match settings.workspace {
         Workspace::InPlace => ".",
         Workspace::Copy => "copy",
+        Workspace::Git => "git",
         Workspace::Empty => "empty",
     };
     let mounts: Vec<_> = settings

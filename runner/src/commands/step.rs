@@ -13,6 +13,7 @@ use sha2::{Digest as _, Sha256};
 
 use super::check::read_job_file;
 use super::exec::{base_of, facts};
+use super::files::NamedFiles;
 use super::launch::{fetch_settings, launch, no_input, ours};
 use super::{Class, CommandError, RUN_ERROR_EXIT_CODE, github, secrets};
 use crate::cli::{GitHub, HANDED_VARIABLE, StepSettings};
@@ -20,7 +21,7 @@ use crate::github::files;
 use crate::report::{self, Sink};
 use crate::run::command::WORKSPACE;
 use crate::run::execute::Execution;
-use crate::run::record::{HandedRecord, RunDirectory, Selector, StepDirectory, WarningRecord};
+use crate::run::record::{HandedRecord, IncludedFile, RunDirectory, Selector, StepDirectory, WarningRecord};
 use crate::run::step_files::{Handed, is_handed};
 use crate::run::workspace;
 use crate::sandbox::zygote::Zygote;
@@ -43,7 +44,7 @@ pub fn step(zygote: Zygote, settings: StepSettings) -> Result<u8, CommandError> 
         None => workspace::root_of(&base),
     };
     let mut earlier = earlier(settings.handed.as_deref())?;
-    let (plan, warnings) = plan(&settings, &base, &root, &mut earlier)?;
+    let Planned { plan, included, warnings } = plan(&settings, &base, &root, &mut earlier)?;
     let secrets = secrets::of(&plan, settings.secrets)?;
     let briefing = github::briefing(&settings.file, settings.github.as_ref(), &plan, &secrets);
     let execution = Execution {
@@ -51,6 +52,7 @@ pub fn step(zygote: Zygote, settings: StepSettings) -> Result<u8, CommandError> 
         secrets_in_artifacts: false,
         plan,
         file: None,
+        included,
         fetch: fetch_settings(&settings.sources),
         base,
         root: root.clone(),
@@ -76,13 +78,20 @@ pub fn step(zygote: Zygote, settings: StepSettings) -> Result<u8, CommandError> 
     Ok(finished.step_exit_code.unwrap_or(RUN_ERROR_EXIT_CODE))
 }
 
+/// What is to be run.
+struct Planned {
+    plan: jobs::Plan,
+    included: Vec<IncludedFile>,
+    warnings: Vec<WarningRecord>,
+}
+
 /// The plan of the job with the script in the place of its steps.
 fn plan(
     settings: &StepSettings,
     base: &Path,
     root: &Path,
     earlier: &mut Earlier,
-) -> Result<(jobs::Plan, Vec<WarningRecord>), CommandError> {
+) -> Result<Planned, CommandError> {
     let (argv, script) = script(&settings.command, settings.github.as_ref())?;
     let suffix = script.extension().map_or_else(String::new, |end| format!(".{}", end.to_string_lossy()));
     let mut env = vec![("GITHUB_WORKSPACE".to_owned(), Some(WORKSPACE.to_owned()))];
@@ -107,7 +116,11 @@ fn plan(
     };
     let (file, text) = read_job_file(&settings.file)?;
     earlier.must_know(&settings.file, &text)?;
-    let planned = jobs::plan(&file.name, &file.stem, &text, &overrides)?;
+    let mut files = NamedFiles::new(fetch_settings(&settings.sources), root.to_path_buf(), false);
+    let planned = jobs::plan_with(&file.name, &file.stem, &text, &overrides, &mut files)?;
+    for included in &files.read {
+        earlier.must_know(Path::new(&included.name), &included.text)?;
+    }
     let mut plan = jobs::select_one(planned.plan, settings.job.as_deref())?;
     for job in &mut plan.jobs {
         job.grace = job.grace.min(GRACE_MAX);
@@ -117,7 +130,7 @@ fn plan(
         text: warning.text.clone(),
         hint: warning.hint.clone(),
     });
-    Ok((plan, warnings.collect()))
+    Ok(Planned { plan, included: files.read, warnings: warnings.collect() })
 }
 
 /// Finds the script among the arguments: the last one that is a file, or that has a file of the agent's in it. Returns the

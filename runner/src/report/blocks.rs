@@ -93,7 +93,7 @@ impl Blocks {
         let note = Note {
             title: label,
             text: &text,
-            file: self.briefing.file.as_deref(),
+            file: place.and_then(|place| place.file.as_deref()),
             line: place.map(|place| place.line),
             column: None,
         };

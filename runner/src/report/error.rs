@@ -47,7 +47,7 @@ fn orders(error: &CommandError, outer: Outer, file: Option<&str>) -> Vec<String>
         outer.error(&Note {
             title: diagnostic.code.id(),
             text: &text,
-            file,
+            file: diagnostic.file.as_deref().or(file),
             line: diagnostic.position.map(|position| position.line),
             column: diagnostic.position.map(|position| position.column),
         })

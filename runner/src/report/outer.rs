@@ -28,8 +28,6 @@ pub enum Outer {
 /// What a service can be told that is in no event.
 #[derive(Debug, Clone, Default)]
 pub struct Briefing {
-    /// The job file, relative to the root of the repository.
-    pub file: Option<String>,
     /// What is known of each step, by job and step.
     pub steps: BTreeMap<(String, String), StepPlace>,
     /// What the service has to hide; lines of text.
@@ -37,9 +35,11 @@ pub struct Briefing {
 }
 
 /// Where a step stands.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub struct StepPlace {
-    /// Its line in the job file.
+    /// The file in which it stands, from the root of the repository on.
+    pub file: Option<String>,
+    /// Its line there.
     pub line: usize,
     /// It runs beside those that follow.
     pub background: bool,
