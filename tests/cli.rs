@@ -350,6 +350,7 @@ fn a_record(id: &str, steps: Vec<StepResult>) -> RunRecord {
             files: 2,
             bytes: 6,
         }],
+        reports: None,
         warnings: vec![WarningRecord {
             code: Some("W411".to_owned()),
             text: "`host` is not reproducible".to_owned(),

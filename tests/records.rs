@@ -47,6 +47,7 @@ fn record(id: &str, state: RunState, outcome: Option<Outcome>) -> RunRecord {
             earlier: Vec::new(),
         }],
         artifacts: Vec::new(),
+        reports: None,
         warnings: Vec::new(),
     }
 }

@@ -93,6 +93,7 @@ pub(crate) fn job(
     let secrets = check.secrets(file.secrets, place);
     let steps = check.steps(file.steps, &file.span, label, &secrets);
     let artifacts = file.artifacts.map(|list| check.artifacts(list.value, place)).unwrap_or_default();
+    let reports = check.reports(file.reports);
     check.artifact_names(&steps, &artifacts);
     check.env_bytes(&env, &steps);
     let outputs = check.outputs(file.outputs, place);
@@ -119,6 +120,7 @@ pub(crate) fn job(
         seccomp,
         privileges,
         artifacts,
+        reports,
         outputs,
         continue_on_error: switch(file.continue_on_error),
         retry,

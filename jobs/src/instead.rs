@@ -52,6 +52,7 @@ fn replace_steps(job: &mut Job, instead: &Instead) {
         continue_on_error: Switch::Is(false),
         expect_exit: None,
         artifacts: Vec::new(),
+        reports: Vec::new(),
         retry: None,
         quiet_timeout: None,
         secrets: secrets.collect(),
@@ -60,6 +61,7 @@ fn replace_steps(job: &mut Job, instead: &Instead) {
     (job.condition, job.retry) = (None, None);
     job.continue_on_error = Switch::Is(false);
     job.artifacts.clear();
+    job.reports.clear();
     job.outputs.clear();
     // What one script leaves is there for the next one.
     job.workspace = Some(Workspace::InPlace);

@@ -19,6 +19,7 @@ mod jobs;
 mod keys;
 mod matrix;
 mod params;
+mod reports;
 mod retry;
 mod secrets;
 mod step;
@@ -27,7 +28,7 @@ pub(crate) use include::{includes, step_file};
 pub(crate) use keys::EARLY_KEYS;
 pub use keys::{
     ARTIFACT_KEYS, DEFAULT_KEYS, FILE_KEYS, IMAGE_KEYS, INCLUDE_KEYS, IO_LIMITS_KEYS, JOB_KEYS, LIMITS_KEYS,
-    MOUNT_KEYS, NEED_KEYS, NET_LIMITS_KEYS, NETWORK_KEYS, PARAM_KEYS, RETRY_KEYS, SECRET_KEYS,
+    MOUNT_KEYS, NEED_KEYS, NET_LIMITS_KEYS, NETWORK_KEYS, PARAM_KEYS, REPORT_KEYS, RETRY_KEYS, SECRET_KEYS,
     STEP_FILE_KEYS, STEP_KEYS, STEP_SECRET_KEYS,
 };
 
@@ -104,6 +105,7 @@ pub(crate) fn job(
             "seccomp" => file.seccomp = reader.seccomp(value, place),
             "privileges" => file.privileges = reader.privileges(value, place),
             "artifacts" => file.artifacts = reader.artifacts(value, place),
+            "reports" => file.reports = reader.reports(value, place),
             "retry" => file.retry = reader.retry(value, place),
             "quiet-timeout" => file.quiet_timeout = reader.duration(value, "quiet-timeout", place),
             "secrets" => file.secrets = reader.secrets(value, place, false),

@@ -191,6 +191,7 @@ fn the_keys_are_the_readers() {
         ("/$defs/image", keys::IMAGE_KEYS),
         ("/$defs/mount", keys::MOUNT_KEYS),
         ("/$defs/artifact", keys::ARTIFACT_KEYS),
+        ("/$defs/reports", keys::REPORT_KEYS),
     ];
     let of_file = [keys::FILE_KEYS, keys::JOB_KEYS].concat();
     for (pointer, keys) in tables.into_iter().chain([("", of_file.as_slice())]) {

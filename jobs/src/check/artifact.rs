@@ -4,9 +4,9 @@ use std::collections::HashMap;
 
 use super::{Checker, given};
 use crate::codes::Code;
-use crate::file::{ArtifactField, At, Required};
+use crate::file::{ArtifactField, At, ReportField, Required};
 use crate::glob::{self, GlobError};
-use crate::job::{Artifact, Step};
+use crate::job::{Artifact, Report, Step};
 use crate::names;
 use crate::plan::When;
 use crate::render::quote;
@@ -28,7 +28,7 @@ impl Checker<'_> {
             let text = format!("the artifact{place} has no `paths`");
             self.problems.add(Code::NoPaths, &field.span, text).hint("paths: [target/app, \"logs/*.txt\"]");
         }
-        let paths = self.patterns(given(field.paths)?)?;
+        let paths = self.patterns(given(field.paths)?, "paths")?;
         Some(Artifact { name, paths, when: when?, optional: field.optional })
     }
 
@@ -42,7 +42,16 @@ impl Checker<'_> {
         good
     }
 
-    fn patterns(&mut self, paths: At<Vec<At<String>>>) -> Option<Vec<String>> {
+    /// Returns what is read of the files that tell of tests, coverage and findings.
+    pub(super) fn reports(&mut self, fields: Vec<ReportField>) -> Vec<Report> {
+        let report = |field: ReportField| {
+            let paths = self.patterns(field.paths, field.kind.as_str())?;
+            Some(Report { kind: field.kind, paths })
+        };
+        fields.into_iter().filter_map(report).collect()
+    }
+
+    fn patterns(&mut self, paths: At<Vec<At<String>>>, key: &str) -> Option<Vec<String>> {
         let mut good = true;
         for pattern in &paths.value {
             if let Err(error) = glob::check(&pattern.value) {
@@ -52,8 +61,8 @@ impl Checker<'_> {
         }
         if good && paths.value.iter().all(|pattern| glob::is_exclusion(&pattern.value)) {
             let text = match paths.value.is_empty() {
-                true => "`paths` is empty",
-                false => "`paths` only excludes: nothing is ever collected",
+                true => format!("`{key}` is empty"),
+                false => format!("`{key}` only excludes: nothing is ever collected"),
             };
             self.problems.add(Code::NoPaths, &paths.span, text);
             return None;

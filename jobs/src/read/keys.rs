@@ -59,6 +59,7 @@ pub const JOB_KEYS: &[&str] = &[
     "seccomp",
     "privileges",
     "artifacts",
+    "reports",
     "outputs",
     "continue-on-error",
     "retry",
@@ -82,6 +83,7 @@ pub const STEP_KEYS: &[&str] = &[
     "continue-on-error",
     "expect-exit",
     "artifacts",
+    "reports",
     "retry",
     "quiet-timeout",
     "background",
@@ -124,5 +126,7 @@ pub const IMAGE_KEYS: &[&str] = &["ref", "sha256", "pull"];
 /// Keys of a mount given as a map.
 pub const MOUNT_KEYS: &[&str] = &["host", "path", "ro"];
 
+/// Keys of `reports`: what is understood.
+pub const REPORT_KEYS: &[&str] = &["junit", "coverage", "sarif"];
 /// Keys of an artifact given as a map.
 pub const ARTIFACT_KEYS: &[&str] = &["name", "paths", "when", "optional"];

@@ -19,6 +19,7 @@ pub fn markdown(run: &RunRecord, files: &[ManifestEntry], own: &[(String, Vec<u8
     let mut page = Page { text: String::new(), room: room.saturating_sub(REST_BYTES), left_out: 0 };
     page.add(&heading(run));
     steps(run, &mut page);
+    tests(run, &mut page);
     artifacts(files, &mut page);
     for (job, text) in own {
         // Valid UTF-8 or not, it is the steps' own page.
@@ -85,6 +86,26 @@ fn memory(step: &StepResult) -> String {
     let Some(peak) = step.usage.mem_peak else { return String::new() };
     let limit = step.limits.memory_bytes.map(|limit| format!(" of {}", jobs::units::format_size(limit)));
     format!("{}{}", jobs::units::format_size(peak), limit.unwrap_or_default())
+}
+
+fn tests(run: &RunRecord, page: &mut Page) {
+    let Some(reports) = &run.reports else { return };
+    let counts = reports.counts;
+    if counts.tests > 0 {
+        page.add(&format!(
+            "\n{} tests: {} failed, {} skipped, {} flaky\n",
+            counts.tests, counts.failed, counts.skipped, counts.flaky
+        ));
+    }
+    if let Some(coverage) = reports.coverage {
+        page.add(&format!("\n{:.1} % of {} lines covered\n", coverage.percent(), coverage.lines));
+    }
+    if let Some(found) = reports.findings {
+        page.add(&format!(
+            "\n{} errors, {} warnings, {} notes found\n",
+            found.errors, found.warnings, found.notes
+        ));
+    }
 }
 
 fn artifacts(files: &[ManifestEntry], page: &mut Page) {

@@ -2,7 +2,7 @@
 //! is shown while it runs, the others as a whole when they end, from their logs.
 
 use super::outer::{BAR, Block, Briefing, Note, Outer, parted};
-use crate::event::Event;
+use crate::event::{Event, FailedTest};
 use crate::outcome::StepResult;
 
 /// Errors that a service is told of, and as many warnings: GitHub shows no more of one step of a workflow.
@@ -104,6 +104,24 @@ impl Blocks {
         };
         *told += 1;
         (*told <= NOTES_MAX).then_some(order)
+    }
+
+    /// Returns the order for a test that failed, at the place where it stands.
+    pub(super) fn test_failed(&mut self, test: &FailedTest) -> Option<String> {
+        let note = Note {
+            title: &test.name,
+            text: test.message.as_deref().unwrap_or("the test failed"),
+            file: test.file.as_deref(),
+            line: test.line.and_then(|line| usize::try_from(line).ok()),
+            column: None,
+        };
+        // On TeamCity a problem of the build would be made of each.
+        if self.outer != Outer::GitHub {
+            return None;
+        }
+        let order = self.outer.error(&note)?;
+        self.errors += 1;
+        (self.errors <= NOTES_MAX).then_some(order)
     }
 
     /// Returns the order for a warning.

@@ -131,6 +131,7 @@ impl Passthrough {
             What::JobStart { .. }
             | What::JobRetry { .. }
             | What::Artifact { .. }
+            | What::Reports { .. }
             | What::JobEnd { .. }
             | What::RunEnd { .. } => {}
         }

@@ -12,7 +12,7 @@ use super::format::{self, Paint};
 use super::lines::LineBuffer;
 use super::outer::Briefing;
 use super::sink::Sink;
-use crate::event::{Event, Stream, What};
+use crate::event::{Event, FailedTest, Stream, What};
 use crate::outcome::{LogSummary, Outcome, StepResult};
 use crate::run::logs::LogReader;
 
@@ -188,6 +188,7 @@ impl Plain {
                 let files = format::count(*files, "file");
                 self.line(&format!("artifact {name}: {files}, {}", format::size(*bytes)), now);
             }
+            What::Reports { .. } => self.reports(event, now),
             What::JobEnd { outcome } => {
                 if let Some(job) = event.job.as_ref().filter(|_| self.jobs > 1) {
                     self.line(&format!("job {job}: {}", outcome.as_str()), now);
@@ -212,6 +213,29 @@ impl Plain {
         self.line(&format!("  records: {directory}"), now);
         let rest = self.blocks.as_ref().and_then(Blocks::rest);
         rest.iter().for_each(|notice| self.order(notice));
+    }
+
+    /// What a job's reports say, and the first failed tests by name: to a service one by one, where they stand.
+    fn reports(&mut self, event: &Event, now: Instant) {
+        let What::Reports { tests, failed, coverage, findings } = &event.what else { return };
+        let of = event
+            .job
+            .as_deref()
+            .filter(|_| self.jobs > 1)
+            .map(|job| format!("job {job}: "))
+            .unwrap_or_default();
+        self.line(&format!("{of}reports: {}", format::reports(*tests, *coverage, *findings)), now);
+        for test in failed {
+            let told = self.blocks.as_mut().and_then(|blocks| blocks.test_failed(test));
+            match told {
+                Some(order) => self.order(&order),
+                None => self.line(&format!("  failed: {}", failed_test(test)), now),
+            }
+        }
+        let more = tests.map_or(0, |tests| tests.failed).saturating_sub(failed.len() as u64);
+        if more > 0 {
+            self.line(&format!("  and {more} more"), now);
+        }
     }
 
     fn warning(&mut self, code: Option<&str>, text: &str, hint: Option<&str>, now: Instant) {
@@ -322,6 +346,10 @@ impl Plain {
 
     /// Shows what a step printed, from its log.
     fn replay(&mut self, step: &mut Running, log: &LogSummary) {
+        // A step that waits for others has none.
+        if log.path.is_empty() {
+            return;
+        }
         let path = self.directory.join(&log.path);
         let mut line = Vec::new();
         let shown = LogReader::open(&path, 0).and_then(|mut reader| {
@@ -463,6 +491,12 @@ pub(super) fn end_lines(result: &StepResult, directory: &Path) -> Vec<String> {
         lines.push(format!("  log: {}", directory.join(&result.log.path).display()));
     }
     lines
+}
+
+/// Returns name and message of a test that failed.
+pub(super) fn failed_test(test: &FailedTest) -> String {
+    let said = test.message.as_ref().map(|message| format!(": {}", show_name(message)));
+    format!("{}{}", show_name(&test.name), said.unwrap_or_default())
 }
 
 /// Returns the line that ends a run.

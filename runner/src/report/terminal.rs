@@ -11,7 +11,7 @@ use indicatif::{MultiProgress, ProgressBar, ProgressDrawTarget, ProgressStyle, T
 use super::escape::{self, Colors};
 use super::format::{self, Paint};
 use super::lines::{TAIL_LINES_MAX, Tail};
-use super::plain::{end_lines, run_end, show_name, warning_lines};
+use super::plain::{end_lines, failed_test, run_end, show_name, warning_lines};
 use super::pull::Pulls;
 use crate::event::{Event, What};
 use crate::outcome::{Outcome, StepResult};
@@ -159,6 +159,17 @@ impl Terminal {
             What::Artifact { name, files, bytes } => {
                 let files = format::count(*files, "file");
                 self.print(&format!("  artifact {name}: {files}, {}", format::size(*bytes)));
+            }
+            What::Reports { tests, failed, coverage, findings } => {
+                let mut text = format!("  reports: {}", format::reports(*tests, *coverage, *findings));
+                if self.jobs > 1 {
+                    let job = event.job.as_deref().unwrap_or_default();
+                    text = format!("  job {job}: {}", text.trim_start());
+                }
+                for test in failed {
+                    text.push_str(&format!("\n    {} {}", self.paint.bad("✗"), failed_test(test)));
+                }
+                self.print(&text);
             }
             What::JobStart { .. } | What::JobEnd { .. } => {}
             What::RunEnd { outcome, exit_code, wall_s, directory } => {

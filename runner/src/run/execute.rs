@@ -207,6 +207,7 @@ fn first_record(execution: &Execution, id: &str, host: &Host) -> RunRecord {
         },
         jobs: execution.plan.jobs.iter().map(job).collect(),
         artifacts: Vec::new(),
+        reports: None,
         warnings: Vec::new(),
     }
 }

@@ -1,6 +1,7 @@
 //! One job from its plan to its end: image, room, steps in order, artifacts, clean-up.
 
 use std::cell::RefCell;
+use std::collections::HashMap;
 use std::fs::{self, DirBuilder};
 use std::os::fd::OwnedFd;
 use std::os::unix::fs::DirBuilderExt as _;
@@ -18,6 +19,7 @@ use super::feed::Feed;
 use super::git;
 use super::identity::Lease;
 use super::record::{ArtifactRecord, RunDirectory};
+use super::reports::{Gathered, Tally};
 use super::room::{self, OpenStage, Plans, Room};
 use super::secrets::Secrets;
 use super::step::Cancel;
@@ -36,6 +38,7 @@ mod attempts;
 mod beside;
 mod harvest;
 mod hidden;
+mod reports;
 mod steps;
 mod trail;
 mod watched;
@@ -83,6 +86,8 @@ pub struct Job<'j> {
     pub secrets: &'j Secrets,
     /// Artifacts may have them in them.
     pub secrets_in_artifacts: bool,
+    /// What the attempts at steps said of their tests, by the step's number from 0.
+    pub tallies: RefCell<HashMap<usize, Tally>>,
     /// The contexts of the plan and the run.
     pub contexts: Vec<(&'static str, Value)>,
 }
@@ -100,6 +105,8 @@ pub struct JobEnd {
     pub outputs: Vec<(String, String)>,
     /// What was collected.
     pub artifacts: Vec<ArtifactRecord>,
+    /// What its reports say.
+    pub reports: Gathered,
     /// Why our own part failed, after which nothing more was started.
     pub error: Option<RunError>,
     /// What has to be taken apart.
@@ -123,6 +130,7 @@ impl JobEnd {
             steps: Vec::new(),
             outputs: Vec::new(),
             artifacts: Vec::new(),
+            reports: Gathered::default(),
             error: None,
             rest: Rest::default(),
             left: Vec::new(),

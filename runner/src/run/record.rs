@@ -28,8 +28,8 @@ pub use events::EventLog;
 pub use id::timestamp;
 pub use lock::RunLock;
 pub use model::{
-    ArtifactRecord, HostRecord, ImageRecord, IncludedFile, JobAttempt, JobRecord, RECORD_VERSION, RunRecord,
-    RunState, WarningRecord,
+    ArtifactRecord, HostRecord, ImageRecord, IncludedFile, JobAttempt, JobRecord, RECORD_VERSION,
+    ReportsRecord, RunRecord, RunState, WarningRecord,
 };
 pub use network::{NETWORK_RECORD_VERSION, NetworkLine, NetworkRecord, suggestion};
 pub use select::Selector;

@@ -61,6 +61,7 @@ impl Job<'_> {
                 end.error.get_or_insert(error.into());
             }
         }
+        self.job_reports(workspace, end);
         if room.workspace_was_given {
             self.hand_back(used);
         }

@@ -233,9 +233,10 @@ impl Job<'_> {
         // The last one's upper directory goes with the scratch directory.
         let keep = if one.index + 1 == self.plan.steps.len() { Upper::Kept } else { Upper::Removed };
         let mut unrecorded = Unrecorded { directory, result, sandbox: Some((prepared, keep)) };
-        if !step.artifacts.is_empty() {
+        if !step.artifacts.is_empty() || !step.reports.is_empty() {
             unrecorded.take_apart(trail.ending);
             trail.end.artifacts.extend(self.step_artifacts(one, &mut unrecorded.result)?);
+            self.step_reports(one, &mut unrecorded.result, trail.end)?;
         }
         let (outcome, conclusion) = (unrecorded.result.outcome, unrecorded.result.conclusion);
         values.ended(step, outcome, conclusion, &handed.outputs);
