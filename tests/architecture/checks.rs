@@ -43,6 +43,7 @@ pub const ROOMS: &[(&str, &[&str])] = &[
             "run::prune",
             "github::command",
             "run::artifacts::Manifest",
+            "run::artifacts::ManifestEntry",
             "run::artifacts::EntryKind",
             "run::artifacts::Extracted",
             "run::artifacts::Verification",

@@ -39,7 +39,7 @@ pub(super) enum Verb {
     #[command(after_help = "Example:\n  runner logs latest-failed --step test --tail 50")]
     Logs(Logs),
     /// Show how a run went: steps, outcomes, what they used
-    #[command(after_help = "Example:\n  runner show latest --json")]
+    #[command(after_help = "Example:\n  runner show latest --html run.html")]
     Show(Show),
     /// List runs, the newest first
     #[command(after_help = "Example:\n  runner runs --failed --last 10")]
@@ -272,6 +272,9 @@ pub(super) struct Show {
     /// Print the record, run.json
     #[arg(long)]
     pub(super) json: bool,
+    /// Write a page that needs nothing else: timeline, logs, charts, artifacts; `-` is standard output
+    #[arg(long, value_name = "FILE", conflicts_with = "json")]
+    pub(super) html: Option<PathBuf>,
 }
 
 #[derive(Debug, Args)]

@@ -256,6 +256,8 @@ pub struct ShowSettings {
     pub run: String,
     /// Whether the record itself is printed.
     pub json: bool,
+    /// Where a page is written to.
+    pub html: Option<PathBuf>,
     /// Whether text on standard output has colours.
     pub stdout_color: bool,
     /// Whether words on standard error have colours.
@@ -345,8 +347,8 @@ pub(super) fn command(verb: Verb, environment: &Environment) -> Result<Command, 
             Command::Check(CheckSettings { files, format, params, print, stdout_color, stderr_color })
         }
         Verb::Logs(flags) => Command::Logs(logs(flags, home()?, environment)),
-        Verb::Show(flags::Show { run, json }) => {
-            Command::Show(ShowSettings { home: home()?, run, json, stdout_color, stderr_color })
+        Verb::Show(flags::Show { run, json, html }) => {
+            Command::Show(ShowSettings { home: home()?, run, json, html, stdout_color, stderr_color })
         }
         Verb::Artifacts(flags::Artifacts { verb }) => {
             let (run, verb) = match verb {

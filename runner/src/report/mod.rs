@@ -3,7 +3,7 @@
 //! - [`Reporter`] shows a run while it happens: plain lines, blocks for a CI service, a live terminal, JSON lines, or passed
 //!   through.
 //! - [`error`] words the end of a command that could not do its part.
-//! - [`show`], [`logs`] and [`artifacts`] print what is on record, [`check`] what is wrong with job files, [`plan`] what
+//! - [`html`] writes a run as a page; [`show`], [`logs`] and [`artifacts`] print what is on record, [`check`] what is wrong with job files, [`plan`] what
 //!   they come to.
 
 pub mod artifacts;
@@ -14,6 +14,7 @@ pub mod error;
 pub mod escape;
 pub mod explain;
 pub mod format;
+pub mod html;
 pub mod image;
 mod lines;
 pub mod logs;
