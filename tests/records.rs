@@ -74,6 +74,7 @@ fn result(id: &str) -> StepResult {
         log: LogSummary::default(),
         cause: None,
         remedy: None,
+        kept: false,
     }
 }
 

@@ -20,12 +20,14 @@ mod passthrough;
 mod plain;
 pub mod plan;
 mod pull;
+mod relay;
 mod reporter;
 pub mod runs;
 pub mod show;
 mod sink;
 mod terminal;
 
+pub use relay::Relay;
 pub use reporter::{Output, ReportSettings, Reporter};
 pub use sink::{Sink, Terminals};
 pub use terminal::Screen;

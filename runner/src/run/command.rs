@@ -164,6 +164,7 @@ pub fn go(
         capabilities: rights.capabilities,
         ambient: rights.ambient,
         rlimits: rlimits(files),
+        terminal: false,
     }
 }
 

@@ -69,6 +69,8 @@ pub struct Plans<'p> {
     pub since: Since,
     /// What steps may be shown.
     pub secrets: &'p Secrets,
+    /// A layer over all others.
+    pub above: Option<&'p Path>,
 }
 
 /// The room.
@@ -484,8 +486,8 @@ impl Mounts {
     /// Layers, upper directory, device nodes, the host's parts. Returns the number of layers.
     fn of_the_root(&mut self, plans: &Plans<'_>, root: &Path, parts: &[PathBuf]) -> Result<usize, RunError> {
         let map = || layer_map(plans.identity).map_or(Idmap::None, |map| Idmap::Required(map.clone(), map));
-        let layers: Vec<&Path> =
-            std::iter::once(root).chain(plans.rootfs.layers.iter().rev().map(PathBuf::as_path)).collect();
+        let own = plans.above.into_iter().chain(std::iter::once(root));
+        let layers: Vec<&Path> = own.chain(plans.rootfs.layers.iter().rev().map(PathBuf::as_path)).collect();
         for (index, layer) in layers.iter().enumerate() {
             let path = fs::canonicalize(layer).map_err(RunError::io("find the layer", layer))?;
             self.source(&path, &format!("l/{index}"), true, false, map())
