@@ -340,6 +340,7 @@ fn a_record(id: &str, steps: Vec<StepResult>) -> RunRecord {
             started: None,
             ended: None,
             steps,
+            services: Vec::new(),
             earlier: Vec::new(),
         }],
         artifacts: vec![ArtifactRecord {

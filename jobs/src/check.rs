@@ -29,6 +29,7 @@ mod params;
 mod retry;
 mod rights;
 mod secrets;
+mod services;
 mod steps;
 
 pub(crate) use graph::early;
@@ -41,6 +42,8 @@ const VERSIONS: &[&str] = &["1"];
 #[derive(Debug, Default)]
 pub(crate) struct ValidOverrides {
     pub user: Option<User>,
+    /// It takes the place of the file's.
+    pub network: Option<Network>,
     /// What reaches beyond the sandbox is refused.
     pub untrusted: bool,
 }
@@ -82,11 +85,14 @@ pub(crate) fn job(
     let mounts = file.mounts.map(|mounts| check.mounts(mounts.value)).unwrap_or_default();
     let workspaces = [(".", Workspace::InPlace), ("copy", Workspace::Copy), ("empty", Workspace::Empty)];
     let workspace = file.workspace.and_then(|word| check.choice(&word, "workspace", place, &workspaces));
+    let network_span = file.network.as_ref().map(|network| network.span.clone());
     let network = file.network.and_then(|network| check.network(network, place));
     let seccomp = file.seccomp.and_then(|seccomp| check.seccomp(&seccomp, place));
     let privileges = file.privileges.and_then(|rights| check.privileges(&rights, place));
     let secrets = check.secrets(file.secrets, place);
     let steps = check.steps(file.steps, &file.span, label, &secrets);
+    let services = check.services(file.services, &secrets);
+    check.services_in_network(&services, valid.network.as_ref(), network.as_ref().zip(network_span));
     let artifacts = file.artifacts.map(|list| check.artifacts(list.value, place)).unwrap_or_default();
     check.artifact_names(&steps, &artifacts);
     check.env_bytes(&env, &steps);
@@ -119,6 +125,7 @@ pub(crate) fn job(
         retry,
         quiet_timeout,
         secrets,
+        services,
     })
 }
 
@@ -146,7 +153,7 @@ pub(crate) fn overrides(overrides: &Overrides, problems: &mut Problems) -> Valid
     if overrides.untrusted && overrides.network == Some(Network::Host) {
         check.refuse_untrusted("`--network host`", here);
     }
-    ValidOverrides { user, untrusted: overrides.untrusted }
+    ValidOverrides { user, network: overrides.network.clone(), untrusted: overrides.untrusted }
 }
 
 /// Tests of single values; each reports and returns `None`, or returns the value's meaning. `place` ends a

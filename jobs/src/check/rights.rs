@@ -87,6 +87,14 @@ impl Checker<'_> {
         {
             self.refuse_untrusted("`network: host`", span);
         }
+        for service in &file.services {
+            if let Some(mounts) = service.mounts.as_ref().filter(|mounts| !mounts.value.is_empty()) {
+                self.refuse_untrusted("`mounts` of a service", &mounts.span);
+            }
+            if let Some(port) = service.ports.first() {
+                self.refuse_untrusted("`ports` of a service", &port.span);
+            }
+        }
         let steps = match &file.steps {
             Required::Given(steps) => steps.value.as_slice(),
             Required::Absent | Required::Unreadable => &[],

@@ -10,7 +10,7 @@ use crate::render::quote;
 use crate::yaml::{Entry, Kind, Node, Value};
 
 /// Keys whose maps are merged with the defaults, member by member; all others are replaced.
-const MERGED_KEYS: &[&str] = &["env", "limits"];
+const MERGED_KEYS: &[&str] = &["env", "limits", "services"];
 
 impl Reader<'_> {
     /// Reports `steps` beside `jobs`: a file is one job or several.

@@ -22,6 +22,7 @@ pub mod plan;
 mod pull;
 mod reporter;
 pub mod runs;
+mod service;
 pub mod show;
 mod sink;
 mod terminal;

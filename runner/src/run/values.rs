@@ -102,7 +102,7 @@ impl Values {
     ///
     /// # Errors
     /// The first that cannot be settled, or that no process can be given.
-    fn settle_env(&self, env: &[(String, Option<Template>)]) -> Result<Env, Unsettled> {
+    pub fn settle_env(&self, env: &[(String, Option<Template>)]) -> Result<Env, Unsettled> {
         let mut contexts = None;
         let settle = |(name, template): &(String, Option<Template>)| {
             let Some(template) = template else { return Ok((name.clone(), None)) };
