@@ -359,7 +359,7 @@ fn services_have_secrets_limits_and_attempts_of_their_own() {
         \x20   secrets: [PASSWORD]\n\
         \x20   limits: {memory: 64M, pids: 77}\n\
         \x20   shm: 1M\n\
-        \x20   run: 'id -u; cat /run/secrets/PASSWORD; echo; echo $PASSWORD; df -k /dev/shm | tail -n 1; env | grep RUNNER_ || echo none; ls -d /workspace || echo up; sleep 600'\n\
+        \x20   run: 'id -u; cat /run/secrets/PASSWORD; echo; echo $PASSWORD; df -k /dev/shm | tail -n 1; env | grep RUNNER_ || echo none; test -e /workspace || echo up; sleep 600'\n\
         \x20   ready: {log: up}\n\
         steps: ['test ! -e /run/secrets; test -z \"$PASSWORD\"; test -e again || { touch again; exit 1; }']\n",
     );
@@ -375,6 +375,30 @@ fn services_have_secrets_limits_and_attempts_of_their_own() {
     let earlier = &run.record["jobs"][0]["earlier"][0]["services"][0];
     assert_eq!((&earlier["name"], &earlier["outcome"]), (&"db".into(), &"success".into()));
     assert_eq!(earlier["log"]["path"], "jobs/job/attempt-1/services/db/log");
+    before.assert_nothing_new();
+}
+
+#[test]
+fn services_share_the_jobs_network_and_its_rules() {
+    require!(Root, Cgroups, Busybox, Tun);
+    let before = Leftovers::now();
+    let lab = Lab::new(User::Current);
+    let run = lab.exec(
+        &format!(
+            "network: {{allow: [192.0.2.7:80]}}\n\
+            services:\n\
+            \x20 web: {{{WEB}, env: {{WHERE: \"${{{{ run.id }}}}\"}}, ready: {{tcp: 8000}}}}\n\
+            \x20 asks: {{image: ./rootfs.tar, run: 'nc -w 5 192.0.2.9 80 < /dev/null || echo refused; sleep 600', ready: {{log: refused}}}}\n\
+            steps:\n\
+            \x20 - wget -q -O - http://web:8000/\n\
+            \x20 - '! nc -w 5 192.0.2.9 80 < /dev/null'\n"
+        ),
+        0,
+    );
+    assert_eq!(run.text(0), "hello\n");
+    assert!(log(&lab, &run, "asks").contains("refused\n"));
+    let shown = run.ran.stdout_text();
+    assert!(shown.contains("network: blocked 192.0.2.9:80"), "{shown}");
     before.assert_nothing_new();
 }
 

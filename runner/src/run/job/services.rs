@@ -169,7 +169,7 @@ impl Job<'_> {
                 biased;
                 () = &mut settled => return,
                 Some(over) = courses.next() => done.push(over),
-                _ = wish.wait_for(|wish| *wish != Cancel::No) => return,
+                Ok(_) = wish.wait_for(|wish| *wish != Cancel::No) => return,
                 () = sleep_until(limit.into()) => {
                     end.outcome = Outcome::Timeout;
                     let took = format_duration(self.plan.timeout);
@@ -408,13 +408,13 @@ impl Job<'_> {
         (result.remedy, result.ended) = (verdict.remedy, Some(timestamp()));
         let cause = verdict.cause.unwrap_or_else(|| "exit code 0".to_owned());
         (result.outcome, result.cause) = match course.never {
-            _ if course.asked && ended.stopped == Some(Stopped::Cancelled) => (Outcome::Success, None),
             Some(why) => {
                 let took = format_duration(service.plan.ready.timeout);
                 let why = self.secrets.masked(&why).into_owned();
                 result.remedy = Some("see its log; raise `ready.timeout` if it only takes longer".to_owned());
                 (Outcome::Timeout, Some(format!("not ready within {took}: {why}")))
             }
+            None if course.asked => (Outcome::Success, None),
             None => {
                 let outcome = match verdict.outcome {
                     Outcome::Success => Outcome::Failure,
