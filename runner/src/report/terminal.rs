@@ -160,8 +160,12 @@ impl Terminal {
             What::ServiceStart { .. } | What::ServiceReady { .. } | What::ServiceEnd { .. } => {
                 let job = event.job.as_deref().filter(|_| self.jobs > 1);
                 let lines = service::lines(&event.what, job, &self.directory, self.paint);
+                let outcome = match &event.what {
+                    What::ServiceEnd { result, .. } => result.outcome,
+                    _ => Outcome::Success,
+                };
                 if !lines.is_empty() {
-                    self.print(&lines.join("\n"));
+                    self.print(&format!("{} {}", self.paint.mark(outcome), lines.join("\n")));
                 }
             }
             What::Artifact { name, files, bytes } => {
