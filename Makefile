@@ -9,7 +9,7 @@ SKIPPED := $(abspath $(TARGET))/skipped-tests
 
 BUILD_PACKAGES := gcc libc6-dev libseccomp-dev ca-certificates
 TEST_PACKAGES  := $(BUILD_PACKAGES) busybox-static debian-archive-keyring iproute2 mmdebstrap uidmap xz-utils zstd \
-  docker-registry umoci skopeo apache2-utils openssl curl bubblewrap runc crun podman buildah
+  git docker-registry umoci skopeo apache2-utils openssl curl bubblewrap runc crun podman buildah
 
 .PHONY: help run build test lint bench test-v2 test-v2-user build-packages test-packages clean
 

@@ -321,6 +321,7 @@ fn a_record(id: &str, steps: Vec<StepResult>) -> RunRecord {
         id: id.to_owned(),
         state: RunState::Finished,
         file: Some("job.yml".to_owned()),
+        included: Vec::new(),
         file_sha256: None,
         name: "hello".to_owned(),
         started: "2026-11-23T14:30:12.000000Z".to_owned(),

@@ -25,6 +25,12 @@ fn context() -> TestContext {
     for (name, path) in examples() {
         context.write(&name, fs::read(path).unwrap());
     }
+    // What they include.
+    for part in fs::read_dir(fixtures::cache::workspace().join("jobs/examples/parts")).unwrap() {
+        let part = part.unwrap();
+        context
+            .write(&format!("parts/{}", part.file_name().to_str().unwrap()), fs::read(part.path()).unwrap());
+    }
     context
 }
 

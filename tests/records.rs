@@ -24,6 +24,7 @@ fn record(id: &str, state: RunState, outcome: Option<Outcome>) -> RunRecord {
         id: id.to_owned(),
         state,
         file: Some("job.yml".to_owned()),
+        included: Vec::new(),
         file_sha256: None,
         name: "hello".to_owned(),
         started: timestamp(),

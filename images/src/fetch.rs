@@ -9,6 +9,7 @@
 mod access;
 mod challenge;
 mod client;
+mod document;
 mod download;
 mod endpoint;
 mod error;
@@ -16,6 +17,7 @@ mod retry;
 mod session;
 mod settings;
 
+pub use document::fetch_document;
 pub use error::FetchError;
 pub use settings::{Anonymous, Credential, Credentials, FetchSettings, Refresh, RegistrySettings, Resolved};
 

@@ -33,6 +33,7 @@ pub use digest::{Digest, DigestError, Hasher};
 pub use export::{ExportError, ExportForm, export};
 pub use fetch::{
     Anonymous, Credential, Credentials, FetchError, FetchSettings, Refresh, RegistrySettings, Resolved,
+    fetch_document,
 };
 pub use layout::LayoutError;
 pub use manifest::{ManifestError, Platform};

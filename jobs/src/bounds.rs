@@ -8,6 +8,10 @@ pub const DEPTH_MAX: usize = 32;
 pub const NODES_MAX: usize = 200_000;
 /// Most bytes of scalars, every alias counted as what it stands for.
 pub const EXPANDED_BYTES_MAX: usize = 8 * 1024 * 1024;
+/// Most files that a job file names, directly or not.
+pub const INCLUDES_MAX: usize = 100;
+/// Most files that name one another.
+pub const INCLUDE_DEPTH_MAX: usize = 16;
 /// Most steps of a job. Each keeps its result, a kilobyte or two, until the job is over.
 pub const STEPS_MAX: usize = 10_000;
 /// Most jobs of a run, cells counted. Each has a directory and a line on the screen.

@@ -33,7 +33,7 @@ mod services;
 mod steps;
 
 pub(crate) use graph::early;
-pub(crate) use params::{Params, params};
+pub(crate) use params::{Given, Params, params};
 
 /// The versions of the format that are read.
 const VERSIONS: &[&str] = &["1"];
@@ -69,9 +69,7 @@ pub(crate) fn job(
     problems: &mut Problems,
 ) -> Option<Job> {
     let mut check = Checker { problems };
-    if valid.untrusted {
-        check.within_the_sandbox(&file);
-    }
+    check.within_the_sandbox(&file, valid.untrusted);
     let JobSource { label, place, .. } = source;
     let image = check.image(&file.image, &file.span, label);
     let env = check.env(file.env, place);
@@ -83,7 +81,12 @@ pub(crate) fn job(
     let workdir = file.workdir.and_then(|workdir| check.workdir(&workdir.value, &workdir.span, place));
     let hostname = file.hostname.and_then(|hostname| check.hostname(&hostname.value, &hostname.span));
     let mounts = file.mounts.map(|mounts| check.mounts(mounts.value)).unwrap_or_default();
-    let workspaces = [(".", Workspace::InPlace), ("copy", Workspace::Copy), ("empty", Workspace::Empty)];
+    let workspaces = [
+        (".", Workspace::InPlace),
+        ("copy", Workspace::Copy),
+        ("git", Workspace::Git),
+        ("empty", Workspace::Empty),
+    ];
     let workspace = file.workspace.and_then(|word| check.choice(&word, "workspace", place, &workspaces));
     let network_span = file.network.as_ref().map(|network| network.span.clone());
     let network = file.network.and_then(|network| check.network(network, place));
@@ -91,8 +94,8 @@ pub(crate) fn job(
     let privileges = file.privileges.and_then(|rights| check.privileges(&rights, place));
     let secrets = check.secrets(file.secrets, place);
     let steps = check.steps(file.steps, &file.span, label, &secrets);
-    let services = check.services(file.services, &secrets);
-    check.services_in_network(&services, valid.network.as_ref(), network.as_ref().zip(network_span));
+    let over = valid.network.as_ref();
+    let services = check.services(file.services, &secrets, over, network.as_ref().zip(network_span));
     let artifacts = file.artifacts.map(|list| check.artifacts(list.value, place)).unwrap_or_default();
     check.artifact_names(&steps, &artifacts);
     check.env_bytes(&env, &steps);

@@ -119,6 +119,22 @@ codes! {
          shells given as a list have a bound of their own. Put long text into a file, and let the step read it."
     TooMany "E119" "a list has more entries than are accepted"
         "There are more entries than any job needs; the bound keeps a hostile file from filling the memory."
+    IncludeDigest "E121" "a file from the network is included without `sha256`, or with what is none"
+        "What a server holds can be another file tomorrow, and nobody would see why the job is another one. The \
+         digest says which file is meant; with another one the run does not begin.\n\
+         \n\
+         \x20   include:\n\
+         \x20     - {path: \"https://example.org/ci/common.yml\", sha256: 5e88...}\n\
+         \n\
+         `sha256sum` of the file prints it. A file of the project needs none."
+    IncludeCycle "E122" "files include or use each other in a circle, or too deep"
+        "A file is laid over those that it includes, and theirs are read before; a circle would have no end. The \
+         message shows the way around. What two files have in common belongs into a third one."
+    IncludedFile "E123" "a file that is included or used cannot be read, or is none"
+        "The file that `include` or `uses` names is not there, cannot be read, does not have the digest that it \
+         should have, or holds something else. Paths start at the file that names them.\n\
+         \n\
+         Steps are taken from files of the project only, never from the network."
     Param "E130" "a param is declared in a way that makes no sense"
         "A param is `NAME: DEFAULT`, `NAME:` for one that must be given, or a map. A `choice` needs `options`, no \
          other type has them; a default must be of the param's own type; one that is required has no default.\n\

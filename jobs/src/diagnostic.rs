@@ -17,6 +17,8 @@ pub struct Diagnostic {
     pub code: Code,
     /// Where it is; `None` for the whole file and for values from the command line.
     pub position: Option<Position>,
+    /// The file that it is in, where that is not the job file but one that it names.
+    pub file: Option<String>,
     /// One sentence, lower case, without a full stop.
     pub text: String,
     /// What to do about it.
@@ -93,7 +95,7 @@ impl Diagnostics {
         render::diagnostics(&self.source, self, color)
     }
 
-    /// Returns `{file, errors, warnings, diagnostics: [{severity, code, line, column, text, hint}]}`; `line`
+    /// Returns `{file, errors, warnings, diagnostics: [{severity, code, file, line, column, text, hint}]}`; `line`
     /// and `column` are null where there is no position.
     pub fn to_json(&self) -> Value {
         let list: Vec<Value> = self
@@ -102,6 +104,7 @@ impl Diagnostics {
                 json!({
                     "severity": d.severity().as_str(),
                     "code": d.code.id(),
+                    "file": d.file.as_deref().unwrap_or(self.source.name()),
                     "line": d.position.map(|position| position.line),
                     "column": d.position.map(|position| position.column),
                     "text": d.text,
@@ -110,7 +113,7 @@ impl Diagnostics {
             })
             .collect();
         json!({
-            "file": self.source.name, "errors": self.errors, "warnings": self.warnings, "diagnostics": list,
+            "file": self.source.name(), "errors": self.errors, "warnings": self.warnings, "diagnostics": list,
         })
     }
 }
@@ -252,9 +255,22 @@ impl Problem {
         };
         if let Some(first) = self.first {
             let line = source.position(first.start).line;
-            self.text.push_str(&format!("; the first is in line {line}"));
+            let here = span.as_ref().map(|span| source.name_at(span.start));
+            let elsewhere =
+                Some(source.name_at(first.start)).filter(|name| here.is_some_and(|here| here != *name));
+            let of = elsewhere.map_or_else(String::new, |name| format!(" of {name}"));
+            self.text.push_str(&format!("; the first is in line {line}{of}"));
         }
         let position = span.as_ref().map(|span| source.position(span.start));
-        Diagnostic { code: self.code, position, text: self.text, hint: self.hint, span, from_command_line }
+        let file = span.as_ref().and_then(|span| source.other_name_at(span.start)).map(str::to_owned);
+        Diagnostic {
+            code: self.code,
+            position,
+            file,
+            text: self.text,
+            hint: self.hint,
+            span,
+            from_command_line,
+        }
     }
 }

@@ -10,6 +10,7 @@ use crate::diagnostic::Problems;
 use crate::expression::{
     Contexts, Expression, Fault, FaultKind, OPEN, Part, Scope, Shape, Template, Value as Outcome,
 };
+use crate::include::StepFiles;
 use crate::job::Cell;
 use crate::names;
 use crate::read::EARLY_KEYS;
@@ -18,6 +19,7 @@ use crate::yaml::{Entry, Kind, Node, Origin, Scalar, Value};
 
 mod locate;
 pub(crate) mod parallel;
+pub(crate) mod uses;
 
 /// Contexts that exist while a job runs, and not before.
 const LATER: &[&str] = &["env", "steps", "needs", "job", "run"];
@@ -27,6 +29,12 @@ const OF_A_STEP: [&str; 3] = ["outcome", "conclusion", "outputs"];
 /// Settles expressions. One serves for a whole file: it counts what all of them come to.
 pub(crate) struct Expander<'a> {
     pub source: &'a Source,
+    /// The files whose steps are used.
+    step_files: &'a StepFiles,
+    /// The params of each `uses` of the job's cell that was entered last.
+    pub used: Vec<Outcome>,
+    /// The files that are being settled, each used by the one before.
+    using: Vec<String>,
     /// What was found wrong since it was last taken out.
     pub problems: Problems,
     /// What is known before anything runs.
@@ -43,12 +51,27 @@ pub(crate) struct Expander<'a> {
 
 impl<'a> Expander<'a> {
     /// `values`: contexts of the whole file.
-    pub fn new(source: &'a Source, values: Vec<(&'static str, Outcome)>) -> Expander<'a> {
+    pub fn new(
+        source: &'a Source,
+        step_files: &'a StepFiles,
+        values: Vec<(&'static str, Outcome)>,
+    ) -> Expander<'a> {
         let shared = values.len();
-        let contexts = Contexts { values, status: None };
+        let contexts = Contexts { values, ..Contexts::default() };
         let problems = Problems::default();
         let matrix = Shape::Any;
-        Expander { source, problems, contexts, shared, matrix, params_missing: false, made: (0, 0) }
+        Expander {
+            source,
+            step_files,
+            used: Vec::new(),
+            using: Vec::new(),
+            problems,
+            contexts,
+            shared,
+            matrix,
+            params_missing: false,
+            made: (0, 0),
+        }
     }
 
     /// Turns to the cells of a job.
@@ -59,6 +82,7 @@ impl<'a> Expander<'a> {
 
     /// Turns to a cell, whose values are the context `matrix`.
     pub fn enter(&mut self, cell: &Cell) {
+        self.used.clear();
         self.contexts.values.truncate(self.shared);
         if cell.name.is_some() {
             self.contexts.values.push(("matrix", cell.matrix.clone()));
@@ -126,25 +150,31 @@ impl<'a> Expander<'a> {
     fn steps(&mut self, node: &Rc<Node>, needs: &Shape) -> (Rc<Node>, Arc<[String]>) {
         // Steps that an expression came to would be scripts made of data: what is no list stays what it is.
         let Value::List(list) = &node.value else { return (Rc::clone(node), Arc::from([])) };
+        let (steps, ids) = self.level(list, needs);
+        let same = list.len() == steps.len() && steps.iter().zip(list).all(|(new, old)| Rc::ptr_eq(new, old));
+        let node = if same { Rc::clone(node) } else { branch(node, Value::List(steps)) };
+        (node, ids)
+    }
+
+    /// Settles the steps of one file, and returns them with those of the files that they use; and the ids of its own.
+    fn level(&mut self, list: &[Rc<Node>], needs: &Shape) -> (Vec<Rc<Node>>, Arc<[String]>) {
         let (list, firsts) = parallel::flat(list);
         let early: Vec<Rc<Node>> = list.iter().map(|step| self.step(step)).collect();
-        let own = early.iter().map(|step| (text_of(step, "id"), text_of(step, "name")));
+        let name = |step| text_of(step, "name").or_else(|| uses::stem(step));
+        let own = early.iter().map(|step| (text_of(step, "id"), name(step)));
         let ids: Arc<[String]> = names::step_ids(&own.collect::<Vec<_>>()).into();
         // The members of a `parallel` see what is above all of them.
         let above = |at: usize| firsts.get(at).copied().unwrap_or(at);
         let steps = early.iter().enumerate();
         let steps = steps.map(|(at, step)| self.late_of_step(step, needs, (&ids, above(at))));
         let steps: Vec<Rc<Node>> = steps.collect();
-        let Value::List(old) = &node.value else { return (Rc::clone(node), ids) };
-        let same = old.len() == steps.len() && steps.iter().zip(old).all(|(new, old)| Rc::ptr_eq(new, old));
-        let node = if same { Rc::clone(node) } else { branch(node, Value::List(steps)) };
-        (node, ids)
+        (self.with_used(steps, &ids, needs), ids)
     }
 
     /// Settles what of a step can be settled early.
     fn step(&mut self, node: &Rc<Node>) -> Rc<Node> {
         self.entries(node, |this, entry| match entry.key.as_str() {
-            "run" | "if" | "env" | "continue-on-error" | "parallel" => Rc::clone(&entry.value),
+            "run" | "if" | "env" | "continue-on-error" | "parallel" | "uses" => Rc::clone(&entry.value),
             key => this.value(&entry.value, key),
         })
     }
@@ -180,7 +210,7 @@ impl<'a> Expander<'a> {
             _ => Shape::of(value),
         };
         let known = self.contexts.values.iter().map(|(name, value)| (*name, shape(name, value))).collect();
-        Scope { known, later: LATER, status: false, key: format!("`{key}`") }
+        Scope { known, later: LATER, status: false, files: false, key: format!("`{key}`") }
     }
 
     /// The names that exist while the job runs; `steps`: all ids, and how many of them are above.
@@ -195,6 +225,7 @@ impl<'a> Expander<'a> {
         }
         if let Some((ids, above)) = steps {
             let step = Arc::new(Shape::members(OF_A_STEP));
+            scope.files = true;
             scope.known.push(("env", Shape::Any));
             scope.known.push(("steps", Shape::Among(Arc::clone(ids), above, step)));
         }
@@ -288,7 +319,8 @@ impl<'a> Expander<'a> {
     }
 
     fn waits(&self, expression: &Expression) -> bool {
-        expression.asks_status() || expression.contexts().iter().any(|(name, _)| LATER.contains(name))
+        let live = expression.asks_status() || expression.asks_files();
+        live || expression.contexts().iter().any(|(name, _)| LATER.contains(name))
     }
 
     fn fault(&mut self, node: &Node, scalar: &Scalar, fault: &Fault, code: Code) -> Rc<Node> {

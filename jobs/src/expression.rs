@@ -17,7 +17,7 @@ mod template;
 mod value;
 
 pub use ast::Expression;
-pub use evaluate::{Contexts, Status};
+pub use evaluate::{Contexts, FileHasher, Status};
 pub use fault::{Fault, FaultKind};
 pub(crate) use scope::{Scope, Shape};
 pub use template::Template;

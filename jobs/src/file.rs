@@ -188,6 +188,31 @@ pub(crate) struct ImageField {
     pub pull: Option<At<String>>,
 }
 
+/// One entry of `include`; `- PATH` is `- path: PATH`.
+#[derive(Debug)]
+pub(crate) struct IncludeField {
+    pub path: At<String>,
+    pub sha256: Option<At<String>>,
+}
+
+/// A file whose steps others use.
+#[derive(Debug)]
+pub(crate) struct StepFile {
+    pub params: Vec<ParamField>,
+    pub steps: Vec<Rc<Node>>,
+    /// A map, as far as it is one.
+    pub outputs: Option<Rc<Node>>,
+}
+
+/// A step that takes the steps of a file, which stand behind it.
+#[derive(Debug)]
+pub(crate) struct UsesField {
+    pub file: At<String>,
+    /// The number of its values of `params` among the job's; `None`: it came to nothing, and that was reported.
+    pub params: Option<usize>,
+    pub outputs: Vec<EnvField>,
+}
+
 /// One entry of `env`; a null value unsets the variable.
 #[derive(Debug)]
 pub(crate) struct EnvField {
@@ -239,6 +264,10 @@ pub(crate) struct StepField {
     pub background: bool,
     pub wait: Option<At<Vec<At<String>>>>,
     pub cancel: Option<At<String>>,
+    /// The file whose steps stand behind it.
+    pub uses: Option<UsesField>,
+    /// The place among the steps of the `uses` that it came by.
+    pub within: Option<usize>,
     /// It is the end of a `parallel`, whose members stand before it.
     pub parallel: Option<Span>,
     /// The place among the steps of the `parallel` that it is a member of.

@@ -110,11 +110,7 @@ impl ImageSpec {
                 return Err(ImageError::ChecksumUnused);
             }
         }
-        let digits = digest.strip_prefix("sha256:").unwrap_or(digest);
-        if digits.len() != 64 || !digits.bytes().all(|byte| byte.is_ascii_hexdigit()) {
-            return Err(ImageError::Checksum);
-        }
-        let digits = digits.to_ascii_lowercase();
+        let digits = sha256_digits(digest).ok_or(ImageError::Checksum)?;
         if self.form() == ImageForm::Registry
             && let Some((_, named)) = self.reference.split_once("@sha256:")
             && named != digits
@@ -210,6 +206,13 @@ fn url(scheme: &str, rest: &str) -> Result<ImageForm, ImageError> {
         return Err(ImageError::Malformed);
     }
     Ok(ImageForm::Url)
+}
+
+/// Reads a SHA-256: 64 hexadecimal digits, with `sha256:` before them or without; in lower case.
+pub(crate) fn sha256_digits(text: &str) -> Option<String> {
+    let digits = text.strip_prefix("sha256:").unwrap_or(text);
+    let good = digits.len() == 64 && digits.bytes().all(|byte| byte.is_ascii_hexdigit());
+    good.then(|| digits.to_ascii_lowercase())
 }
 
 #[cfg(test)]

@@ -129,6 +129,8 @@ pub(crate) struct Step {
     /// Zero is off.
     pub quiet_timeout: Option<Duration>,
     pub secrets: Vec<StepSecret>,
+    /// The place among the steps of the `uses` that it came by.
+    pub within: Option<usize>,
 }
 
 /// What a step runs; neither is empty.
@@ -140,6 +142,13 @@ pub(crate) enum Run {
     Wait(Vec<String>),
     /// Nothing: it ends this step.
     Cancel(String),
+    /// Nothing: it says how the steps of a file behind it run.
+    Uses {
+        file: String,
+        /// The number of its params.
+        params: usize,
+        outputs: Vec<(String, Template)>,
+    },
 }
 
 /// A valid artifact; its patterns can be compiled and at least one includes.

@@ -1,9 +1,9 @@
 //! The job file: text in, values out. No files, network, clock or environment.
 //!
 //! ```text
-//! bytes -> Source -> Node tree -> Node tree  -> JobFile -> Job -> Plan
-//!          source    yaml         expand        read,file  check  settle,plan
-//!                                 (expression)
+//! bytes -> Source -> Node tree -> Node tree -> Node tree  -> JobFile -> Job -> Plan
+//!          source    yaml         include      expand        read,file  check  settle,plan
+//!                                 (merge)      (expression)
 //! ```
 //!
 //! Every room adds what it finds wrong to one list and goes on, so that a user sees all of it at once, sorted
@@ -29,7 +29,9 @@ mod diagnostic;
 mod expand;
 pub mod expression;
 mod file;
+mod include;
 mod job;
+mod merge;
 mod overrides;
 mod read;
 mod render;
@@ -47,9 +49,10 @@ use expression::{Shape, Value};
 
 pub use diagnostic::{Diagnostic, Diagnostics};
 pub use image::{ImageSpec, Pull};
+pub use include::{Files, NoFiles, Wanted};
 pub use mount::Mount;
 pub use network::{AllowedHost, HostPattern, NetworkRules};
-pub use overrides::{Facts, LimitsOverride, Overrides};
+pub use overrides::{Facts, LimitsOverride, Overrides, WorkTree};
 pub use plan::{
     ArtifactPlan, Command, IoLimits, JobPlan, Limits, Need, Network, Plan, SecretPlan, StepPlan, StepSecret,
     Switch, When, Workspace,
@@ -69,9 +72,10 @@ pub use user::User;
 /// The keys that exist, by the map in which they stand.
 pub mod keys {
     pub use crate::read::{
-        ARTIFACT_KEYS, DEFAULT_KEYS, FILE_KEYS, IMAGE_KEYS, IO_LIMITS_KEYS, JOB_KEYS, LIMITS_KEYS,
-        MOUNT_KEYS, NEED_KEYS, NET_LIMITS_KEYS, NETWORK_KEYS, PARAM_KEYS, READY_KEYS, RETRY_KEYS,
-        SECRET_KEYS, SERVICE_KEYS, SERVICE_LIMITS_KEYS, STEP_KEYS, STEP_SECRET_KEYS,
+        ARTIFACT_KEYS, DEFAULT_KEYS, FILE_KEYS, IMAGE_KEYS, INCLUDE_KEYS, IO_LIMITS_KEYS, JOB_KEYS,
+        LIMITS_KEYS, MOUNT_KEYS, NEED_KEYS, NET_LIMITS_KEYS, NETWORK_KEYS, PARAM_KEYS, READY_KEYS,
+        RETRY_KEYS, SECRET_KEYS, SERVICE_KEYS, SERVICE_LIMITS_KEYS, STEP_FILE_KEYS, STEP_KEYS,
+        STEP_SECRET_KEYS,
     };
 }
 
@@ -87,22 +91,35 @@ pub struct Planned {
     pub warnings: Diagnostics,
 }
 
-/// Reads a job file from text to plan. `file_name` is only shown; `default_name`, the file's stem, names the
-/// run when the file does not. Errors: everything that is wrong with the file and the overrides, and the
-/// warnings too.
+/// Reads a job file that names no others from text to plan. `file_name` is only shown; `default_name`, the file's stem,
+/// names the run when the file does not.
+///
+/// # Errors
+/// Everything that is wrong with the file and the overrides, and the warnings too.
 pub fn plan(
     file_name: &str,
     default_name: &str,
     text: &[u8],
     overrides: &Overrides,
 ) -> Result<Planned, Diagnostics> {
+    plan_with(file_name, default_name, text, overrides, &mut NoFiles)
+}
+
+/// Reads a job file and those that it names, as [`plan`] does. Paths in it start where `file_name` lies.
+///
+/// # Errors
+/// Those of [`plan`], for all the files.
+pub fn plan_with(
+    file_name: &str,
+    default_name: &str,
+    text: &[u8],
+    overrides: &Overrides,
+    files: &mut dyn Files,
+) -> Result<Planned, Diagnostics> {
     let mut problems = diagnostic::Problems::default();
-    let source = Arc::new(source::Source::decode(file_name, text, &mut problems));
     let valid = check::overrides(overrides, &mut problems);
-    let text_is_good = !problems.has_errors_of_file();
-    let root = if text_is_good { yaml::parse(&source.text, &mut problems) } else { None };
-    let asker = Asker { given: Some(overrides.params.as_slice()), overrides, valid: &valid };
-    let found = root.and_then(|root| jobs(&root, &source, &asker, &mut problems));
+    let asker = Asker { given: check::Given::CommandLine(&overrides.params), overrides, valid: &valid };
+    let (source, found) = read_all(file_name, text, &asker, files, &mut problems);
     match found {
         Some((head, jobs)) if !problems.has_errors() => {
             let plan = settle::plan(head, jobs, overrides, default_name);
@@ -114,22 +131,55 @@ pub fn plan(
 
 /// Reads a job file and returns what is wrong with it, without asking for values of its params. What depends on a
 /// param without a default cannot be judged and is passed over.
-pub fn check(file_name: &str, text: &[u8]) -> Diagnostics {
+pub fn check(file_name: &str, text: &[u8], files: &mut dyn Files) -> Diagnostics {
     let mut problems = diagnostic::Problems::default();
-    let source = Arc::new(source::Source::decode(file_name, text, &mut problems));
-    let root = if problems.has_errors() { None } else { yaml::parse(&source.text, &mut problems) };
-    if let Some(root) = root {
-        let (overrides, valid) = (Overrides::default(), check::ValidOverrides::default());
-        let asker = Asker { given: None, overrides: &overrides, valid: &valid };
-        let _only_the_problems_count = jobs(&root, &source, &asker, &mut problems);
-    }
+    let (overrides, valid) = (Overrides::default(), check::ValidOverrides::default());
+    let asker = Asker { given: check::Given::Nobody, overrides: &overrides, valid: &valid };
+    let (source, _) = read_all(file_name, text, &asker, files, &mut problems);
     Diagnostics::new(source, problems)
+}
+
+/// From bytes to settled jobs, as far as one comes.
+fn read_all(
+    file_name: &str,
+    text: &[u8],
+    asker: &Asker<'_>,
+    files: &mut dyn Files,
+    problems: &mut diagnostic::Problems,
+) -> (Arc<source::Source>, Option<(settle::Head, Vec<JobPlan>)>) {
+    let mut source = source::Source::decode(file_name, text, problems);
+    let own = source.span_at(0);
+    let text_is_good = !problems.has_errors_of_file();
+    let root = if text_is_good { yaml::parse(&source.text[own], 0, problems) } else { None };
+    let Some(root) = root else { return (Arc::new(source), None) };
+    let gathered = include::gather(&root, &mut source, files, problems);
+    let mut facts = asker.overrides.facts.clone();
+    if names_the_work_tree(&source.text) {
+        match files.work_tree() {
+            Ok(work_tree) => facts.work_tree = work_tree,
+            Err(why) => {
+                let text = format!("`git.tag`, `git.dirty` and `git.changed` cannot be told: {why}");
+                problems.add(codes::Code::Evaluation, None, text);
+            }
+        }
+    }
+    let found =
+        gathered.and_then(|(root, step_files)| jobs(&root, &source, &step_files, &facts, asker, problems));
+    (Arc::new(source), found)
+}
+
+/// Whether something in the texts may be `git.tag`, `git.dirty`, `git.changed` or all of `git`.
+fn names_the_work_tree(text: &str) -> bool {
+    const BEHIND: [&str; 6] = [".tag", ".dirty", ".changed", "[", ")", "}}"];
+    let text = text.to_ascii_lowercase();
+    let behind = |at: usize| text[at + "git".len()..].trim_start();
+    text.match_indices("git").any(|(at, _)| BEHIND.iter().any(|end| behind(at).starts_with(end)))
 }
 
 /// Who wants to know, and with what.
 struct Asker<'a> {
-    /// Values of params; `None` when nobody is asked.
-    given: Option<&'a [(String, String)]>,
+    /// Values of params.
+    given: check::Given<'a>,
     overrides: &'a Overrides,
     valid: &'a check::ValidOverrides,
 }
@@ -138,15 +188,17 @@ struct Asker<'a> {
 fn jobs(
     root: &yaml::Node,
     source: &source::Source,
+    step_files: &include::StepFiles,
+    facts: &Facts,
     asker: &Asker<'_>,
     problems: &mut diagnostic::Problems,
 ) -> Option<(settle::Head, Vec<JobPlan>)> {
     let document = read::document(root, source, problems)?;
-    let check::Params { values, missing } = check::params(&document.params, asker.given, problems);
+    let check::Params { values, missing } = check::params(&document.params, &asker.given, problems);
     let params = Value::map(values);
     let mut known = vec![("params", params.clone())];
-    known.extend(asker.overrides.facts.contexts());
-    let mut expander = expand::Expander::new(source, known);
+    known.extend(facts.contexts());
+    let mut expander = expand::Expander::new(source, step_files, known);
     expander.params_missing = missing;
     let name = document.name.map(|node| expander.value(&node, "name"));
     problems.append(&mut expander.problems);
@@ -173,8 +225,9 @@ fn jobs(
             let file = read::job(file_job, &entries, source, problems);
             let job = check::job(file, file_job, asker.valid, problems);
             if let Some(job) = job {
+                let (early, used) = (&early[at], expander.used.as_slice());
                 let place =
-                    settle::Place { id: &file_job.id.value, early: &early[at], cell, alone, params: &params };
+                    settle::Place { id: &file_job.id.value, early, cell, alone, params: &params, used };
                 jobs.push(settle::job(&place, job, asker.overrides, asker.valid, source));
             } else if problems.len() > before {
                 break;
@@ -184,7 +237,8 @@ fn jobs(
             break;
         }
     }
-    Some((settle::Head { name, params }, jobs))
+    let contexts = std::iter::once(("params", params)).chain(facts.contexts()).collect();
+    Some((settle::Head { name, contexts }, jobs))
 }
 
 /// Settles and checks what of the jobs comes before their matrices.

@@ -63,6 +63,8 @@ pub struct Facts {
     pub git_commit: String,
     /// The branch that is checked out; empty where there is none.
     pub git_branch: String,
+    /// The rest of the context `git`.
+    pub work_tree: WorkTree,
     /// The machine's architecture, as `uname -m` has it.
     pub host_arch: String,
     /// CPUs that may be used.
@@ -71,10 +73,28 @@ pub struct Facts {
     pub host_kernel: String,
 }
 
+/// What costs a look at the whole work tree, and is asked only for a file that names it.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct WorkTree {
+    /// The tag of the commit, of several the highest version; empty where there is none.
+    pub tag: String,
+    /// Something that is tracked differs from the commit.
+    pub dirty: bool,
+    /// The paths that differ from where the branch began.
+    pub changed: Vec<String>,
+}
+
 impl Facts {
     /// Returns them as contexts.
     pub(crate) fn contexts(&self) -> [(&'static str, Value); 2] {
-        let git = [("commit", Value::text(&self.git_commit)), ("branch", Value::text(&self.git_branch))];
+        let WorkTree { tag, dirty, changed } = &self.work_tree;
+        let git = [
+            ("commit", Value::text(&self.git_commit)),
+            ("branch", Value::text(&self.git_branch)),
+            ("tag", Value::text(tag)),
+            ("dirty", Value::Bool(*dirty)),
+            ("changed", Value::List(changed.iter().map(Value::text).collect())),
+        ];
         let host = [
             ("arch", Value::text(&self.host_arch)),
             ("cpus", Value::Number(self.host_cpus as f64)),

@@ -80,7 +80,7 @@ pub struct JobPlan {
     /// Collected after the last step.
     pub artifacts: Vec<ArtifactPlan>,
     /// For jobs that need this one.
-    #[serde(serialize_with = "outputs")]
+    #[serde(serialize_with = "named")]
     pub outputs: Vec<(String, Template)>,
     /// Its failure does not count.
     pub continue_on_error: Switch,
@@ -133,6 +133,8 @@ pub enum Workspace {
     InPlace,
     /// A copy of it, thrown away afterwards.
     Copy,
+    /// What is committed of it, thrown away afterwards.
+    Git,
     /// An empty directory, thrown away afterwards.
     Empty,
 }
@@ -204,6 +206,12 @@ pub struct StepPlan {
     pub name: String,
     /// The line of the file at which the step starts, from 1.
     pub line: usize,
+    /// The file that it stands in, where that is not the job file.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub file: Option<String>,
+    /// The step that takes it from a file, by id: whether it runs, and with which variables and params besides its own.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub within: Option<String>,
     /// What runs.
     pub command: Command,
     /// It runs beside the steps that follow, until one waits for it or ends it.
@@ -258,7 +266,7 @@ pub enum Switch {
 }
 
 /// What a step runs.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[derive(Debug, Clone, PartialEq, Serialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Command {
     /// A script, written to a file.
@@ -276,6 +284,16 @@ pub enum Command {
     Wait(Vec<String>),
     /// Nothing of its own: it ends this step, by id.
     Cancel(String),
+    /// Nothing of its own: it says how the steps behind it run that are within it.
+    Uses {
+        /// The file that they come from, as written.
+        file: String,
+        /// What they see as the context `params`.
+        params: Value,
+        /// What of theirs others see as the outputs of this step.
+        #[serde(serialize_with = "named")]
+        outputs: Vec<(String, Template)>,
+    },
 }
 
 impl Command {
@@ -283,7 +301,7 @@ impl Command {
     pub fn is_run(&self) -> bool {
         match self {
             Command::Script { .. } | Command::Argv(_) => true,
-            Command::Wait(_) | Command::Cancel(_) => false,
+            Command::Wait(_) | Command::Cancel(_) | Command::Uses { .. } => false,
         }
     }
 }
@@ -339,6 +357,6 @@ fn contexts<S: Serializer>(contexts: &[(&'static str, Value)], serializer: S) ->
     serializer.collect_map(contexts.iter().map(|(name, value)| (name, value)))
 }
 
-fn outputs<S: Serializer>(outputs: &[(String, Template)], serializer: S) -> Result<S::Ok, S::Error> {
+fn named<S: Serializer>(outputs: &[(String, Template)], serializer: S) -> Result<S::Ok, S::Error> {
     serializer.collect_map(outputs.iter().map(|(name, value)| (name, value)))
 }

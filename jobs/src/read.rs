@@ -14,6 +14,7 @@ use crate::suggest::nearest;
 use crate::yaml::{Entry, Kind, Node, Origin, Scalar, Value};
 
 mod fields;
+mod include;
 mod jobs;
 mod keys;
 mod matrix;
@@ -23,11 +24,12 @@ mod secrets;
 mod services;
 mod step;
 
+pub(crate) use include::{includes, step_file};
 pub(crate) use keys::EARLY_KEYS;
 pub use keys::{
-    ARTIFACT_KEYS, DEFAULT_KEYS, FILE_KEYS, IMAGE_KEYS, IO_LIMITS_KEYS, JOB_KEYS, LIMITS_KEYS, MOUNT_KEYS,
-    NEED_KEYS, NET_LIMITS_KEYS, NETWORK_KEYS, PARAM_KEYS, READY_KEYS, RETRY_KEYS, SECRET_KEYS, SERVICE_KEYS,
-    SERVICE_LIMITS_KEYS, STEP_KEYS, STEP_SECRET_KEYS,
+    ARTIFACT_KEYS, DEFAULT_KEYS, FILE_KEYS, IMAGE_KEYS, INCLUDE_KEYS, IO_LIMITS_KEYS, JOB_KEYS, LIMITS_KEYS,
+    MOUNT_KEYS, NEED_KEYS, NET_LIMITS_KEYS, NETWORK_KEYS, PARAM_KEYS, READY_KEYS, RETRY_KEYS, SECRET_KEYS,
+    SERVICE_KEYS, SERVICE_LIMITS_KEYS, STEP_FILE_KEYS, STEP_KEYS, STEP_SECRET_KEYS,
 };
 
 /// Reads the top of the file: everything but what is in its jobs. `None` when the file is no map; that is reported.
@@ -97,7 +99,7 @@ pub(crate) fn job(
             "hostname" => file.hostname = reader.text(value, "hostname", place),
             "mounts" => file.mounts = reader.mounts(value),
             "workspace" => {
-                file.workspace = reader.text_as(value, "workspace", "`.`, `copy` or `empty`", place)
+                file.workspace = reader.text_as(value, "workspace", "`.`, `copy`, `git` or `empty`", place)
             }
             "network" => file.network = reader.network(value, place),
             "seccomp" => file.seccomp = reader.seccomp(value, place),

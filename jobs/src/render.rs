@@ -51,9 +51,12 @@ pub(crate) fn diagnostics(source: &Source, list: &Diagnostics, color: bool) -> S
 fn headline(out: &mut String, source: &Source, diagnostic: &Diagnostic, palette: &Palette) {
     let Palette { bold, reset, .. } = palette;
     let place = match diagnostic.position {
-        Some(position) => format!("{}:{}:{}", printable(&source.name), position.line, position.column),
+        Some(position) => {
+            let name = diagnostic.file.as_deref().unwrap_or(source.name());
+            format!("{}:{}:{}", printable(name), position.line, position.column)
+        }
         None if diagnostic.from_command_line => "command line".to_owned(),
-        None => printable(&source.name),
+        None => printable(source.name()),
     };
     let severity = diagnostic.severity();
     let tint = match severity {
@@ -73,7 +76,7 @@ fn excerpt(out: &mut String, source: &Source, diagnostic: &Diagnostic, palette: 
     if let (Some(position), Some(span)) = (diagnostic.position, span) {
         let number = position.line.to_string();
         gutter = " ".repeat(number.len());
-        let (start, line) = source.line(position.line);
+        let (start, line) = source.line(span.start);
         let from = char_boundary(line, span.start.saturating_sub(start));
         let end = span.end.saturating_sub(start).min(line.trim_end().len());
         let to = char_boundary(line, end).max(from);

@@ -153,15 +153,17 @@ fn choose_steps(plan: &mut Plan, choice: &StepChoice) -> Result<(), SelectError>
     let never = Expression::parse("false").expect("it is a literal");
     for job in plan.jobs.iter_mut().filter(|other| is_named(other, &job)) {
         let Some(at) = job.steps.iter().position(|other| other.id == step) else { continue };
+        let related = related(job, at);
         for (index, other) in job.steps.iter_mut().enumerate() {
+            let near = related[index] != Related::No;
             let runs = match choice {
-                StepChoice::Only(_) => index == at,
-                StepChoice::Until(_) => index <= at,
-                StepChoice::From(_) => index >= at,
+                StepChoice::Only(_) => near,
+                StepChoice::Until(_) => index <= at || near,
+                StepChoice::From(_) => index >= at || near,
             };
             if !runs {
                 other.condition = Some(never.clone());
-            } else if matches!(choice, StepChoice::Only(_)) {
+            } else if matches!(choice, StepChoice::Only(_)) && related[index] != Related::Within {
                 other.condition = None;
             }
         }
@@ -169,6 +171,30 @@ fn choose_steps(plan: &mut Plan, choice: &StepChoice) -> Result<(), SelectError>
         job.artifacts.iter_mut().for_each(|artifact| artifact.optional = true);
     }
     Ok(())
+}
+
+/// How a step stands to another.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Related {
+    No,
+    /// It is the same, or the other one is within it.
+    Leads,
+    /// It is within the other one.
+    Within,
+}
+
+/// Returns for each step how it stands to this one.
+fn related(job: &JobPlan, at: usize) -> Vec<Related> {
+    let place = |id: &String| job.steps.iter().position(|step| step.id == *id);
+    let above = |index: usize| job.steps[index].within.as_ref().and_then(place);
+    let leads =
+        |from: usize, to: usize| std::iter::successors(Some(from), |at| above(*at)).any(|at| at == to);
+    let relation = |index: usize| match (leads(at, index), leads(index, at)) {
+        (true, _) => Related::Leads,
+        (false, true) => Related::Within,
+        (false, false) => Related::No,
+    };
+    (0..job.steps.len()).map(relation).collect()
 }
 
 /// Finds the job whose step is meant: its id in the file, or that of the one cell that is named.
@@ -267,6 +293,26 @@ mod tests {
         assert!(plan.is_err(), "two jobs have it");
         let plan = select(&["build"], Some(StepChoice::Until("one".into()))).expect("good names");
         assert!(plan.jobs[0].artifacts[0].optional);
+    }
+
+    #[test]
+    fn the_steps_of_a_file_come_with_the_step_that_uses_it() {
+        struct One;
+        impl crate::Files for One {
+            fn read(&mut self, _: &crate::Wanted<'_>) -> Result<Vec<u8>, String> {
+                Ok(b"steps: [{id: a, run: x}, {id: b, run: x, if: failure()}]".to_vec())
+            }
+        }
+        let text = b"image: host\nsteps: [{id: u, uses: f.yml, if: failure()}, {id: z, run: y}]";
+        let select = |choice| {
+            let planned = crate::plan_with("job.yml", "job", text, &crate::Overrides::default(), &mut One);
+            let selection = Selection { jobs: Vec::new(), steps: Some(choice) };
+            shown(&super::select(planned.expect("a good file").plan, &selection).expect("good names"))
+        };
+        assert_eq!(select(StepChoice::Only("u".into())), ["job: u u-a u-b?"]);
+        assert_eq!(select(StepChoice::Only("u-b".into())), ["job: u u-b"]);
+        assert_eq!(select(StepChoice::From("u-b".into())), ["job: u? u-b? z"]);
+        assert_eq!(select(StepChoice::Until("u".into())), ["job: u? u-a u-b?"]);
     }
 
     #[test]

@@ -41,16 +41,15 @@ const DEFAULT_SHELL: &str = "sh";
 /// The file's part of a plan.
 pub(crate) struct Head {
     pub name: Option<String>,
-    /// The context `params`.
-    pub params: Value,
+    /// What expressions see of the run's inputs, the machine and the work tree.
+    pub contexts: Vec<(&'static str, Value)>,
 }
 
 /// Settles the whole. `default_name` is the file's stem.
 pub(crate) fn plan(head: Head, jobs: Vec<JobPlan>, overrides: &Overrides, default_name: &str) -> Plan {
     let name = head.name.unwrap_or_else(|| label_of(default_name));
-    let contexts = std::iter::once(("params", head.params)).chain(overrides.facts.contexts()).collect();
     let timeout = overrides.timeout.filter(|_| jobs.len() > 1);
-    Plan { version: VERSION, name, timeout, contexts, jobs: apart(jobs) }
+    Plan { version: VERSION, name, timeout, contexts: head.contexts, jobs: apart(jobs) }
 }
 
 /// Where a job stands among the others.
@@ -63,6 +62,8 @@ pub(crate) struct Place<'p> {
     pub alone: bool,
     /// The context `params`.
     pub params: &'p Value,
+    /// The params of each file whose steps are used.
+    pub used: &'p [Value],
 }
 
 /// Settles one job, or one cell of its matrix.
@@ -88,11 +89,15 @@ pub(crate) fn job(
         overrides,
         user_override: valid.user.clone(),
         quiet_timeout: job.quiet_timeout,
+        used: place.used,
     };
-    let steps = job.steps.into_iter().zip(ids).enumerate();
-    let steps = steps.map(|(at, (step, id))| {
-        let line = source.position(step.start).line;
-        inherited.settle(step, at + 1, id, line, &mut names)
+    let steps = job.steps.into_iter().enumerate();
+    let steps = steps.map(|(at, step)| {
+        let file = source.other_name_at(step.start).map(str::to_owned);
+        let within = step.within.and_then(|at| ids.get(at)).cloned();
+        let at =
+            At { index: at + 1, id: ids[at].clone(), line: source.position(step.start).line, file, within };
+        inherited.settle(step, at, &mut names)
     });
     let steps = steps.collect();
     let artifacts = job.artifacts.into_iter().enumerate();
@@ -217,6 +222,15 @@ fn workspace(wanted: Option<Workspace>, untrusted: bool) -> Workspace {
     }
 }
 
+/// Where a step stands.
+struct At {
+    index: usize,
+    id: String,
+    line: usize,
+    file: Option<String>,
+    within: Option<String>,
+}
+
 /// What every step inherits from the job, and what the command line says over it.
 struct Inherited<'a> {
     shell: Shell,
@@ -227,28 +241,30 @@ struct Inherited<'a> {
     overrides: &'a Overrides,
     user_override: Option<User>,
     quiet_timeout: Option<Duration>,
+    used: &'a [Value],
 }
 
 impl Inherited<'_> {
-    fn settle(
-        &self,
-        step: Step,
-        index: usize,
-        id: String,
-        line: usize,
-        names: &mut ArtifactNames,
-    ) -> StepPlan {
+    fn settle(&self, step: Step, at: At, names: &mut ArtifactNames) -> StepPlan {
+        let At { index, id, line, file, within } = at;
         let literal =
             |(name, value): &(String, Option<String>)| (name.clone(), value.clone().map(Template::literal));
-        let env = merged(step.env, self.overrides.env.iter().map(literal));
+        let own = match &step.run {
+            Run::Uses { params, .. } => self.used.get(*params).map(|params| variables("PARAM", params)),
+            Run::Script(_) | Run::Argv(_) | Run::Wait(_) | Run::Cancel(_) => None,
+        };
+        let env = merged(own.unwrap_or_default(), step.env);
+        let env = merged(env, self.overrides.env.iter().map(literal));
         let artifacts = step.artifacts.into_iter().map(|artifact| names.settle(artifact, &id)).collect();
         StepPlan {
             index,
             name: step.name.unwrap_or_else(|| default_name(&step.run)),
             id,
             line,
+            file,
+            within,
             background: step.background,
-            command: command(step.run, step.shell.as_ref().unwrap_or(&self.shell)),
+            command: self.command(step.run, step.shell.as_ref()),
             env,
             workdir: self.overrides.workdir.clone().or(step.workdir).or_else(|| self.workdir.clone()),
             user: self.user_override.clone().or(step.user).or_else(|| self.user.clone()),
@@ -262,6 +278,22 @@ impl Inherited<'_> {
             retry: step.retry,
             secrets: step.secrets,
             quiet_timeout: step.quiet_timeout.or(self.quiet_timeout).filter(|time| !time.is_zero()),
+        }
+    }
+
+    fn command(&self, run: Run, shell: Option<&Shell>) -> Command {
+        let shell = shell.unwrap_or(&self.shell);
+        match run {
+            Run::Script(text) => {
+                Command::Script { text, argv: shell.argv.clone(), suffix: shell.suffix.to_owned() }
+            }
+            Run::Argv(argv) => Command::Argv(argv),
+            Run::Wait(steps) => Command::Wait(steps),
+            Run::Cancel(step) => Command::Cancel(step),
+            Run::Uses { file, params, outputs } => {
+                let params = self.used.get(params).cloned().unwrap_or_default();
+                Command::Uses { file, params, outputs }
+            }
         }
     }
 }
@@ -282,17 +314,6 @@ fn merged(mut env: Env, over: impl IntoIterator<Item = (String, Option<Template>
     env
 }
 
-fn command(run: Run, shell: &Shell) -> Command {
-    match run {
-        Run::Script(text) => {
-            Command::Script { text, argv: shell.argv.clone(), suffix: shell.suffix.to_owned() }
-        }
-        Run::Argv(argv) => Command::Argv(argv),
-        Run::Wait(steps) => Command::Wait(steps),
-        Run::Cancel(step) => Command::Cancel(step),
-    }
-}
-
 /// Returns the first line of what runs, at most 60 characters, an ellipsis for the rest.
 fn default_name(run: &Run) -> String {
     let line = match run {
@@ -302,6 +323,7 @@ fn default_name(run: &Run) -> String {
         Run::Argv(argv) => argv.join(" "),
         Run::Wait(steps) => format!("wait for {}", steps.join(", ")),
         Run::Cancel(step) => format!("cancel {step}"),
+        Run::Uses { file, .. } => format!("steps of {file}"),
     };
     let line: String = line.chars().map(|c| if c.is_control() { ' ' } else { c }).collect();
     let line = line.trim();

@@ -22,9 +22,21 @@ fn files(folder: &Path, extension: &str) -> BTreeSet<String> {
     matching.map(|path| path.file_stem().unwrap().to_str().unwrap().to_owned()).collect()
 }
 
+/// Reads what the files name from `named` beside them; nothing from the network.
+struct Beside<'f>(&'f Path);
+
+impl jobs::Files for Beside<'_> {
+    fn read(&mut self, wanted: &jobs::Wanted<'_>) -> Result<Vec<u8>, String> {
+        if wanted.sha256.is_some_and(|sha256| sha256.starts_with("00")) {
+            return Err("its SHA-256 is another one".to_owned());
+        }
+        fs::read(self.0.join(wanted.name)).map_err(|_| "it is not there".to_owned())
+    }
+}
+
 fn plan(folder: &Path, stem: &str) -> Result<Planned, Diagnostics> {
     let text = fs::read(folder.join(format!("{stem}.yml"))).unwrap();
-    jobs::plan(&format!("{stem}.yml"), stem, &text, &Overrides::default())
+    jobs::plan_with(&format!("{stem}.yml"), stem, &text, &Overrides::default(), &mut Beside(folder))
 }
 
 /// Compares with the expected file, or writes it; nothing expected means that there is no such file.
@@ -94,8 +106,20 @@ fn diagnostics_come_in_the_order_of_the_text() {
     let folder = folder("bad");
     for stem in files(&folder, "yml") {
         let errors = plan(&folder, &stem).unwrap_err();
-        let positions: Vec<_> = errors.iter().map(|d| d.position).collect();
-        assert!(positions.is_sorted(), "{stem}: {positions:?}");
+        let mut places: Vec<_> = errors.iter().map(|d| (d.file.clone(), d.position)).collect();
+        assert!(places.is_sorted_by_key(|(file, _)| file.is_some()), "{stem}: the job file comes first");
+        let of_files: Vec<_> = places.iter().map(|(file, _)| file.clone()).collect();
+        for file in of_files {
+            let of_one = places.iter().filter(|place| place.0 == file);
+            assert!(of_one.is_sorted(), "{stem}: {places:?}");
+        }
+        places.dedup_by_key(|(file, _)| file.clone());
+        let runs = places.len();
+        assert_eq!(
+            places.into_iter().map(|(file, _)| file).collect::<BTreeSet<_>>().len(),
+            runs,
+            "{stem}: mixed"
+        );
     }
 }
 

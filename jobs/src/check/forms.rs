@@ -60,6 +60,7 @@ impl Checker<'_> {
             ("run", step.run != Required::Absent),
             ("wait", step.wait.is_some()),
             ("cancel", step.cancel.is_some()),
+            ("uses", step.uses.is_some()),
             ("parallel", step.parallel.is_some() || step.keys.iter().any(|(key, _)| key == "parallel")),
         ];
         let forms: Vec<&str> = given.iter().filter(|(_, given)| *given).map(|(form, _)| *form).collect();
@@ -75,6 +76,7 @@ impl Checker<'_> {
                 None
             }
             ["run"] => {
+                self.no_key(step, &["with"], "only `uses` has params to give");
                 if step.member_of.is_some() {
                     self.no_key(
                         step,
@@ -108,13 +110,19 @@ impl Checker<'_> {
             return None;
         }
         let useless = step.keys.iter().map(|(key, _)| key.as_str());
+        let of_uses = |key: &str| form == "uses" && matches!(key, "env" | "with");
         let useless: Vec<&str> =
-            useless.filter(|key| *key != form && !KEYS_WITHOUT_RUN.contains(key)).collect();
+            useless.filter(|key| *key != form && !KEYS_WITHOUT_RUN.contains(key) && !of_uses(key)).collect();
         self.no_key(step, &useless, &format!("`{form}` runs no command of its own"));
         if form == "parallel" {
             self.no_key(step, &["if"], "each of its steps may have one");
             let is_member = |other: &usize| steps[*other].member_of == Some(at);
             return Some(Run::Wait((0..at).filter(is_member).map(|other| ids[other].clone()).collect()));
+        }
+        if let Some(uses) = &step.uses {
+            // Without params there is no file, or something is wrong with them, and that has been told.
+            let file = uses.file.value.clone();
+            return uses.params.map(|params| Run::Uses { file, params, outputs: Vec::new() });
         }
         let mut above = (0..at).filter(|other| steps[*other].background).map(|other| ids[other].as_str());
         if let Some(cancel) = &step.cancel {

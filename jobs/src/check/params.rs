@@ -30,23 +30,58 @@ enum Kind {
     Choice(Vec<String>),
 }
 
-/// Settles every param. `given`: what the command line says; `None` when nobody is asked, as by `runner check`.
-pub(crate) fn params(
-    fields: &[ParamField],
-    given: Option<&[(String, String)]>,
-    problems: &mut Problems,
-) -> Params {
+/// Who says what the params are.
+#[derive(Debug)]
+pub(crate) enum Given<'g> {
+    /// Nobody is asked, as by `runner check`.
+    Nobody,
+    /// The command line.
+    CommandLine(&'g [(String, String)]),
+    /// A step that uses the file, and where it says so.
+    Step { with: &'g [(At<String>, String)], at: &'g Span },
+}
+
+impl Given<'_> {
+    /// Returns the value of a param and where it stands.
+    fn of(&self, name: &str) -> Option<(&str, Origin)> {
+        match self {
+            Given::Nobody => None,
+            Given::CommandLine(given) => {
+                let found = given.iter().rfind(|(known, _)| known == name);
+                found.map(|(_, value)| (value.as_str(), Origin::CommandLine))
+            }
+            Given::Step { with, .. } => {
+                let found = with.iter().find(|(known, _)| known.value == name);
+                found.map(|(known, value)| (value.as_str(), Origin::from(&known.span)))
+            }
+        }
+    }
+
+    fn names(&self) -> Vec<(&str, Origin)> {
+        match self {
+            Given::Nobody => Vec::new(),
+            Given::CommandLine(given) => {
+                given.iter().map(|(name, _)| (name.as_str(), Origin::CommandLine)).collect()
+            }
+            Given::Step { with, .. } => {
+                with.iter().map(|(name, _)| (name.value.as_str(), Origin::from(&name.span))).collect()
+            }
+        }
+    }
+}
+
+/// Settles every param.
+pub(crate) fn params(fields: &[ParamField], given: &Given<'_>, problems: &mut Problems) -> Params {
     let mut check = Checker { problems };
     let mut params = Params::default();
     let mut variables: HashMap<String, Span> = HashMap::new();
     for field in fields {
         check.param_name(&field.name, &mut variables);
-        let found = given.unwrap_or_default().iter().rfind(|(name, _)| *name == field.name.value);
-        let value = check.param(field, found.map(|(_, value)| value.as_str()), given.is_some());
+        let value = check.param(field, given);
         params.missing |= value.is_none();
         params.values.push((field.name.value.clone(), value.unwrap_or_default()));
     }
-    check.unknown_params(fields, given.unwrap_or_default());
+    check.unknown_params(fields, given);
     params
 }
 
@@ -68,7 +103,7 @@ impl Checker<'_> {
         variables.insert(variable, name.span.clone());
     }
 
-    fn param(&mut self, field: &ParamField, given: Option<&str>, asked: bool) -> Option<Value> {
+    fn param(&mut self, field: &ParamField, given: &Given<'_>) -> Option<Value> {
         let name = &field.name.value;
         let kind = self.param_kind(field)?;
         let required = field.required.as_ref();
@@ -86,12 +121,12 @@ impl Checker<'_> {
                 None
             }
         });
-        if let Some(given) = given {
+        if let Some((given, origin)) = given.of(name) {
             return match kind.read(given) {
                 Ok(value) => Some(value),
                 Err(expected) => {
                     let text = format!("the param `{name}` cannot be {}: it is {expected}", quote(given));
-                    self.problems.add(Code::ParamValue, Origin::CommandLine, text);
+                    self.problems.add(Code::ParamValue, origin, text);
                     None
                 }
             };
@@ -102,11 +137,13 @@ impl Checker<'_> {
         if required.is_some_and(|required| !required.value) {
             return Some(kind.empty());
         }
-        if asked {
-            let text = format!("the param `{name}` has no value");
-            let hint = format!("give it one: -p {name}=VALUE");
-            self.problems.add(Code::MissingParam, &field.name.span, text).hint(hint);
-        }
+        let text = format!("the param `{name}` has no value");
+        let (at, hint) = match given {
+            Given::Nobody => return None,
+            Given::CommandLine(_) => (&field.name.span, format!("give it one: -p {name}=VALUE")),
+            Given::Step { at, .. } => (*at, format!("give it one: `with: {{{name}: VALUE}}`")),
+        };
+        self.problems.add(Code::MissingParam, at, text).hint(hint);
         None
     }
 
@@ -151,15 +188,15 @@ impl Checker<'_> {
         Some(Kind::Choice(options.value.iter().map(|option| option.value.clone()).collect()))
     }
 
-    fn unknown_params(&mut self, fields: &[ParamField], given: &[(String, String)]) {
+    fn unknown_params(&mut self, fields: &[ParamField], given: &Given<'_>) {
         let known: Vec<&str> = fields.iter().map(|field| field.name.value.as_str()).collect();
-        for (name, _) in given.iter().filter(|(name, _)| !known.contains(&name.as_str())) {
+        for (name, origin) in given.names().into_iter().filter(|(name, _)| !known.contains(name)) {
             let mut text = format!("the file has no param {}", quote(name));
             let similar = nearest(name, &known);
             if let Some(similar) = similar {
                 text.push_str(&format!("; did you mean `{similar}`?"));
             }
-            let problem = self.problems.add(Code::UnknownParam, Origin::CommandLine, text);
+            let problem = self.problems.add(Code::UnknownParam, origin, text);
             match similar {
                 Some(_) => {}
                 None if known.is_empty() => problem.hint("it declares none: add `params`"),

@@ -78,7 +78,10 @@ impl Checker<'_> {
     }
 
     /// Refuses what reaches beyond the sandbox, in a file that nobody vouches for. `workspace: .` is none of it: it becomes a copy.
-    pub(super) fn within_the_sandbox(&mut self, file: &JobFile) {
+    pub(super) fn within_the_sandbox(&mut self, file: &JobFile, untrusted: bool) {
+        if !untrusted {
+            return;
+        }
         if let Some(mounts) = file.mounts.as_ref().filter(|mounts| !mounts.value.is_empty()) {
             self.refuse_untrusted("`mounts`", &mounts.span);
         }

@@ -22,13 +22,24 @@ use crate::suggest::nearest;
 const RESERVED: [&str; 3] = ["localhost", "ip6-localhost", "ip6-loopback"];
 
 impl Checker<'_> {
-    /// Returns the services that are valid, those that others need before these.
-    pub(super) fn services(&mut self, fields: Vec<ServiceField>, declared: &[SecretPlan]) -> Vec<Service> {
+    /// Returns the services that are valid.
+    ///
+    /// `over`: the command line's network, which takes the place of the job's own.
+    pub(super) fn services(
+        &mut self,
+        fields: Vec<ServiceField>,
+        declared: &[SecretPlan],
+        over: Option<&Network>,
+        own: Option<(&Network, Span)>,
+    ) -> Vec<Service> {
         let needs: Vec<(String, Vec<At<String>>)> =
             fields.iter().map(|field| (field.name.value.clone(), field.needs.clone())).collect();
         self.service_needs(&needs);
         self.one_port_each(&fields);
-        fields.into_iter().filter_map(|field| self.service(field, declared)).collect()
+        let services: Vec<Service> =
+            fields.into_iter().filter_map(|field| self.service(field, declared)).collect();
+        self.services_in_network(&services, over, own);
+        services
     }
 
     fn service(&mut self, field: ServiceField, declared: &[SecretPlan]) -> Option<Service> {
@@ -105,7 +116,7 @@ impl Checker<'_> {
                 fits.then(|| words.chain([text]).collect())
             }
             // No form of its own: it is read from a field that has none.
-            Run::Wait(_) | Run::Cancel(_) => None,
+            Run::Wait(_) | Run::Cancel(_) | Run::Uses { .. } => None,
         }
     }
 
@@ -272,7 +283,7 @@ impl Checker<'_> {
     }
 
     /// Services need a network that is the job's own, and steps that may reach it.
-    pub(super) fn services_in_network(
+    fn services_in_network(
         &mut self,
         services: &[Service],
         over: Option<&Network>,

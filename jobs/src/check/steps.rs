@@ -54,6 +54,11 @@ impl Checker<'_> {
                 .add(Code::Shell, &shell.span, text)
                 .hint("leave `shell` out, or write `run` as text");
         }
+        let outputs = step.uses.map(|uses| self.outputs(uses.outputs, place)).unwrap_or_default();
+        let form = match form {
+            Some(Run::Uses { file, params, .. }) => Some(Run::Uses { file, params, outputs }),
+            other => other,
+        };
         let run = given(step.run).and_then(|run| self.run(run, place)).or(form);
         let background = step.background || step.member_of.is_some();
         let id = step.id.and_then(|id| self.id(id, ids));
@@ -92,6 +97,7 @@ impl Checker<'_> {
             retry,
             quiet_timeout,
             secrets,
+            within: step.within,
         })
     }
 

@@ -1,11 +1,10 @@
-//! `parallel`: its members become steps of their own, and it the step that waits for them.
+//! `parallel`: its members become steps of their own, and it the step that waits for them. Marks that tell whose steps are.
 
 use std::rc::Rc;
 
 use crate::yaml::{Entry, Kind, Node, Origin, Scalar, Value};
 
-/// Marks a member; its value is the place of the `parallel` among the steps. Nothing in a file is taken for it: what it says
-/// has been computed.
+/// Marks a member of a `parallel`; its value says how many steps behind it that stands.
 pub(crate) const MEMBER_KEY: &str = "parallel member";
 
 /// Returns the steps with all members before what they are members of, and for each step the place from which on it sees
@@ -15,8 +14,8 @@ pub(super) fn flat(list: &[Rc<Node>]) -> (Vec<Rc<Node>>, Vec<usize>) {
     for step in list {
         let members = members(step);
         let (first, end) = (flat.len(), flat.len() + members.len());
-        for member in members {
-            flat.push(marked(member, end));
+        for (at, member) in (first..end).zip(members) {
+            flat.push(marked(member, MEMBER_KEY, end - at));
             firsts.push(first);
         }
         flat.push(Rc::clone(step));
@@ -34,14 +33,15 @@ fn members(step: &Node) -> &[Rc<Node>] {
     }
 }
 
-/// A step that knows what it is a member of. Text is a script; what is neither stays what it is, and is refused.
-fn marked(step: &Rc<Node>, end: usize) -> Rc<Node> {
+/// A step with a mark: an entry at its end, at a place where no key of a file can stand. Text is a script; what is neither
+/// stays what it is, and is refused.
+pub(super) fn marked(step: &Rc<Node>, key: &str, number: usize) -> Rc<Node> {
     let span = step.span.clone();
-    let text = end.to_string();
+    let text = number.to_string();
     let bytes = text.len();
     let scalar = Scalar { text, kind: Kind::Int, origin: Origin::Computed };
     let value = Rc::new(Node::leaf(span.clone(), Value::Scalar(scalar), bytes));
-    let mark = Entry { key: MEMBER_KEY.to_owned(), key_span: span.clone(), value };
+    let mark = Entry { key: key.to_owned(), key_span: span.clone(), value };
     let entries = match &step.value {
         Value::Map(entries) => entries.iter().cloned().chain([mark]).collect(),
         Value::Scalar(scalar) if scalar.kind != Kind::Null => {

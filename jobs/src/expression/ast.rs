@@ -112,6 +112,13 @@ impl Expression {
         found
     }
 
+    /// Returns whether it reads files.
+    pub fn asks_files(&self) -> bool {
+        let mut found = false;
+        self.root.visit(&mut |node| found |= matches!(node.kind, Kind::Call(Function::HashFiles, _)));
+        found
+    }
+
     /// Returns the contexts that it names, in the order of the text, repeated as often as they are named.
     pub(crate) fn contexts(&self) -> Vec<(&str, Range<usize>)> {
         let mut found = Vec::new();

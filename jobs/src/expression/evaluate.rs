@@ -1,5 +1,8 @@
 //! The value of an expression over contexts.
 
+use std::fmt;
+use std::rc::Rc;
+
 use super::ast::{Expression, Kind, Node, Operator};
 use super::fault::Fault;
 use super::functions::Function;
@@ -12,6 +15,38 @@ pub struct Contexts {
     pub values: Vec<(&'static str, Value)>,
     /// How things went so far; `None` where status functions do not exist.
     pub status: Option<Status>,
+    /// Who reads files; `None` where there are none to read.
+    pub files: Option<FileHasher>,
+}
+
+/// Reads files for `hashFiles`: this room reads none.
+#[derive(Clone)]
+pub struct FileHasher(Rc<Hash>);
+
+/// From globs to the digest of all that they name, empty where they name nothing; or why it cannot be had.
+type Hash = dyn Fn(&[String]) -> Result<String, String>;
+
+impl FileHasher {
+    /// Makes one of what turns globs into a digest, empty where they name nothing, or says why it cannot be had.
+    pub fn new(hash: impl Fn(&[String]) -> Result<String, String> + 'static) -> Self {
+        Self(Rc::new(hash))
+    }
+
+    pub(super) fn hash(&self, globs: &[String]) -> Result<String, String> {
+        (self.0)(globs)
+    }
+}
+
+impl fmt::Debug for FileHasher {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("FileHasher")
+    }
+}
+
+impl PartialEq for FileHasher {
+    fn eq(&self, other: &Self) -> bool {
+        Rc::ptr_eq(&self.0, &other.0)
+    }
 }
 
 /// How things went so far.
@@ -50,7 +85,8 @@ impl Status {
             | Function::Format
             | Function::Join
             | Function::ToJson
-            | Function::FromJson => false,
+            | Function::FromJson
+            | Function::HashFiles => false,
         }
     }
 }
@@ -85,7 +121,7 @@ fn evaluate(node: &Node, contexts: &Contexts) -> Result<Value, Fault> {
         Kind::Index(of, by) => evaluate(of, contexts)?.index(&evaluate(by, contexts)?),
         Kind::Call(function, arguments) => {
             let values = arguments.iter().map(|argument| evaluate(argument, contexts));
-            function.call(&values.collect::<Result<Vec<_>, _>>()?, contexts.status, &node.at)?
+            function.call(&values.collect::<Result<Vec<_>, _>>()?, contexts, &node.at)?
         }
         Kind::Not(of) => Value::Bool(!evaluate(of, contexts)?.is_truthy()),
         Kind::Binary(operator, left, right) => {

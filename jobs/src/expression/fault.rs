@@ -79,6 +79,12 @@ pub enum FaultKind {
     /// `success()` where no status is known.
     #[error("`{0}()` is only known in `if`")]
     Status(&'static str),
+    /// `hashFiles()` where no files are.
+    #[error("`{0}()` is only known where the workspace is there")]
+    Files(&'static str),
+    /// Files that cannot be read.
+    #[error("`hashFiles`: {0}")]
+    Unhashed(String),
     /// `secrets.X`
     #[error("`secrets` is not a context: no expression sees a secret")]
     Secrets,
@@ -178,6 +184,7 @@ impl FaultKind {
             }
             FaultKind::Later(_) => "name a step that stands above".to_owned(),
             FaultKind::Status(_) => "put the condition into `if`".to_owned(),
+            FaultKind::Files(_) => "use it in a step's `if`, `env` or `continue-on-error`, or in `outputs`".to_owned(),
             FaultKind::NotText(_) => "use toJSON(), or name one of its members".to_owned(),
             FaultKind::Character(_)
             | FaultKind::Number(_)
@@ -190,6 +197,7 @@ impl FaultKind {
             | FaultKind::Context { .. }
             | FaultKind::Member { .. }
             | FaultKind::Json(_)
+            | FaultKind::Unhashed(_)
             | FaultKind::Format(_)
             | FaultKind::Whole
             | FaultKind::Large => return None,

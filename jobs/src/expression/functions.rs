@@ -2,7 +2,7 @@
 
 use std::ops::Range;
 
-use super::evaluate::Status;
+use super::evaluate::Contexts;
 use super::fault::{Fault, FaultKind};
 use super::value::{Value, same_text};
 use crate::bounds::EXPRESSION_RESULT_BYTES_MAX;
@@ -21,6 +21,7 @@ pub(super) enum Function {
     Join,
     ToJson,
     FromJson,
+    HashFiles,
 }
 
 /// Function, name, fewest and most arguments.
@@ -36,9 +37,10 @@ const TABLE: &[(Function, &str, usize, usize)] = &[
     (Function::Join, "join", 1, 2),
     (Function::ToJson, "toJSON", 1, 1),
     (Function::FromJson, "fromJSON", 1, 1),
+    (Function::HashFiles, "hashFiles", 1, ARGUMENTS_MAX),
 ];
 
-/// Most arguments of `format`: as many as GitHub takes.
+/// Most arguments of `format` and `hashFiles`: as many as GitHub takes.
 const ARGUMENTS_MAX: usize = 255;
 
 /// The names, for suggestions.
@@ -54,6 +56,7 @@ pub(super) const FUNCTION_NAMES: &[&str] = &[
     "join",
     "toJSON",
     "fromJSON",
+    "hashFiles",
 ];
 
 impl Function {
@@ -95,18 +98,13 @@ impl Function {
     }
 
     /// Calls it. The parser has counted the arguments.
-    pub fn call(
-        self,
-        arguments: &[Value],
-        status: Option<Status>,
-        at: &Range<usize>,
-    ) -> Result<Value, Fault> {
+    pub fn call(self, arguments: &[Value], contexts: &Contexts, at: &Range<usize>) -> Result<Value, Fault> {
         let fault = |kind: FaultKind| kind.at(at.clone());
         let argument = |index: usize| arguments.get(index).cloned().unwrap_or_default();
         let text = |value: &Value| value.to_text().ok_or_else(|| fault(FaultKind::NotText(value.kind())));
         match self {
             Function::Success | Function::Failure | Function::Always | Function::Cancelled => {
-                let status = status.ok_or_else(|| fault(FaultKind::Status(self.name())))?;
+                let status = contexts.status.ok_or_else(|| fault(FaultKind::Status(self.name())))?;
                 Ok(Value::Bool(status.answers(self)))
             }
             Function::Contains => Ok(Value::Bool(contains(&argument(0), &argument(1)))),
@@ -143,6 +141,11 @@ impl Function {
                 let json =
                     serde_json::from_str(&json).map_err(|error| fault(FaultKind::Json(error.to_string())))?;
                 Ok(Value::from_json(&json))
+            }
+            Function::HashFiles => {
+                let files = contexts.files.as_ref().ok_or_else(|| fault(FaultKind::Files(self.name())))?;
+                let globs: Vec<String> = arguments.iter().map(text).collect::<Result<_, _>>()?;
+                files.hash(&globs).map(Value::text).map_err(|why| fault(FaultKind::Unhashed(why)))
             }
         }
     }

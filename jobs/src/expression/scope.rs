@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use super::ast::{Expression, Kind, Node};
 use super::fault::{Fault, FaultKind};
+use super::functions::Function;
 use super::value::{Value, same_text};
 use crate::suggest::nearest;
 
@@ -27,6 +28,8 @@ pub(crate) struct Scope {
     pub later: &'static [&'static str],
     /// Whether status functions may be called.
     pub status: bool,
+    /// Whether there are files to read.
+    pub files: bool,
     /// The key that is being read, as messages call it.
     pub key: String,
 }
@@ -82,6 +85,9 @@ impl Scope {
             Kind::Call(function, arguments) => {
                 if function.is_status() && !self.status {
                     return Err(FaultKind::Status(function.name()).at(node.at.clone()));
+                }
+                if *function == Function::HashFiles && !self.files {
+                    return Err(FaultKind::Files(function.name()).at(node.at.clone()));
                 }
                 arguments.iter().try_for_each(|argument| self.node(argument).map(|_| ()))?;
                 Ok(Shape::Any)

@@ -10,7 +10,11 @@ fn contexts() -> Contexts {
     }));
     let matrix =
         Value::from_json(&serde_json::json!({"os": "Debian", "n": 3, "list": ["a", "B", 3], "on": true}));
-    Contexts { values: vec![("steps", steps), ("matrix", matrix)], status: Some(Status::Success) }
+    Contexts {
+        values: vec![("steps", steps), ("matrix", matrix)],
+        status: Some(Status::Success),
+        files: None,
+    }
 }
 
 fn evaluate(source: &str) -> Value {
@@ -231,6 +235,25 @@ fn conditions_without_a_status_function_hold_after_success_only() {
 }
 
 #[test]
+fn files_are_hashed_by_whoever_has_them() {
+    let hasher = FileHasher::new(|globs| match globs {
+        [glob] if glob == "broken" => Err("`broken` cannot be read".to_owned()),
+        globs => Ok(globs.join("+")),
+    });
+    let with = Contexts { files: Some(hasher), ..contexts() };
+    let evaluate = |source: &str| Expression::parse(source).unwrap().evaluate(&with);
+    assert_eq!(evaluate("hashFiles('a', matrix.os)").unwrap(), Value::text("a+Debian"));
+    assert_eq!(
+        evaluate("hashFiles('broken')").unwrap_err().to_string(),
+        "`hashFiles`: `broken` cannot be read"
+    );
+    let nobody = Expression::parse("hashFiles('a')").unwrap().evaluate(&contexts()).unwrap_err();
+    assert_eq!(nobody.kind, FaultKind::Files("hashFiles"));
+    let template = Template::parse("x-${{ hashFiles('a') }}").unwrap();
+    assert_eq!(template.text(&with).unwrap(), "x-a");
+}
+
+#[test]
 fn names_are_tested_before_anything_runs() {
     let step = Shape::members(["outputs", "outcome", "conclusion"]);
     let steps = Shape::Among(["build".into(), "deploy".into()].into(), 1, step.into());
@@ -238,6 +261,7 @@ fn names_are_tested_before_anything_runs() {
         known: vec![("steps", steps), ("matrix", Shape::members(["os"])), ("env", Shape::Any)],
         later: &["needs"],
         status: false,
+        files: false,
         key: "`image`".into(),
     };
     let test =
@@ -258,6 +282,7 @@ fn names_are_tested_before_anything_runs() {
         ("steps.deploy.outcome", "the step `deploy` has not run yet here"),
         ("needs.a.result", "`needs` is not known yet when `image` is settled"),
         ("!success()", "`success()` is only known in `if`"),
+        ("hashFiles('**')", "`hashFiles()` is only known where the workspace is there"),
     ];
     for (source, text) in table {
         assert_eq!(test(source), Err(text.to_owned()), "{source}");

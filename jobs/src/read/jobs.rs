@@ -1,16 +1,12 @@
 //! The map `jobs`: which jobs there are, each with the file's defaults.
 
-use std::rc::Rc;
-
 use super::{JOB_KEYS, NEED_KEYS, Place, Reader};
 use crate::bounds::JOBS_MAX;
 use crate::codes::Code;
 use crate::file::{At, JobSource, NeedField};
+use crate::merge;
 use crate::render::quote;
 use crate::yaml::{Entry, Kind, Node, Value};
-
-/// Keys whose maps are merged with the defaults, member by member; all others are replaced.
-const MERGED_KEYS: &[&str] = &["env", "limits", "services"];
 
 impl Reader<'_> {
     /// Reports `steps` beside `jobs`: a file is one job or several.
@@ -40,17 +36,9 @@ impl Reader<'_> {
         let place = format!(" in job {}", quote(&entry.key));
         let map = self.map(&entry.value, &format!("a job, here {},", quote(&entry.key)), "")?;
         let meant = self.known_keys(map, JOB_KEYS, Place { within: &place, ignored_prefix: None });
-        let mut entries: Vec<Entry> =
-            map.iter().filter(|entry| JOB_KEYS.contains(&entry.key.as_str())).cloned().collect();
-        for default in defaults {
-            match entries.iter_mut().find(|own| own.key == default.key) {
-                None => entries.push(default.clone()),
-                Some(own) if MERGED_KEYS.contains(&own.key.as_str()) => {
-                    own.value = merged(&own.value, &default.value);
-                }
-                Some(_) => {}
-            }
-        }
+        let known = |entry: &&Entry| JOB_KEYS.contains(&entry.key.as_str());
+        let own: Vec<Entry> = map.iter().filter(known).cloned().collect();
+        let entries = merge::job(&own, defaults);
         let id = At { value: entry.key.clone(), span: entry.key_span.clone() };
         // Nothing of a long map is marked where something is missing from it.
         let span = entry.key_span.clone();
@@ -82,16 +70,4 @@ impl Reader<'_> {
         self.require(map, "job", &meant, &node.span, place);
         Some(NeedField { job: job?, on })
     }
-}
-
-/// Returns a map with what it lacks from the other; anything else stays as it is.
-fn merged(own: &Rc<Node>, default: &Rc<Node>) -> Rc<Node> {
-    let (Value::Map(entries), Value::Map(others)) = (&own.value, &default.value) else {
-        return Rc::clone(own);
-    };
-    let have: std::collections::HashSet<&str> = entries.iter().map(|entry| entry.key.as_str()).collect();
-    // The defaults come first: they are the ones that are overridden.
-    let lacking = others.iter().filter(|other| !have.contains(other.key.as_str()));
-    let all = lacking.chain(entries).cloned().collect();
-    Rc::new(Node::branch(own.span.clone(), Value::Map(all)))
 }

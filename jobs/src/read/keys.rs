@@ -1,7 +1,13 @@
 //! The keys that exist, in the order in which messages list them. The JSON schema is tested against these.
 
 /// Keys of a job file's top level besides those of its job; others that start with `x-` are passed over.
-pub const FILE_KEYS: &[&str] = &["version", "name", "params", "jobs"];
+pub const FILE_KEYS: &[&str] = &["version", "name", "include", "params", "jobs"];
+
+/// Keys of an entry of `include` given as a map.
+pub const INCLUDE_KEYS: &[&str] = &["path", "sha256"];
+
+/// Keys of a file whose steps others use; more that start with `x-` are passed over.
+pub const STEP_FILE_KEYS: &[&str] = &["params", "steps", "outputs"];
 
 /// Keys of a job that may also stand at the top level beside `jobs`, as defaults of each.
 pub const DEFAULT_KEYS: &[&str] = &[
@@ -108,6 +114,8 @@ pub const STEP_KEYS: &[&str] = &[
     "cancel",
     "parallel",
     "secrets",
+    "uses",
+    "with",
 ];
 
 /// Keys of a secret that a job declares.

@@ -4,7 +4,8 @@ use super::{Place, Reader, STEP_KEYS};
 use crate::bounds::STEPS_MAX;
 use crate::codes::Code;
 use crate::expand::parallel::MEMBER_KEY;
-use crate::file::{At, Required, RunField, StepField};
+use crate::expand::uses::{OUTPUTS_KEY, PARAMS_KEY, WITHIN_KEY};
+use crate::file::{At, Required, RunField, StepField, UsesField};
 use crate::render::quote;
 use crate::source::Span;
 use crate::yaml::{Entry, Kind, Node, Value};
@@ -47,8 +48,9 @@ impl Reader<'_> {
         }
         let place = format!(" in {}", step.label);
         let place = place.as_str();
-        let (map, member_of) = unmarked(map, &node.span);
-        step.member_of = member_of;
+        let (map, marks) = unmarked(map, &node.span);
+        step.member_of = marks.behind.map(|distance| number - 1 + distance);
+        step.within = marks.before.and_then(|distance| (number - 1).checked_sub(distance));
         let meant = self.known_keys(map, STEP_KEYS, Place { within: place, ignored_prefix: None });
         step.run = Required::unless_meant("run", &meant);
         for Entry { key, value, key_span } in map {
@@ -59,6 +61,12 @@ impl Reader<'_> {
                 }
                 "wait" => step.wait = Some(self.waited_for(value, place)),
                 "cancel" => step.cancel = self.text_as(value, "cancel", "a step's id", place),
+                "uses" => {
+                    let path = self.text_as(value, "uses", "the path of a file with steps", place);
+                    let outputs = marks.outputs.map(|node| self.templates(node, "outputs", place));
+                    let outputs = outputs.unwrap_or_default();
+                    step.uses = path.map(|file| UsesField { file, params: marks.params, outputs });
+                }
                 "parallel" => step.parallel = self.members(value, key_span, place),
                 "run" => step.run = Required::read(self.run(value, place)),
                 "id" => step.id = self.text(value, "id", place),
@@ -172,15 +180,40 @@ impl Reader<'_> {
     }
 }
 
-/// Takes the mark of a member of `parallel` off: it stands last, and where no key of a file can stand.
-fn unmarked<'m>(map: &'m [Entry], step: &Span) -> (&'m [Entry], Option<usize>) {
-    let Some((last, rest)) = map.split_last() else { return (map, None) };
-    match &last.value.value {
-        Value::Scalar(mark) if last.key == MEMBER_KEY && last.key_span == *step => {
-            (rest, mark.text.parse().ok())
+/// What an expanded step is marked with.
+#[derive(Default)]
+struct Marks<'m> {
+    /// How many steps behind it the `parallel` stands that it is a member of.
+    behind: Option<usize>,
+    /// How many steps before it the `uses` stands that it came by.
+    before: Option<usize>,
+    /// The number of its params.
+    params: Option<usize>,
+    /// The outputs of its file.
+    outputs: Option<&'m Node>,
+}
+
+/// Takes the marks off a step: they stand last, and where no key of a file can stand.
+fn unmarked<'m>(mut map: &'m [Entry], step: &Span) -> (&'m [Entry], Marks<'m>) {
+    let mut marks = Marks::default();
+    while let Some((last, rest)) = map.split_last() {
+        if last.key_span != *step {
+            break;
         }
-        Value::Scalar(_) | Value::List(_) | Value::Map(_) | Value::Unreadable => (map, None),
+        let number = match &last.value.value {
+            Value::Scalar(mark) => mark.text.parse().ok(),
+            Value::List(_) | Value::Map(_) | Value::Unreadable => None,
+        };
+        match last.key.as_str() {
+            MEMBER_KEY => marks.behind = number,
+            WITHIN_KEY => marks.before = number,
+            PARAMS_KEY => marks.params = number,
+            OUTPUTS_KEY => marks.outputs = Some(&last.value),
+            _ => break,
+        }
+        map = rest;
     }
+    (map, marks)
 }
 
 /// Returns a step's `id` or `name` when it is text that can stand in a message.

@@ -11,24 +11,26 @@ use crate::bounds::{DEPTH_MAX, EXPANDED_BYTES_MAX, NODES_MAX};
 use crate::codes::Code;
 use crate::diagnostic::Problems;
 use crate::render::quote;
-use crate::source::Span;
+use crate::source::{Span, whole};
 use crate::suggest::nearest;
 
-/// Reads the one document of the text. `None`: there is no tree, and why is among the problems.
-pub(crate) fn parse(text: &str, problems: &mut Problems) -> Option<Rc<Node>> {
-    let mut builder = Builder::new(problems);
+/// Reads the one document of a text that lies at `start` among all texts. `None`: there is no tree, and why is among the
+/// problems.
+pub(crate) fn parse(text: &str, start: usize, problems: &mut Problems) -> Option<Rc<Node>> {
+    let mut builder = Builder::new(start, problems);
+    let moved = |span: Span| start + span.start..start + span.end;
     for next in Parser::new_from_str_with_options(text, parser_options()) {
         match next {
             Ok((event, span)) => {
-                let tag_span = span.tag_span().and_then(|span| span.byte_range());
-                let span = span.byte_range().unwrap_or(0..0);
+                let tag_span = span.tag_span().and_then(|span| span.byte_range()).map(moved);
+                let span = moved(span.byte_range().unwrap_or(0..0));
                 builder.tag_span = tag_span.unwrap_or_else(|| span.clone());
                 if builder.event(event, span).is_break() {
                     return None;
                 }
             }
             Err(error) => {
-                syntax::report(text, &error, builder.problems);
+                syntax::report(text, start, &error, builder.problems);
                 return None;
             }
         }
@@ -36,7 +38,7 @@ pub(crate) fn parse(text: &str, problems: &mut Problems) -> Option<Rc<Node>> {
     if builder.root.is_none() {
         builder
             .problems
-            .add(Code::Documents, None, "the file is empty")
+            .add(Code::Documents, whole(start), "the file is empty")
             .hint("a job needs `image` and `steps`");
     }
     builder.root
@@ -78,6 +80,8 @@ struct PendingKey {
 const MERGE_KEY: &str = "\0<<";
 
 struct Builder<'a> {
+    /// Where the text lies among all texts.
+    start: usize,
     problems: &'a mut Problems,
     stack: Vec<Frame>,
     anchors: HashMap<usize, Rc<Node>>,
@@ -89,8 +93,9 @@ struct Builder<'a> {
 }
 
 impl<'a> Builder<'a> {
-    fn new(problems: &'a mut Problems) -> Builder<'a> {
+    fn new(start: usize, problems: &'a mut Problems) -> Builder<'a> {
         Builder {
+            start,
             problems,
             stack: Vec::new(),
             anchors: HashMap::new(),
@@ -264,7 +269,7 @@ impl<'a> Builder<'a> {
         }
         if frame.weight > NODES_MAX {
             let text = format!("the file has more than {NODES_MAX} values");
-            self.problems.add(Code::FileTooBig, None, text);
+            self.problems.add(Code::FileTooBig, whole(self.start), text);
             return ControlFlow::Break(());
         }
         ControlFlow::Continue(())

@@ -10,12 +10,12 @@ use crate::source::char_boundary;
 /// Remedy for what looks odd only because something before it is still open.
 const UNCLOSED: &str = "a bracket or quote above may not be closed";
 
-/// Reports the error that ended the reading.
-pub(super) fn report(text: &str, error: &ScanError, problems: &mut Problems) {
+/// Reports the error that ended the reading of a text that lies at `at` among all texts.
+pub(super) fn report(text: &str, at: usize, error: &ScanError, problems: &mut Problems) {
     let start = char_boundary(text, error.marker().byte_offset().unwrap_or(text.len()));
     let end = text[start..].chars().next().map_or(start, |c| start + c.len_utf8());
     let (code, sentence, hint) = explain(error.kind(), &text[start..], in_indentation(text, start));
-    let problem = problems.add(code, start..end, sentence);
+    let problem = problems.add(code, at + start..at + end, sentence);
     if let Some(hint) = hint {
         problem.hint(hint);
     }

@@ -472,6 +472,7 @@ pub(super) enum Workspace {
     #[value(name = ".")]
     InPlace,
     Copy,
+    Git,
     Empty,
 }
 

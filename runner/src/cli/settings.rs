@@ -458,6 +458,7 @@ fn run(flags: flags::Run, home: PathBuf, environment: &Environment) -> Result<Ru
         workspace: match flags.workspace {
             flags::Workspace::InPlace => jobs::Workspace::InPlace,
             flags::Workspace::Copy => jobs::Workspace::Copy,
+            flags::Workspace::Git => jobs::Workspace::Git,
             flags::Workspace::Empty => jobs::Workspace::Empty,
         },
         interactive: flags.interactive,

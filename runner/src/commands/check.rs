@@ -3,12 +3,15 @@
 use std::io::Read;
 use std::path::Path;
 
+use images::FetchSettings;
 use jobs::{Diagnostics, Overrides};
 
 use super::exec::{base_of, facts};
+use super::files::NamedFiles;
 use super::{Class, CommandError};
 use crate::cli::{CheckFormat, CheckSettings, Printed};
 use crate::report::{self, Sink};
+use crate::run::workspace::root_of;
 
 /// Checks each file; prints all problems on standard output, and fails when one has errors.
 pub fn check(settings: &CheckSettings, out: &mut Sink) -> Result<u8, CommandError> {
@@ -19,7 +22,7 @@ pub fn check(settings: &CheckSettings, out: &mut Sink) -> Result<u8, CommandErro
     let mut good = true;
     for path in &settings.files {
         let (file, text) = read_job_file(path)?;
-        let diagnostics = jobs::check(&file.name, &text);
+        let diagnostics = jobs::check(&file.name, &text, &mut files(path)?);
         good &= diagnostics.errors() == 0;
         all.push((file.name, diagnostics));
     }
@@ -37,10 +40,11 @@ fn planned(settings: &CheckSettings, out: &mut Sink) -> Result<u8, CommandError>
         let (file, text) = read_job_file(path)?;
         let facts = facts(&base_of(path)?);
         let overrides = Overrides { params: settings.params.clone(), facts, ..Overrides::default() };
-        let (plan, diagnostics) = match jobs::plan(&file.name, &file.stem, &text, &overrides) {
-            Ok(planned) => (Some(planned.plan), planned.warnings),
-            Err(errors) => (None, errors),
-        };
+        let (plan, diagnostics) =
+            match jobs::plan_with(&file.name, &file.stem, &text, &overrides, &mut files(path)?) {
+                Ok(planned) => (Some(planned.plan), planned.warnings),
+                Err(errors) => (None, errors),
+            };
         good &= plan.is_some();
         match (settings.print, &plan) {
             (Some(Printed::Plan), Some(plan)) => report::plan::plan(out, plan),
@@ -56,6 +60,11 @@ fn planned(settings: &CheckSettings, out: &mut Sink) -> Result<u8, CommandError>
         }
     }
     Ok(if good { 0 } else { Class::Usage.exit_code() })
+}
+
+/// Who reads the files that a job file names.
+fn files(file: &Path) -> Result<NamedFiles, CommandError> {
+    Ok(NamedFiles::new(FetchSettings::default(), root_of(&base_of(file)?), false))
 }
 
 /// A job file as it is named in messages.

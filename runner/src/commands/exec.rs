@@ -5,6 +5,7 @@ use std::path::Path;
 use jobs::{Facts, Network, Overrides, Planned, SelectError};
 
 use super::check::read_job_file;
+use super::files::NamedFiles;
 use super::launch::{fetch_settings, launch, no_input};
 use super::secrets;
 use super::{Class, CommandError, RUN_ERROR_EXIT_CODE};
@@ -13,7 +14,8 @@ use crate::host;
 use crate::report::{self, Sink};
 use crate::run::artifacts;
 use crate::run::execute::{Execution, Finished};
-use crate::run::record::{RunDirectory, Selector, WarningRecord, suggestion};
+use crate::run::git;
+use crate::run::record::{IncludedFile, RunDirectory, Selector, WarningRecord, suggestion};
 use crate::run::workspace;
 use crate::sandbox::zygote::Zygote;
 
@@ -22,7 +24,7 @@ use crate::sandbox::zygote::Zygote;
 /// # Errors
 /// A file that cannot be read or is wrong; a machine that cannot do its part.
 pub fn exec(zygote: Zygote, settings: ExecSettings) -> Result<u8, CommandError> {
-    let (text, planned) = load(&settings)?;
+    let Loaded { text, included, planned } = load(&settings)?;
     let planned = Planned { plan: jobs::select(planned.plan, &settings.selection)?, ..planned };
     if settings.dry_run {
         report::plan::plan(&mut Sink::results(), &planned.plan);
@@ -48,6 +50,7 @@ pub fn exec(zygote: Zygote, settings: ExecSettings) -> Result<u8, CommandError> 
         secrets,
         secrets_in_artifacts: settings.secrets_in_artifacts,
         file: Some((settings.file.display().to_string(), text)),
+        included,
         plan: planned.plan,
     };
     let json = settings.report.json;
@@ -102,21 +105,29 @@ impl From<SelectError> for CommandError {
     }
 }
 
-fn load(settings: &ExecSettings) -> Result<(Vec<u8>, Planned), CommandError> {
+/// A job file, read.
+struct Loaded {
+    text: Vec<u8>,
+    included: Vec<IncludedFile>,
+    planned: Planned,
+}
+
+fn load(settings: &ExecSettings) -> Result<Loaded, CommandError> {
     let (file, text) = read_job_file(&settings.file)?;
-    let overrides = Overrides { facts: facts(&base_of(&settings.file)?), ..settings.overrides.clone() };
-    match jobs::plan(&file.name, &file.stem, &text, &overrides) {
-        Ok(planned) => Ok((text, planned)),
-        Err(problems) => Err(problems.into()),
-    }
+    let base = base_of(&settings.file)?;
+    let overrides = Overrides { facts: facts(&base), ..settings.overrides.clone() };
+    let root = workspace::root_of(&base);
+    let mut files = NamedFiles::new(fetch_settings(&settings.sources), root, overrides.untrusted);
+    let planned = jobs::plan_with(&file.name, &file.stem, &text, &overrides, &mut files)?;
+    Ok(Loaded { text, included: files.read, planned })
 }
 
 /// What expressions see of this machine and of the work tree around the job file.
 pub(super) fn facts(base: &Path) -> Facts {
     let (host_arch, host_cpus, host_kernel) = host::facts();
-    let (git_commit, git_branch) = workspace::git_head(&workspace::root_of(base)).unwrap_or_default();
+    let (git_commit, git_branch) = git::head(&workspace::root_of(base)).unwrap_or_default();
     let git_branch = git_branch.unwrap_or_default();
-    Facts { git_commit, git_branch, host_arch, host_cpus, host_kernel }
+    Facts { git_commit, git_branch, host_arch, host_cpus, host_kernel, ..Facts::default() }
 }
 
 /// The directory of the job file.

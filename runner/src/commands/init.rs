@@ -76,7 +76,7 @@ mod tests {
     fn every_first_file_is_right() {
         use clap::ValueEnum as _;
         for kind in Project::value_variants() {
-            let problems = jobs::check("job.yml", starter(*kind).as_bytes());
+            let problems = jobs::check("job.yml", starter(*kind).as_bytes(), &mut jobs::NoFiles);
             assert_eq!(problems.errors(), 0, "{kind:?}: {}", problems.render(false));
         }
     }

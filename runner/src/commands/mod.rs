@@ -8,6 +8,7 @@ pub mod check;
 pub mod doctor;
 pub mod exec;
 pub mod explain;
+mod files;
 pub mod image;
 pub mod init;
 mod launch;

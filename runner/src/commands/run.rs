@@ -27,6 +27,7 @@ pub fn run(zygote: Zygote, settings: RunSettings) -> Result<u8, CommandError> {
         secrets_in_artifacts: false,
         plan,
         file: None,
+        included: Vec::new(),
         fetch: fetch_settings(&settings.sources),
         base,
         home: settings.home,
@@ -45,6 +46,7 @@ fn plan(settings: &RunSettings) -> Result<jobs::Plan, CommandError> {
     let workspace = match settings.workspace {
         Workspace::InPlace => ".",
         Workspace::Copy => "copy",
+        Workspace::Git => "git",
         Workspace::Empty => "empty",
     };
     let mounts: Vec<_> = settings

@@ -7,7 +7,7 @@
 mod collect;
 mod copy;
 mod discard;
-mod handles;
+pub(in crate::run) mod handles;
 mod leaks;
 mod manifest;
 mod patterns;

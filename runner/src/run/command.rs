@@ -55,7 +55,7 @@ pub fn scripts(job: &JobPlan) -> Vec<Script> {
             Command::Script { text, suffix, .. } => {
                 Some(Script { name: script_name(step, suffix), text: text.clone() })
             }
-            Command::Argv(_) | Command::Wait(_) | Command::Cancel(_) => None,
+            Command::Argv(_) | Command::Wait(_) | Command::Cancel(_) | Command::Uses { .. } => None,
         })
         .collect()
 }
@@ -68,7 +68,7 @@ fn script_name(step: &StepPlan, suffix: &str) -> String {
 pub fn argv(step: &StepPlan) -> Vec<String> {
     match &step.command {
         Command::Argv(argv) => argv.clone(),
-        Command::Wait(_) | Command::Cancel(_) => Vec::new(),
+        Command::Wait(_) | Command::Cancel(_) | Command::Uses { .. } => Vec::new(),
         Command::Script { argv, suffix, .. } => {
             let script = format!("{SCRIPTS}/{}", script_name(step, suffix));
             argv.iter().map(|word| word.replace("{0}", &script)).collect()

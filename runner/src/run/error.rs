@@ -9,6 +9,7 @@ use super::artifacts::ArtifactError;
 use super::disk::DiskError;
 use super::egress::EgressError;
 use super::errands::ErrandError;
+use super::git::GitError;
 use super::identity::IdentityError;
 use super::record::RecordError;
 use super::rights::RightsError;
@@ -48,6 +49,9 @@ pub enum RunError {
     /// The ids.
     #[error(transparent)]
     Identity(#[from] IdentityError),
+    /// The commit for the workspace.
+    #[error("cannot make the workspace: {0}")]
+    Git(#[from] GitError),
     /// The records.
     #[error(transparent)]
     Record(#[from] RecordError),
@@ -144,6 +148,7 @@ impl RunError {
             || matches!(self, Self::User { .. } | Self::Mount { .. } | Self::Reference(_) | Self::Digest(_))
             || matches!(self, Self::Rights(error) if !matches!(error, RightsError::Filter(_)))
             || matches!(self, Self::Egress(EgressError::NoCap))
+            || matches!(self, Self::Git(GitError::NoCommit(_)))
             || matches!(self, Self::Record(error) if error.is_usage())
     }
 
@@ -158,6 +163,7 @@ impl RunError {
             Self::Service(error) => Some(error.hint()),
             Self::Identity(error) => Some(error.hint().to_owned()),
             Self::Record(error) => error.hint(),
+            Self::Git(error) => error.hint(),
             Self::Image(error) => error.hint(),
             Self::Artifact(error) => error.hint(),
             Self::Users { .. } => Some("give all steps the same `user`, or run as root".to_owned()),

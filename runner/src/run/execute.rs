@@ -15,8 +15,8 @@ use super::error::RunError;
 use super::feed::{Feed, Show};
 use super::job::Rest;
 use super::record::{
-    HostRecord, ImageRecord, JobRecord, RECORD_VERSION, RecordError, RunDirectory, RunRecord, RunState,
-    WarningRecord, timestamp,
+    HostRecord, ImageRecord, IncludedFile, JobRecord, RECORD_VERSION, RecordError, RunDirectory, RunRecord,
+    RunState, WarningRecord, timestamp,
 };
 use super::schedule::Space;
 use super::secrets::Secrets;
@@ -34,6 +34,8 @@ pub struct Execution {
     pub plan: Plan,
     /// The job file as named and its bytes; none for a single command.
     pub file: Option<(String, Vec<u8>)>,
+    /// The files that it names.
+    pub included: Vec<IncludedFile>,
     /// How images are come by.
     pub fetch: FetchSettings,
     /// Relative paths of the plan start here.
@@ -89,6 +91,7 @@ pub async fn execute(zygote: Arc<Zygote>, execution: Execution, show: Show) -> R
     if let Some((_, text)) = &execution.file {
         run.write_job_file(text)?;
     }
+    run.write_included(&execution.included)?;
     let feed = Feed::new(run.id().to_owned(), Some(run.event_log()?), show);
     let directory = run.path().display().to_string();
     let file = execution.file.as_ref().map(|(name, _)| name.clone());
@@ -181,6 +184,7 @@ fn first_record(execution: &Execution, id: &str, host: &Host) -> RunRecord {
         state: RunState::Running,
         file: execution.file.as_ref().map(|(name, _)| name.clone()),
         file_sha256: execution.file.as_ref().map(|(_, text)| hex(&Sha256::digest(text))),
+        included: execution.included.clone(),
         name: execution.plan.name.clone(),
         started: timestamp(),
         ended: None,

@@ -15,6 +15,7 @@ use tokio::task::JoinSet;
 use super::errands::Servants;
 use super::error::RunError;
 use super::feed::Feed;
+use super::git;
 use super::identity::Lease;
 use super::record::{ArtifactRecord, RunDirectory};
 use super::room::{self, OpenStage, Plans, Room};
@@ -250,7 +251,11 @@ impl Job<'_> {
         let at = scratch.join("workspace");
         Ok(match self.plan.workspace {
             PlanWorkspace::InPlace => Workspace::open(&root)?,
-            PlanWorkspace::Copy => Workspace::copy(&root, &at)?,
+            PlanWorkspace::Copy => Workspace::copy(&root, &at, self.home)?,
+            PlanWorkspace::Git => {
+                git::checkout(&root, &at)?;
+                Workspace::open(&at)?
+            }
             PlanWorkspace::Empty => Workspace::empty(&at)?,
         })
     }

@@ -30,13 +30,16 @@ pub use events::EventLog;
 pub use id::timestamp;
 pub use lock::RunLock;
 pub use model::{
-    ArtifactRecord, HostRecord, JobAttempt, JobRecord, RECORD_VERSION, RunRecord, RunState, WarningRecord,
+    ArtifactRecord, HostRecord, IncludedFile, JobAttempt, JobRecord, RECORD_VERSION, RunRecord, RunState,
+    WarningRecord,
 };
 pub use network::{NETWORK_RECORD_VERSION, NetworkLine, NetworkRecord, suggestion};
 pub use select::Selector;
 pub use step::{StagedStep, StepDirectory};
 pub use write::{Durability, write_file_atomic};
 
+/// Longest name that an included file is kept under, without its number.
+const INCLUDED_NAME_MAX: usize = 100;
 /// How often a fresh id is tried: two runs of one second collide once in 14 million.
 const ID_ATTEMPTS_MAX: usize = 16;
 
@@ -288,6 +291,22 @@ impl RunDirectory {
     /// Keeps the job file exactly as it was read.
     pub fn write_job_file(&self, text: &[u8]) -> Result<(), RecordError> {
         self.write_file_atomic("job.yml", text, Durability::Cheap)
+    }
+
+    /// Keeps the files that the job file names, as `include/NUMBER-NAME` in the order in which they were read.
+    pub fn write_included(&self, files: &[IncludedFile]) -> Result<(), RecordError> {
+        if files.is_empty() {
+            return Ok(());
+        }
+        make_directory(&self.path().join("include"))?;
+        for (at, file) in files.iter().enumerate() {
+            let name = file.name.rsplit('/').next().unwrap_or_default();
+            let plain =
+                |c: char| if c.is_ascii_alphanumeric() || matches!(c, '.' | '-' | '_') { c } else { '_' };
+            let name: String = name.chars().map(plain).take(INCLUDED_NAME_MAX).collect();
+            self.write_file_atomic(&format!("include/{}-{name}", at + 1), &file.text, Durability::Cheap)?;
+        }
+        Ok(())
     }
 
     /// Keeps the plan: every default settled.

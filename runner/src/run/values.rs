@@ -2,8 +2,8 @@
 
 use std::collections::BTreeMap;
 
-use jobs::expression::{Contexts, Expression, Fault, Status, Template, Value};
-use jobs::{JobPlan, StepPlan, Switch};
+use jobs::expression::{Contexts, Expression, Fault, FileHasher, Status, Template, Value};
+use jobs::{Command, JobPlan, StepPlan, Switch};
 
 use super::step_files::Handed;
 use crate::outcome::Outcome;
@@ -17,7 +17,9 @@ pub struct Values {
     fixed: Vec<(&'static str, Value)>,
     job: String,
     status: Status,
-    steps: Vec<(String, Value)>,
+    steps: Vec<Told>,
+    /// Those of `uses` whose turn has come, by the id of their step.
+    groups: BTreeMap<String, Group>,
     /// The job's own variables, settled.
     own: Env,
     /// Variables by `$RUNNER_ENV`, which win over the job's own.
@@ -25,6 +27,32 @@ pub struct Values {
     /// Directories by `$RUNNER_PATH`.
     path: Vec<String>,
     bytes: usize,
+    /// Who reads the workspace for `hashFiles`.
+    files: Option<FileHasher>,
+}
+
+/// What expressions see of a step that is over.
+#[derive(Debug)]
+struct Told {
+    id: String,
+    outcome: Outcome,
+    conclusion: Outcome,
+    outputs: Value,
+}
+
+/// The steps of a file that a step uses: a scope of their own.
+#[derive(Debug)]
+struct Group {
+    /// The one that it is within itself.
+    within: Option<String>,
+    params: Value,
+    env: Env,
+    outputs: Vec<(String, Template)>,
+    forgiving: bool,
+    /// How things stood when it was entered.
+    entered: Status,
+    /// One of its steps failed, and nobody within forgave it.
+    failed: bool,
 }
 
 /// What a step is run with.
@@ -50,10 +78,12 @@ impl Values {
             job: job.id.clone(),
             status: Status::Success,
             steps: Vec::new(),
+            groups: BTreeMap::new(),
             own: Vec::new(),
             added: BTreeMap::new(),
             path: Vec::new(),
             bytes: 0,
+            files: None,
         }
     }
 
@@ -62,8 +92,14 @@ impl Values {
     /// # Errors
     /// One that cannot be settled.
     pub fn with_env(mut self, job: &JobPlan) -> Result<Self, Unsettled> {
-        self.own = self.settle_env(&job.env)?;
+        self.own = self.settle_env(&job.env, None)?;
         Ok(self)
+    }
+
+    /// Says who reads the workspace.
+    pub fn with_files(mut self, files: FileHasher) -> Self {
+        self.files = Some(files);
+        self
     }
 
     /// Says how things stand.
@@ -76,8 +112,13 @@ impl Values {
     /// # Errors
     /// A condition that cannot be settled.
     pub fn holds(&self, condition: Option<&Expression>) -> Result<bool, Unsettled> {
-        let Some(condition) = condition else { return Ok(self.status == Status::Success) };
-        let contexts = Contexts { status: Some(self.status), ..self.contexts() };
+        self.holds_within(condition, None)
+    }
+
+    fn holds_within(&self, condition: Option<&Expression>, within: Option<&str>) -> Result<bool, Unsettled> {
+        let Some(status) = self.status_within(within) else { return Ok(false) };
+        let Some(condition) = condition else { return Ok(status == Status::Success) };
+        let contexts = Contexts { status: Some(status), ..self.contexts(within) };
         condition.holds(&contexts).map_err(|fault| unsettled("if", condition.source(), fault))
     }
 
@@ -86,15 +127,19 @@ impl Values {
     /// # Errors
     /// An expression of the step that cannot be settled.
     pub fn turn(&self, step: &StepPlan) -> Result<Option<Turn>, Unsettled> {
-        if !self.holds(step.condition.as_ref())? {
+        let within = step.within.as_deref();
+        if !self.holds_within(step.condition.as_ref(), within)? {
             return Ok(None);
         }
-        let own = self.settle_env(&step.env)?;
+        let own = self.settle_env(&step.env, within)?;
+        let around: Vec<&Group> = self.around(within).collect();
+        let forgiven = around.iter().any(|group| group.forgiving);
+        let around = around.iter().rev().flat_map(|group| group.env.iter().cloned());
         let added = self.added.iter().map(|(name, value)| (name.clone(), Some(value.clone())));
         Ok(Some(Turn {
-            env: self.own.iter().cloned().chain(added).chain(own).collect(),
+            env: self.own.iter().cloned().chain(added).chain(around).chain(own).collect(),
             path: self.path.clone(),
-            forgiving: self.switch(&step.continue_on_error)?,
+            forgiving: forgiven | self.switch_within(&step.continue_on_error, within)?,
         }))
     }
 
@@ -102,14 +147,18 @@ impl Values {
     ///
     /// # Errors
     /// The first that cannot be settled, or that no process can be given.
-    pub fn settle_env(&self, env: &[(String, Option<Template>)]) -> Result<Env, Unsettled> {
+    pub fn settle_env(
+        &self,
+        env: &[(String, Option<Template>)],
+        within: Option<&str>,
+    ) -> Result<Env, Unsettled> {
         let mut contexts = None;
         let settle = |(name, template): &(String, Option<Template>)| {
             let Some(template) = template else { return Ok((name.clone(), None)) };
             if let Some(text) = template.as_literal() {
                 return Ok((name.clone(), Some(text.to_owned())));
             }
-            let contexts = contexts.get_or_insert_with(|| self.contexts());
+            let contexts = contexts.get_or_insert_with(|| self.contexts(within));
             let text = template.text(contexts).map_err(|fault| unsettled(name, template.source(), fault))?;
             if text.contains('\0') || name.len() + text.len() + 2 > jobs::bounds::ARGUMENT_BYTES_MAX {
                 let why = if text.contains('\0') { "contains a NUL character" } else { "is too long" };
@@ -125,7 +174,7 @@ impl Values {
     /// # Errors
     /// The first output that cannot be settled.
     pub fn outputs(&self, job: &JobPlan) -> Result<Vec<(String, String)>, Unsettled> {
-        let contexts = self.contexts();
+        let contexts = self.contexts(None);
         let settle = |(name, template): &(String, Template)| match template.text(&contexts) {
             Ok(text) => Ok((name.clone(), text)),
             Err(fault) => Err(unsettled(name, template.source(), fault)),
@@ -138,11 +187,15 @@ impl Values {
     /// # Errors
     /// One that cannot be settled, or comes to neither true nor false.
     pub fn switch(&self, switch: &Switch) -> Result<bool, Unsettled> {
+        self.switch_within(switch, None)
+    }
+
+    fn switch_within(&self, switch: &Switch, within: Option<&str>) -> Result<bool, Unsettled> {
         let template = match switch {
             Switch::Is(value) => return Ok(*value),
             Switch::When(template) => template,
         };
-        let value = template.evaluate(&self.contexts());
+        let value = template.evaluate(&self.contexts(within));
         match value.map_err(|fault| unsettled("continue-on-error", template.source(), fault))? {
             Value::Bool(value) => Ok(value),
             Value::Text(text) if matches!(&*text, "true" | "false") => Ok(&*text == "true"),
@@ -167,19 +220,105 @@ impl Values {
         true
     }
 
-    /// Notes how a step ended.
-    pub fn ended(&mut self, id: &str, outcome: Outcome, conclusion: Outcome, outputs: &[(String, String)]) {
-        let outputs = Value::map(outputs.iter().map(|(name, value)| (name.clone(), Value::text(value))));
-        let step = [
-            ("outcome", Value::text(outcome.as_str())),
-            ("conclusion", Value::text(conclusion.as_str())),
-            ("outputs", outputs),
-        ];
-        self.steps.push((id.to_owned(), Value::map(step)));
+    /// Notes that the steps within one, which is a `uses`, have their turn.
+    ///
+    /// # Errors
+    /// A variable or switch of the step that cannot be settled.
+    pub fn enter(&mut self, step: &StepPlan) -> Result<(), Unsettled> {
+        let Command::Uses { params, outputs, .. } = &step.command else { return Ok(()) };
+        let within = step.within.as_deref();
+        let group = Group {
+            within: step.within.clone(),
+            params: params.clone(),
+            outputs: outputs.clone(),
+            env: self.settle_env(&step.env, within)?,
+            forgiving: self.switch_within(&step.continue_on_error, within)?,
+            entered: self.status,
+            failed: false,
+        };
+        self.groups.insert(step.id.clone(), group);
+        Ok(())
     }
 
-    fn contexts(&self) -> Contexts {
+    /// Notes how a step ended. Its failure is one of all that it is within, until one of them forgives.
+    pub fn ended(
+        &mut self,
+        step: &StepPlan,
+        outcome: Outcome,
+        conclusion: Outcome,
+        outputs: &[(String, String)],
+    ) {
+        let forgiven = self.switch_within(&step.continue_on_error, step.within.as_deref()).unwrap_or(false);
+        let outputs = Value::map(outputs.iter().map(|(name, value)| (name.clone(), Value::text(value))));
+        self.steps.push(Told { id: step.id.clone(), outcome, conclusion, outputs });
+        let mut above = step.within.clone().filter(|_| outcome.is_failure() && !forgiven);
+        while let Some(id) = above {
+            let Some(group) = self.groups.get_mut(&id) else { break };
+            group.failed = true;
+            if let Some(told) = self.steps.iter_mut().find(|told| told.id == id) {
+                told.outcome = outcome;
+                told.conclusion = if group.forgiving { Outcome::Success } else { outcome };
+            }
+            above = group.within.clone().filter(|_| !group.forgiving);
+        }
+    }
+
+    /// The groups around a step, the innermost first.
+    fn around<'v>(&'v self, within: Option<&str>) -> impl Iterator<Item = &'v Group> {
+        let first = within.and_then(|id| self.groups.get(id));
+        std::iter::successors(first, |group| group.within.as_ref().and_then(|id| self.groups.get(id)))
+    }
+
+    /// How things stand for steps within another; `None`: that one does not run.
+    fn status_within(&self, within: Option<&str>) -> Option<Status> {
+        let Some(id) = within else { return Some(self.status) };
+        let group = self.groups.get(id)?;
+        let cancelled = self.status == Status::Cancelled && group.entered != Status::Cancelled;
+        Some(match group.failed {
+            _ if cancelled => Status::Cancelled,
+            true => Status::Failure,
+            false => Status::Success,
+        })
+    }
+
+    /// The steps as those within another see them: their neighbours, by the ids that they have in their file.
+    fn steps_within(&self, within: Option<&str>) -> Value {
+        let value = |told: &Told| {
+            Value::map([
+                ("outcome", Value::text(told.outcome.as_str())),
+                ("conclusion", Value::text(told.conclusion.as_str())),
+                ("outputs", self.outputs_of(told)),
+            ])
+        };
+        let own = |told: &'_ Told| match within {
+            None => Some((told.id.clone(), value(told))),
+            Some(id) => {
+                let local = told.id.strip_prefix(id)?.strip_prefix('-')?;
+                Some((local.to_owned(), value(told)))
+            }
+        };
+        Value::map(self.steps.iter().filter_map(own))
+    }
+
+    /// What a step has handed on; of one that uses a file, what that makes of its steps so far. What of it cannot be settled
+    /// is null.
+    fn outputs_of(&self, told: &Told) -> Value {
+        let Some(group) = self.groups.get(&told.id).filter(|group| !group.outputs.is_empty()) else {
+            return told.outputs.clone();
+        };
+        let contexts = self.contexts(Some(&told.id));
+        let settled = |(name, template): &(String, Template)| {
+            (name.clone(), template.text(&contexts).map_or(Value::Null, Value::text))
+        };
+        Value::map(group.outputs.iter().map(settled))
+    }
+
+    fn contexts(&self, within: Option<&str>) -> Contexts {
         let mut values = self.fixed.clone();
+        if let Some(group) = within.and_then(|id| self.groups.get(id)) {
+            values.retain(|(name, _)| *name != "params");
+            values.push(("params", group.params.clone()));
+        }
         let mut env: BTreeMap<&str, &str> = BTreeMap::new();
         for (name, value) in &self.own {
             match value {
@@ -191,8 +330,8 @@ impl Values {
         let job = [("id", Value::text(&self.job)), ("status", Value::text(self.status.as_str()))];
         values.push(("env", Value::map(env.into_iter().map(|(name, value)| (name, Value::text(value))))));
         values.push(("job", Value::map(job)));
-        values.push(("steps", Value::map(self.steps.iter().cloned())));
-        Contexts { values, status: None }
+        values.push(("steps", self.steps_within(within)));
+        Contexts { values, status: None, files: self.files.clone() }
     }
 }
 
@@ -238,7 +377,7 @@ mod tests {
         let given =
             handed(&[("go", "yes"), ("soft", "true")], &[("A", "added"), ("B", "added")], &["/b", "/a"]);
         assert!(values.take(&given));
-        values.ended("one", Outcome::Failure, Outcome::Success, &given.outputs);
+        values.ended(&job.steps[0], Outcome::Failure, Outcome::Success, &given.outputs);
         let step = &job.steps[1];
         let Turn { env, path, forgiving } = values.turn(step).unwrap().unwrap();
         assert_eq!((forgiving, path), (true, vec!["/b".to_owned(), "/a".to_owned()]));
@@ -254,6 +393,61 @@ mod tests {
         assert!(!values.holds(None).unwrap());
     }
 
+    /// A plan whose files are these.
+    fn job_with(text: &str, files: &[(&str, &str)]) -> JobPlan {
+        struct Given<'g>(&'g [(&'g str, &'g str)]);
+        impl jobs::Files for Given<'_> {
+            fn read(&mut self, wanted: &jobs::Wanted<'_>) -> Result<Vec<u8>, String> {
+                let found = self.0.iter().find(|(name, _)| *name == wanted.name);
+                found.map(|(_, text)| text.as_bytes().to_vec()).ok_or_else(|| "it is not there".to_owned())
+            }
+        }
+        let text = format!("image: host\n{text}");
+        let planned =
+            jobs::plan_with("job.yml", "job", text.as_bytes(), &Overrides::default(), &mut Given(files));
+        planned.unwrap().plan.jobs.remove(0)
+    }
+
+    #[test]
+    fn the_steps_of_a_file_are_a_scope_of_their_own() {
+        let lint = "params: {level: {type: int, default: 1}}\nsteps:\n\
+            \x20 - {id: one, run: a, if: params.level == 2, env: {V: \"${{ params.level }}\"}}\n\
+            \x20 - {run: b, env: {W: \"${{ steps.one.outputs.go }}\"}}\n\
+            \x20 - {run: c, if: failure()}\n\
+            outputs: {of: \"${{ steps.one.outputs.go }} at ${{ params.level }}\"}\n";
+        let job = job_with(
+            "env: {A: job}\nsteps:\n\
+            \x20 - {id: one, run: x}\n\
+            \x20 - {id: lint, uses: lint.yml, with: {level: 2}, if: always(), env: {A: uses}, continue-on-error: true}\n\
+            \x20 - {run: y, if: steps.lint.outcome == 'failure' && steps.lint.outputs.of == 'inner at 2'}\n",
+            &[("lint.yml", lint)],
+        );
+        let [outer, uses, first, second, third, last] = job.steps.as_slice() else { panic!("six steps") };
+        assert_eq!((first.id.as_str(), first.within.as_deref()), ("lint-one", Some("lint")));
+        let mut values = Values::new(Vec::new(), &job).with_env(&job).unwrap();
+        assert_eq!(values.turn(first).unwrap(), None, "not before the step that uses the file");
+        values.ended(outer, Outcome::Failure, Outcome::Failure, &[("go".into(), "outer".into())]);
+        values.set_status(Status::Failure);
+        assert!(values.turn(uses).unwrap().is_some());
+        values.enter(uses).unwrap();
+        values.ended(uses, Outcome::Success, Outcome::Success, &[]);
+        // Within it nothing has failed yet.
+        let turn = values.turn(first).unwrap().unwrap();
+        let value = |turn: &Turn, name: &str| {
+            turn.env.iter().rfind(|(known, _)| known == name).unwrap().1.clone().unwrap()
+        };
+        assert_eq!(["A", "V", "PARAM_LEVEL"].map(|name| value(&turn, name)), ["uses", "2", "2"]);
+        assert!(turn.forgiving);
+        values.ended(first, Outcome::Success, Outcome::Success, &[("go".into(), "inner".into())]);
+        let turn = values.turn(second).unwrap().unwrap();
+        assert_eq!(value(&turn, "W"), "inner");
+        assert_eq!(values.turn(third).unwrap(), None);
+        values.ended(second, Outcome::Failure, Outcome::Success, &[]);
+        assert!(values.turn(third).unwrap().is_some(), "one of its own has failed");
+        values.set_status(Status::Success);
+        assert!(values.turn(last).unwrap().is_some());
+    }
+
     #[test]
     fn what_comes_to_nothing_sensible_is_told() {
         let job = job("steps:\n\
@@ -263,12 +457,12 @@ mod tests {
             \x20   continue-on-error: ${{ steps.one.outputs.x }}\n\
             \x20   env: {V: \"${{ steps.one.outputs }}\"}\n");
         let mut values = Values::new(Vec::new(), &job);
-        values.ended("one", Outcome::Success, Outcome::Success, &[("x".into(), "[".into())]);
+        values.ended(&job.steps[0], Outcome::Success, Outcome::Success, &[("x".into(), "[".into())]);
         let step = &job.steps[1];
         let found = [
             values.holds(step.condition.as_ref()).unwrap_err().to_string(),
             values.switch(&step.continue_on_error).unwrap_err().to_string(),
-            values.settle_env(&step.env).unwrap_err().to_string(),
+            values.settle_env(&step.env, None).unwrap_err().to_string(),
         ];
         let expected = [
             "`if`: `fromJSON` was given what is not JSON: EOF while parsing a list at line 1 column 1, in \

@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 
 use rustix::fs::{
     AtFlags, CWD, Dir, FileType, Mode, OFlags, Timespec, Timestamps, copy_file_range, fchmod, fstat,
-    futimens, ioctl_ficlone, mkdirat, openat, readlinkat, statat, symlinkat,
+    futimens, ioctl_ficlone, mkdirat, openat, readlinkat, stat, statat, symlinkat,
 };
 use rustix::io::Errno;
 use thiserror::Error;
@@ -69,14 +69,16 @@ impl Workspace {
     }
 
     /// Makes a copy of `from`, sharing blocks where the filesystem can: files, directories and links with modes and
-    /// times. Sockets, fifos and devices are left out.
+    /// times. Sockets, fifos and devices are left out, and so is the directory `without`: the copy may lie in it.
     ///
     /// # Errors
     /// Those of reading one and writing the other; ENOSPC among them.
-    pub fn copy(from: &Path, at: &Path) -> Result<Self, WorkspaceError> {
+    pub fn copy(from: &Path, at: &Path, without: &Path) -> Result<Self, WorkspaceError> {
         let source = Self::open(from)?;
         let copy = Self::empty(at)?;
-        copy_tree(source.handle.as_fd(), copy.handle.as_fd())
+        let without = stat(without).map_err(failed("look at", without))?;
+        let without = (without.st_dev, without.st_ino);
+        copy_tree(source.handle.as_fd(), copy.handle.as_fd(), without)
             .map_err(failed("copy the workspace", &source.path))?;
         Ok(copy)
     }
@@ -88,25 +90,8 @@ pub fn root_of(directory: &Path) -> PathBuf {
     above.unwrap_or(directory).to_path_buf()
 }
 
-/// What git says about a directory: commit and branch, read from its files. `None`: it is no work tree.
-pub fn git_head(root: &Path) -> Option<(String, Option<String>)> {
-    let git = root.join(".git");
-    let head = fs::read_to_string(git.join("HEAD")).ok()?;
-    let Some(reference) = head.trim().strip_prefix("ref: ") else {
-        return Some((head.trim().to_owned(), None));
-    };
-    let branch = reference.strip_prefix("refs/heads/").map(str::to_owned);
-    let loose = fs::read_to_string(git.join(reference)).ok().map(|text| text.trim().to_owned());
-    let packed = || {
-        let text = fs::read_to_string(git.join("packed-refs")).ok()?;
-        text.lines()
-            .find_map(|line| line.strip_suffix(reference)?.split_whitespace().next().map(str::to_owned))
-    };
-    Some((loose.or_else(packed)?, branch))
-}
-
 /// Copies what is below one directory into another, empty one, with an explicit stack.
-fn copy_tree(from: BorrowedFd<'_>, to: BorrowedFd<'_>) -> Result<(), Errno> {
+fn copy_tree(from: BorrowedFd<'_>, to: BorrowedFd<'_>, without: (u64, u64)) -> Result<(), Errno> {
     let mut stack = vec![(Dir::read_from(from)?, to.try_clone_to_owned().map_err(|_| Errno::MFILE)?)];
     while let Some((source, target)) = stack.last_mut() {
         let Some(entry) = source.read() else {
@@ -124,6 +109,7 @@ fn copy_tree(from: BorrowedFd<'_>, to: BorrowedFd<'_>) -> Result<(), Errno> {
             last_modification: Timespec { tv_sec: stat.st_mtime as i64, tv_nsec: stat.st_mtime_nsec as _ },
         };
         match FileType::from_raw_mode(stat.st_mode) {
+            FileType::Directory if (stat.st_dev, stat.st_ino) == without => {}
             FileType::Directory => {
                 if stack.len() >= DEPTH_MAX {
                     return Err(Errno::LOOP);
@@ -186,7 +172,7 @@ mod tests {
         fs::write(from.join("a/b/f"), "text").unwrap();
         fs::set_permissions(from.join("a/b/f"), fs::Permissions::from_mode(0o755)).unwrap();
         symlink("a/b/f", from.join("link")).unwrap();
-        let copy = Workspace::copy(&from, &dir.path().join("copy")).unwrap();
+        let copy = Workspace::copy(&from, &dir.path().join("copy"), dir.path()).unwrap();
         assert_eq!(fs::read_to_string(copy.path.join("link")).unwrap(), "text");
         assert_eq!(fs::metadata(copy.path.join("a/b/f")).unwrap().permissions().mode() & 0o777, 0o755);
         fs::write(copy.path.join("a/b/f"), "other").unwrap();
@@ -194,14 +180,23 @@ mod tests {
     }
 
     #[test]
-    fn the_git_root_and_head_are_found() {
+    fn a_copy_that_lies_in_what_is_copied_is_not_copied_itself() {
+        let dir = tempfile::tempdir().unwrap();
+        let home = dir.path().join("home");
+        fs::create_dir_all(home.join("scratch")).unwrap();
+        fs::write(dir.path().join("file"), "text").unwrap();
+        let copy = Workspace::copy(dir.path(), &home.join("scratch/workspace"), &home).unwrap();
+        let names: Vec<_> =
+            fs::read_dir(&copy.path).unwrap().map(|entry| entry.unwrap().file_name()).collect();
+        assert_eq!(names, ["file"]);
+    }
+
+    #[test]
+    fn the_git_root_is_found() {
         let dir = tempfile::tempdir().unwrap();
         let below = dir.path().join("x/y");
         fs::create_dir_all(&below).unwrap();
-        fs::create_dir_all(dir.path().join(".git/refs/heads")).unwrap();
-        fs::write(dir.path().join(".git/HEAD"), "ref: refs/heads/main\n").unwrap();
-        fs::write(dir.path().join(".git/refs/heads/main"), "abc\n").unwrap();
+        fs::create_dir(dir.path().join(".git")).unwrap();
         assert_eq!(root_of(&below), dir.path());
-        assert_eq!(git_head(dir.path()), Some(("abc".into(), Some("main".into()))));
     }
 }

@@ -22,7 +22,7 @@ const NEW_FILE: OFlags =
     OFlags::RDWR.union(OFlags::CREATE).union(OFlags::EXCL).union(OFlags::NOFOLLOW).union(OFlags::CLOEXEC);
 
 /// Names of a directory, sorted: the same tree gives the same manifest.
-pub(super) fn names(directory: impl AsFd) -> io::Result<Vec<CString>> {
+pub(in crate::run) fn names(directory: impl AsFd) -> io::Result<Vec<CString>> {
     let mut names = Vec::new();
     for entry in rustix::fs::Dir::read_from(directory)? {
         let name = entry?.file_name().to_owned();
@@ -35,13 +35,13 @@ pub(super) fn names(directory: impl AsFd) -> io::Result<Vec<CString>> {
 }
 
 /// Describes a name without following it.
-pub(super) fn describe(directory: impl AsFd, name: &[u8]) -> io::Result<(FileType, Stat)> {
+pub(in crate::run) fn describe(directory: impl AsFd, name: &[u8]) -> io::Result<(FileType, Stat)> {
     let stat = rustix::fs::statat(directory, name, AtFlags::SYMLINK_NOFOLLOW)?;
     Ok((FileType::from_raw_mode(stat.st_mode), stat))
 }
 
 /// Opens a directory in `directory`.
-pub(super) fn open_directory(directory: impl AsFd, name: &[u8]) -> io::Result<OwnedFd> {
+pub(in crate::run) fn open_directory(directory: impl AsFd, name: &[u8]) -> io::Result<OwnedFd> {
     Ok(rustix::fs::openat(directory, name, DIRECTORY, Mode::empty())?)
 }
 
@@ -60,7 +60,7 @@ pub(super) fn make_directory(directory: impl AsFd, name: &[u8]) -> io::Result<Ow
 }
 
 /// Opens a file for reading, whatever it is; the caller looks at it before reading.
-pub(super) fn open_file(directory: impl AsFd, name: &[u8]) -> io::Result<File> {
+pub(in crate::run) fn open_file(directory: impl AsFd, name: &[u8]) -> io::Result<File> {
     Ok(File::from(rustix::fs::openat(directory, name, FILE, Mode::empty())?))
 }
 
@@ -116,7 +116,7 @@ pub(super) fn stays_inside(target: &[u8], depth: usize) -> bool {
 }
 
 /// Shows a path of the workspace.
-pub(super) fn show(path: &[u8]) -> String {
+pub(in crate::run) fn show(path: &[u8]) -> String {
     OsStr::from_bytes(path).to_string_lossy().into_owned()
 }
 

@@ -24,12 +24,12 @@ impl Patterns {
     }
 
     /// Whether a file of this path, relative to the workspace, belongs to it.
-    pub(super) fn matches(&self, path: &str) -> bool {
+    pub(in crate::run) fn matches(&self, path: &str) -> bool {
         self.set.as_ref().is_some_and(|set| set.matches(path))
     }
 
     /// Whether something below this directory could.
-    pub(super) fn could_match_below(&self, path: &str) -> bool {
+    pub(in crate::run) fn could_match_below(&self, path: &str) -> bool {
         self.set.as_ref().is_some_and(|set| set.could_match_below(path))
     }
 

@@ -157,14 +157,14 @@ impl Job<'_> {
         unrecorded.take_apart(trail.ending);
         trail.end.artifacts.extend(self.step_artifacts(one, &mut unrecorded.result)?);
         let (outcome, conclusion) = (unrecorded.result.outcome, unrecorded.result.conclusion);
-        values.ended(&one.step.id, outcome, conclusion, &handed.outputs);
+        values.ended(one.step, outcome, conclusion, &handed.outputs);
         trail.unrecorded = Some(unrecorded);
         trail.record(&self.plan.id, self.feed)?;
         Ok(conclusion)
     }
 
-    /// A step that waits for others, having asked them for an end if it is one that cancels. It ends as the first of them that
-    /// failed.
+    /// A step that runs nothing: it waits for others, having asked them for an end if it is one that cancels, and ends as the
+    /// first of them that failed; or the steps within it have their turn now.
     pub(super) async fn wait_for(
         &self,
         one: &OneStep<'_>,
@@ -181,7 +181,11 @@ impl Job<'_> {
         }
         beside.ended(&indices).await;
         self.settle_beside(beside, values, trail);
+        let entered = values.enter(one.step);
         let mut result = StepResult { outcome: Outcome::Success, started, attempts: 1, ..skipped(one.step) };
+        if let Err(unsettled) = entered {
+            (result.outcome, result.cause) = (Outcome::Failure, Some(unsettled.to_string()));
+        }
         for index in indices {
             let Some(end) = beside.ends.remove(&index).filter(|end| end.is_failure()) else { continue };
             if result.outcome == Outcome::Success {
@@ -192,7 +196,7 @@ impl Job<'_> {
         result.usage.wall_s = clock.elapsed().as_secs_f64();
         result.ended = timestamp();
         result.conclusion = conclusion(one.turn.forgiving, result.outcome);
-        values.ended(&one.step.id, result.outcome, result.conclusion, &[]);
+        values.ended(one.step, result.outcome, result.conclusion, &[]);
         if trail.end.outcome == Outcome::Success {
             trail.end.outcome = result.conclusion;
         }
@@ -206,7 +210,7 @@ impl Job<'_> {
         let ids: &[String] = match &step.command {
             jobs::Command::Wait(ids) => ids,
             jobs::Command::Cancel(id) => std::slice::from_ref(id),
-            jobs::Command::Script { .. } | jobs::Command::Argv(_) => &[],
+            jobs::Command::Script { .. } | jobs::Command::Argv(_) | jobs::Command::Uses { .. } => &[],
         };
         ids.iter().filter_map(|id| self.plan.steps.iter().position(|other| other.id == *id)).collect()
     }

@@ -441,7 +441,7 @@ impl Job<'_> {
     /// What a service finds in its environment.
     fn service_environment(&self, service: &Service<'_>) -> Result<BTreeMap<String, String>, RunError> {
         let values = Values::new(self.contexts.clone(), self.plan);
-        let own = values.settle_env(&service.plan.env).map_err(|unsettled| RunError::Unsettled {
+        let own = values.settle_env(&service.plan.env, None).map_err(|unsettled| RunError::Unsettled {
             service: service.plan.name.clone(),
             why: unsettled.to_string(),
         })?;

@@ -5,7 +5,7 @@ use std::rc::Rc;
 use std::time::{Duration, Instant};
 
 use jobs::StepPlan;
-use jobs::expression::Status;
+use jobs::expression::{FileHasher, Status};
 use tokio::sync::watch;
 use tokio::task::JoinSet;
 
@@ -19,6 +19,8 @@ use crate::outcome::{Caps, LogSummary, Oom, Outcome, StepResult, Usage};
 use crate::run::caps;
 use crate::run::command::{self, Surroundings};
 use crate::run::error::RunError;
+use crate::run::git;
+use crate::run::hash_files::hash_files;
 use crate::run::record::{NetworkRecord, StepDirectory, timestamp};
 use crate::run::rights;
 use crate::run::room::{Prepared, Room};
@@ -28,7 +30,7 @@ use crate::run::step_files::{self, Handed};
 use crate::run::traces::Used;
 use crate::run::values::{Turn, Unsettled, Values};
 use crate::run::verdict::{Facts, Stopped, judge};
-use crate::run::workspace::{self, Workspace};
+use crate::run::workspace::Workspace;
 use crate::sandbox::ids::Identity;
 use crate::sandbox::spawn::SandboxError;
 use crate::sandbox::spec::Go;
@@ -51,13 +53,13 @@ impl Job<'_> {
         ending: &mut JoinSet<()>,
     ) {
         let mut limit = Limit::of_the_job(began, self.plan.timeout);
-        let (git, cpus) = (workspace::git_head(&workspace.path), cpus(room.limits().cpus));
+        let (git, cpus) = (git::head(&workspace.path), cpus(room.limits().cpus));
         let mut kmsg = KmsgCursor::open();
         let mut ahead: Option<Result<Ahead, RunError>> = None;
         let mut trail = Trail { end, ending, unrecorded: None };
         let mut beside = Beside::new(self.wish());
         let values = Values::new(self.contexts.clone(), self.plan);
-        let mut values = values.with_env(self.plan);
+        let mut values = values.with_env(self.plan).map(|values| values.with_files(hasher(workspace)));
         for (index, step) in self.plan.steps.iter().enumerate() {
             let ready = ahead.take();
             if let Ok(values) = &mut values {
@@ -131,7 +133,7 @@ impl Job<'_> {
         }
         let result = self.not_run(step, turn, trail.end);
         if let Some(values) = values {
-            values.ended(&step.id, result.outcome, result.conclusion, &[]);
+            values.ended(step, result.outcome, result.conclusion, &[]);
         }
         trail.end.steps.push(result);
     }
@@ -231,7 +233,7 @@ impl Job<'_> {
             trail.end.artifacts.extend(self.step_artifacts(one, &mut unrecorded.result)?);
         }
         let (outcome, conclusion) = (unrecorded.result.outcome, unrecorded.result.conclusion);
-        values.ended(&step.id, outcome, conclusion, &handed.outputs);
+        values.ended(step, outcome, conclusion, &handed.outputs);
         if trail.end.outcome == Outcome::Success {
             trail.end.outcome = conclusion;
         }
@@ -520,6 +522,15 @@ impl Limit {
             self.0 = (Instant::now() + CLEANUP, Stopped::Cleanup(CLEANUP));
         }
     }
+}
+
+/// Who reads the workspace for expressions, as it is when they are settled.
+fn hasher(workspace: &Workspace) -> FileHasher {
+    let root = workspace.handle.try_clone();
+    FileHasher::new(move |globs| {
+        let root = root.as_ref().map_err(ToString::to_string)?;
+        hash_files(root, globs).map_err(|error| error.to_string())
+    })
 }
 
 /// The earlier of the step's deadline and the limit of all, and whose it is.

@@ -32,6 +32,9 @@ pub struct RunRecord {
     pub file: Option<String>,
     /// Of the bytes of the job file, in hex.
     pub file_sha256: Option<String>,
+    /// The files that it includes, or whose steps it uses; copies are in `include/`.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub included: Vec<IncludedFile>,
     /// The plan's name.
     pub name: String,
     /// RFC 3339, UTC, microseconds.
@@ -54,6 +57,18 @@ pub struct RunRecord {
     pub artifacts: Vec<ArtifactRecord>,
     /// What the user should know that stopped nothing.
     pub warnings: Vec<WarningRecord>,
+}
+
+/// A file that a job file names.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct IncludedFile {
+    /// A URL, or a path that starts where that of the job file does.
+    pub name: String,
+    /// Of its bytes, in hex.
+    pub sha256: String,
+    /// Its bytes.
+    #[serde(skip)]
+    pub text: Vec<u8>,
 }
 
 /// The machine of a run.
