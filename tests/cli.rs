@@ -186,7 +186,7 @@ fn misuse_is_told_and_nothing_runs() {
         ),
         ("exec --limits pids=-1", 2, "expected a whole number"),
         ("exec --timeout 90", 2, "invalid value '90' for --timeout"),
-        ("exec --network fulll", 2, "possible values: full, none, host"),
+        ("exec --network fulll", 2, "possible values: full, none, services, host"),
         ("exec --output loud", 2, "possible values: auto, plain, tty"),
         (
             "exec -e NOT_SET_ANYWHERE",
@@ -342,6 +342,7 @@ fn a_record(id: &str, steps: Vec<StepResult>) -> RunRecord {
             started: None,
             ended: None,
             steps,
+            services: Vec::new(),
             earlier: Vec::new(),
         }],
         artifacts: vec![ArtifactRecord {

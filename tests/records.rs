@@ -44,6 +44,7 @@ fn record(id: &str, state: RunState, outcome: Option<Outcome>) -> RunRecord {
             matrix: serde_json::Value::Null,
             conclusion: None,
             steps: Vec::new(),
+            services: Vec::new(),
             earlier: Vec::new(),
         }],
         artifacts: Vec::new(),

@@ -7,11 +7,12 @@ use crate::bounds::{ARTIFACT_NAME_BYTES_MAX, DEFAULT_NAME_CHARS_MAX, NAME_CHARS_
 use crate::check::ValidOverrides;
 use crate::expression::{Template, Value};
 use crate::image::ImageSpec;
-use crate::job::{Artifact, Cell, Early, Env, Job, JobLimits, Run, Step};
+use crate::job::{Artifact, Cell, Early, Env, Job, JobLimits, Run, Service, Step};
 use crate::names;
 use crate::overrides::{LimitsOverride, Overrides};
 use crate::plan::{ArtifactPlan, Command, JobPlan, Limits, Network, Plan, StepPlan, Workspace};
 use crate::rights::{Privileges, Seccomp};
+use crate::service::ServicePlan;
 use crate::shell::Shell;
 use crate::source::Source;
 use crate::user::User;
@@ -132,6 +133,27 @@ pub(crate) fn job(
         continue_on_error: job.continue_on_error,
         retry: job.retry,
         secrets: job.secrets,
+        services: job.services.into_iter().map(|one| service(one, overrides)).collect(),
+    }
+}
+
+/// Settles a service. The command line's `--pull` concerns its image as the job's.
+fn service(service: Service, overrides: &Overrides) -> ServicePlan {
+    ServicePlan {
+        name: service.name,
+        image: ImageSpec { pull: overrides.pull.or(service.image.pull), ..service.image },
+        env: service.env,
+        command: service.command,
+        user: service.user,
+        mounts: service.mounts,
+        limits: settle_limits(&service.limits, &LimitsOverride::default()),
+        secrets: service.secrets,
+        ready: service.ready,
+        stop_signal: service.stop_signal,
+        shm_bytes: service.shm_bytes,
+        optional: service.optional,
+        needs: service.needs,
+        ports: service.ports,
     }
 }
 

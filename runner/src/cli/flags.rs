@@ -153,7 +153,7 @@ pub(super) struct Overrides {
     /// Limit what the steps may use: cpus, cpu-weight, memory, swap, pids, files, log, disk
     #[arg(long, value_name = "KEY=VALUE,...")]
     pub(super) limits: Vec<String>,
-    /// What the steps can reach: `full` is the world, `none` is loopback only, `host` is this machine's network
+    /// What the steps can reach: `full` is the world, `none` is loopback only, `services` the job's services too, `host` is this machine's network
     #[arg(long, value_enum, value_name = "NETWORK")]
     pub(super) network: Option<Network>,
     /// Longest time of the whole run, such as 90s or 1h30m
@@ -246,6 +246,9 @@ pub(super) struct Logs {
     /// Only this step: its id, or JOB/STEP
     #[arg(long)]
     pub(super) step: Option<String>,
+    /// A service instead of steps: its name, or JOB/SERVICE
+    #[arg(long, value_name = "NAME", conflicts_with_all = ["step", "attempt"])]
+    pub(super) service: Option<String>,
     /// Begin each line with the time it came
     #[arg(long)]
     pub(super) timestamps: bool,
@@ -474,6 +477,7 @@ pub(super) enum Keep {
 pub(super) enum Network {
     Full,
     None,
+    Services,
     Host,
 }
 

@@ -207,6 +207,8 @@ pub struct LogsSettings {
     pub run: String,
     /// Only this step.
     pub step: Option<String>,
+    /// This service instead of steps.
+    pub service: Option<String>,
     /// Whether lines begin with times.
     pub timestamps: bool,
     /// Only the last lines.
@@ -362,6 +364,7 @@ fn logs(flags: flags::Logs, home: PathBuf, environment: &Environment) -> LogsSet
         home,
         run: flags.run,
         step: flags.step,
+        service: flags.service,
         timestamps: flags.timestamps,
         tail: flags.tail,
         attempt: flags.attempt.map(std::num::NonZero::get),
@@ -496,6 +499,7 @@ fn overrides(flags: flags::Overrides, environment: &Environment) -> Result<Overr
         network: flags.network.map(|network| match network {
             flags::Network::Full => jobs::Network::Full,
             flags::Network::None => jobs::Network::None,
+            flags::Network::Services => jobs::Network::Services,
             flags::Network::Host => jobs::Network::Host,
         }),
         timeout: timeout.transpose()?,

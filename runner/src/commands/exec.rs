@@ -71,7 +71,7 @@ fn must_be_recorded(plan: &jobs::Plan) -> Result<(), CommandError> {
     let recorded = plan.jobs.iter().all(|job| match &job.network {
         Network::Full => true,
         Network::Rules(rules) => rules.record,
-        Network::None | Network::Host => false,
+        Network::None | Network::Services | Network::Host => false,
     });
     if recorded {
         return Ok(());

@@ -23,6 +23,7 @@ mod pull;
 mod relay;
 mod reporter;
 pub mod runs;
+mod service;
 pub mod show;
 mod sink;
 mod terminal;

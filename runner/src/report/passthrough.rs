@@ -91,6 +91,9 @@ impl Passthrough {
             | What::JobStart { .. }
             | What::StepRetry { .. }
             | What::JobRetry { .. }
+            | What::ServiceStart { .. }
+            | What::ServiceReady { .. }
+            | What::ServiceEnd { .. }
             | What::Artifact { .. }
             | What::JobEnd { .. }
             | What::RunEnd { .. } => {}

@@ -13,6 +13,7 @@ use super::format::{self, Paint};
 use super::lines::{TAIL_LINES_MAX, Tail};
 use super::plain::{end_lines, run_end, show_name, warning_lines};
 use super::pull::Pulls;
+use super::service;
 use crate::event::{Event, What};
 use crate::outcome::{Outcome, StepResult};
 pub use screen::Screen;
@@ -155,6 +156,17 @@ impl Terminal {
                 let again = format::again(*attempt, *attempts_max, *pause_s);
                 let (mark, outcome) = (self.paint.mark(*outcome), self.paint.bad(outcome.as_str()));
                 self.print(&format!("{mark} job {job}: {outcome}; {again}"));
+            }
+            What::ServiceStart { .. } | What::ServiceReady { .. } | What::ServiceEnd { .. } => {
+                let job = event.job.as_deref().filter(|_| self.jobs > 1);
+                let lines = service::lines(&event.what, job, &self.directory, self.paint);
+                let outcome = match &event.what {
+                    What::ServiceEnd { result, .. } => result.outcome,
+                    _ => Outcome::Success,
+                };
+                if !lines.is_empty() {
+                    self.print(&format!("{} {}", self.paint.mark(outcome), lines.join("\n")));
+                }
             }
             What::Artifact { name, files, bytes } => {
                 let files = format::count(*files, "file");

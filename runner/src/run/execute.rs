@@ -186,6 +186,7 @@ fn first_record(execution: &Execution, id: &str, host: &Host) -> RunRecord {
         started: None,
         ended: None,
         steps: Vec::new(),
+        services: Vec::new(),
         earlier: Vec::new(),
     };
     RunRecord {

@@ -22,12 +22,13 @@ use super::kept::Kept;
 use super::record::{ArtifactRecord, RunDirectory};
 use super::room::{self, OpenStage, Plans, Room};
 use super::secrets::Secrets;
+use super::services::{Company, Service};
 use super::step::Cancel;
 use super::traces::{self, Ledger, Traces, Used, UsedTree};
 use super::workspace::{self, Workspace};
 use crate::cgroup::Hierarchy;
 use crate::event::What;
-use crate::outcome::{Keep, Outcome, StepResult};
+use crate::outcome::{Keep, Outcome, ServiceResult, StepResult};
 use crate::sandbox::ids::Identity;
 use crate::sandbox::sweep::Since;
 use crate::sandbox::zygote::Zygote;
@@ -37,6 +38,7 @@ mod attempts;
 mod beside;
 mod harvest;
 mod hidden;
+mod services;
 mod steps;
 mod trail;
 mod watched;
@@ -86,6 +88,10 @@ pub struct Job<'j> {
     pub inside: Option<&'j Inside>,
     /// The contexts of the plan and the run.
     pub contexts: Vec<(&'static str, Value)>,
+    /// What runs beside its steps.
+    pub services: Vec<Service<'j>>,
+    /// How that stands.
+    pub company: Company,
 }
 
 /// How a job ended.
@@ -101,6 +107,8 @@ pub struct JobEnd {
     pub outputs: Vec<(String, String)>,
     /// What was collected.
     pub artifacts: Vec<ArtifactRecord>,
+    /// How its services ended.
+    pub services: Vec<ServiceResult>,
     /// Why our own part failed, after which nothing more was started.
     pub error: Option<RunError>,
     /// The steps of which the root filesystem is kept, and where it is in the job's private directory.
@@ -126,6 +134,7 @@ impl JobEnd {
             steps: Vec::new(),
             outputs: Vec::new(),
             artifacts: Vec::new(),
+            services: Vec::new(),
             error: None,
             kept: Vec::new(),
             rest: Rest::default(),
@@ -248,6 +257,7 @@ impl Job<'_> {
             since,
             secrets: self.secrets,
             above: self.inside.map(|inside| inside.upper.as_path()),
+            services: &self.services,
         };
         let mut used =
             Used { identity: self.lease.identity, user: (0, 0), since, trees: self.trees(&workspace)? };
@@ -264,7 +274,7 @@ impl Job<'_> {
             self.warn(None, text, hint);
         }
         let mut ending = JoinSet::new();
-        self.steps(&room, &workspace, &used, end, &mut ending).await;
+        self.among_services(&room, &workspace, &used, end, &mut ending).await?;
         // Meanwhile the kernel takes the last sandbox apart.
         self.finish(&workspace, &used, &room, end);
         (end.rest.room, end.rest.ending) = (Some(room), ending);
@@ -290,7 +300,8 @@ impl Job<'_> {
 
     /// What of the host the steps can change.
     fn trees(&self, workspace: &Workspace) -> Result<Vec<UsedTree>, RunError> {
-        let mounts = self.plan.mounts.iter().filter(|mount| !mount.read_only);
+        let of_services = self.plan.services.iter().flat_map(|service| &service.mounts);
+        let mounts = self.plan.mounts.iter().chain(of_services).filter(|mount| !mount.read_only);
         let mut trees = Vec::new();
         for path in
             std::iter::once(workspace.path.clone()).chain(mounts.map(|mount| self.base.join(&mount.host)))

@@ -32,6 +32,7 @@ pub mod room;
 pub mod schedule;
 mod secret_files;
 pub mod secrets;
+pub mod services;
 pub mod skeleton;
 pub mod step;
 pub mod step_files;

@@ -10,6 +10,7 @@ mod lock;
 mod model;
 mod network;
 mod select;
+mod service;
 mod step;
 mod write;
 
@@ -22,14 +23,15 @@ use std::path::{Path, PathBuf};
 use rustix::fs::{CWD, RenameFlags};
 use serde::Serialize;
 
-use crate::outcome::StepResult;
+use crate::outcome::{ServiceResult, StepResult};
 
+pub use crate::outcome::ImageRecord;
 pub use events::EventLog;
 pub use id::timestamp;
 pub use lock::RunLock;
 pub use model::{
-    ArtifactRecord, HostRecord, ImageRecord, IncludedFile, JobAttempt, JobRecord, RECORD_VERSION, RunRecord,
-    RunState, WarningRecord,
+    ArtifactRecord, HostRecord, IncludedFile, JobAttempt, JobRecord, RECORD_VERSION, RunRecord, RunState,
+    WarningRecord,
 };
 pub use network::{NETWORK_RECORD_VERSION, NetworkLine, NetworkRecord, suggestion};
 pub use select::Selector;
@@ -373,6 +375,7 @@ impl RunDirectory {
             }
             for job in &mut record.jobs {
                 job.steps = step::read_results(&self.path, &job.id)?;
+                job.services = service::read_results(&self.path, &job.id)?;
             }
         }
         Ok(record)
@@ -388,6 +391,11 @@ impl RunDirectory {
         StagedStep::create(&self.path, job, index, id)
     }
 
+    /// Makes the directory of a service before it starts.
+    pub fn stage_service(&self, job: &str, name: &str) -> Result<StagedStep, RecordError> {
+        service::stage(&self.path, job, name)
+    }
+
     /// Removes what a killed run has made and not published: steps whose turn never came, artifacts it was collecting,
     /// records it was writing. All of them are hidden, and nothing else is.
     pub fn discard_unpublished(&self) -> Result<(), RecordError> {
@@ -395,9 +403,9 @@ impl RunDirectory {
         let jobs = self.path.join("jobs");
         for job in step::names(&jobs)? {
             let job = jobs.join(job);
-            directories.extend([job.join("steps"), job]);
+            directories.extend([job.join("steps"), job.join("services"), job]);
         }
-        directories.extend(self.steps()?.into_iter().map(|step| step.path));
+        directories.extend(self.steps()?.into_iter().chain(self.services()?).map(|one| one.path));
         for directory in directories {
             discard_hidden(&directory)?;
         }
@@ -409,9 +417,10 @@ impl RunDirectory {
         &self,
         job: &str,
         number: u32,
-        results: &mut [StepResult],
+        steps: &mut [StepResult],
+        services: &mut [ServiceResult],
     ) -> Result<(), RecordError> {
-        step::keep_attempt(&self.path, job, number, results)
+        step::keep_attempt(&self.path, job, number, steps, services)
     }
 
     /// Keeps what a job hands to those that need it.
@@ -425,6 +434,11 @@ impl RunDirectory {
     /// Returns the directories of all steps that were started, job by job, in order.
     pub fn steps(&self) -> Result<Vec<StepDirectory>, RecordError> {
         step::all(&self.path)
+    }
+
+    /// Returns the directories of all services that were started, job by job.
+    pub fn services(&self) -> Result<Vec<StepDirectory>, RecordError> {
+        service::all(&self.path)
     }
 
     /// Returns the directory of collected artifacts; it is made by the first collection.

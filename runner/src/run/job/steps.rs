@@ -24,6 +24,7 @@ use crate::run::hash_files::hash_files;
 use crate::run::record::{NetworkRecord, StepDirectory, timestamp};
 use crate::run::rights;
 use crate::run::room::{Prepared, Room};
+use crate::run::services::Fallen;
 use crate::run::step::{self, Cancel, Ended, Running};
 use crate::run::step_files::{self, Handed};
 use crate::run::traces::Used;
@@ -33,6 +34,7 @@ use crate::run::workspace::Workspace;
 use crate::sandbox::ids::Identity;
 use crate::sandbox::spawn::SandboxError;
 use crate::sandbox::spec::Go;
+use crate::sandbox::wire::TERMINATE;
 
 /// Blocked destinations named in a step's log; its record has all.
 const BLOCKED_SHOWN_MAX: usize = 20;
@@ -43,13 +45,14 @@ impl Job<'_> {
     /// The steps in order. The next one's sandbox is built while the current one runs.
     pub(super) async fn steps(
         &self,
+        began: Instant,
         room: &Room,
         workspace: &Workspace,
         used: &Used,
         end: &mut JobEnd,
         ending: &mut JoinSet<()>,
     ) {
-        let mut limit = Limit::of_the_job(self.plan.timeout);
+        let mut limit = Limit::of_the_job(began, self.plan.timeout);
         let (git, cpus) = (git::head(&workspace.path), cpus(room.limits().cpus));
         let mut kmsg = KmsgCursor::open();
         let mut ahead: Option<Result<Ahead, RunError>> = None;
@@ -75,8 +78,9 @@ impl Job<'_> {
                 self.pass_over(step, turn, values.as_mut().ok(), &mut trail);
                 continue;
             };
-            let (limit, git, turn, cancel) = (limit.0, git.as_ref(), Rc::clone(turn), self.wish());
-            let one = OneStep { step, index, room, limit, turn, cancel, git, cpus, workspace, used };
+            let (limit, git, turn) = (limit.0, git.as_ref(), Rc::clone(turn));
+            let (cancel, falls) = (self.wish(), self.company.falls());
+            let one = OneStep { step, index, room, limit, turn, cancel, falls, git, cpus, workspace, used };
             let ran = if !step.command.is_run() {
                 self.wait_for(&one, &mut beside, values, &mut trail).await
             } else {
@@ -104,9 +108,7 @@ impl Job<'_> {
             trail.end.outcome = Outcome::Error;
             trail.end.error.get_or_insert(error);
         }
-        if let Some(Ok(unused)) = ahead {
-            unused.throw_away(ending);
-        }
+        ahead.and_then(Result::ok).into_iter().for_each(|unused| unused.throw_away(ending));
         if let Ok(values) = &values {
             self.conclude(values, end);
         }
@@ -173,6 +175,7 @@ impl Job<'_> {
         if wish != Cancel::No && end.outcome == Outcome::Success && end.error.is_none() {
             end.outcome = Outcome::Cancelled;
         }
+        self.blame_fallen(end);
         if end.error.is_some() || wish == Cancel::Now {
             return Ok(None);
         }
@@ -284,12 +287,15 @@ impl Job<'_> {
         }
         let running = Running {
             job: &self.plan.id,
-            step: &step.id,
+            step: Some(&step.id),
             log,
             feed: self.feed,
             deadline: Some(deadline),
             grace: self.plan.grace,
+            ask: TERMINATE,
             cancel: one.cancel.clone(),
+            falls: Some(one.falls.clone()),
+            ear: None,
             cgroup: Some(&prepared.cgroup),
             kmsg,
             disk: disk.as_ref(),
@@ -478,7 +484,7 @@ impl Job<'_> {
             disk,
             leftovers: ended.leftovers,
             log: ended.log?,
-            cause: verdict.cause,
+            cause: self.because(ended.stopped, verdict.cause),
             remedy: verdict.remedy,
             kept: false,
         })
@@ -502,6 +508,8 @@ pub(super) struct OneStep<'s> {
     pub(super) turn: Rc<Turn>,
     /// How it is asked for an end.
     pub(super) cancel: watch::Receiver<Cancel>,
+    /// Tells that a service has fallen.
+    pub(super) falls: watch::Receiver<Option<Fallen>>,
     pub(super) git: Option<&'s (String, Option<String>)>,
     pub(super) cpus: u64,
     pub(super) workspace: &'s Workspace,
@@ -519,8 +527,8 @@ pub(super) fn conclusion(forgiving: bool, outcome: Outcome) -> Outcome {
 struct Limit((Instant, Stopped));
 
 impl Limit {
-    fn of_the_job(timeout: Duration) -> Self {
-        Self((Instant::now() + timeout, Stopped::JobTimeout(timeout)))
+    fn of_the_job(began: Instant, timeout: Duration) -> Self {
+        Self((began + timeout, Stopped::JobTimeout(timeout)))
     }
 
     fn has_passed(self) -> bool {
