@@ -44,6 +44,7 @@ fn record(id: &str, state: RunState, outcome: Option<Outcome>) -> RunRecord {
             matrix: serde_json::Value::Null,
             conclusion: None,
             steps: Vec::new(),
+            services: Vec::new(),
             earlier: Vec::new(),
         }],
         artifacts: Vec::new(),
@@ -75,6 +76,7 @@ fn result(id: &str) -> StepResult {
         log: LogSummary::default(),
         cause: None,
         remedy: None,
+        kept: false,
     }
 }
 

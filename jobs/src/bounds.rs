@@ -24,6 +24,14 @@ pub const CELL_BYTES_MAX: usize = 63;
 pub const PLANNED_NODES_MAX: usize = 2_000_000;
 /// Most steps of a job that may run beside others: each has a sandbox, pipes and a log open.
 pub const BESIDE_MAX: usize = 64;
+/// Most services of a job: each is a sandbox that lives as long as the job.
+pub const SERVICES_MAX: usize = 32;
+/// Most ports that a service publishes.
+pub const PORTS_MAX: usize = 64;
+/// Longest text that a service is waited to print.
+pub const READY_LOG_BYTES_MAX: usize = 1024;
+/// Smallest /dev/shm of a service: a page.
+pub const SHM_BYTES_MIN: u64 = 4096;
 /// Most secrets of a job, and most of one step.
 pub const SECRETS_MAX: usize = 200;
 /// Most params of a file.

@@ -29,6 +29,7 @@ mod params;
 mod retry;
 mod rights;
 mod secrets;
+mod services;
 mod steps;
 
 pub(crate) use graph::early;
@@ -41,6 +42,8 @@ const VERSIONS: &[&str] = &["1"];
 #[derive(Debug, Default)]
 pub(crate) struct ValidOverrides {
     pub user: Option<User>,
+    /// It takes the place of the file's.
+    pub network: Option<Network>,
     /// What reaches beyond the sandbox is refused.
     pub untrusted: bool,
 }
@@ -66,9 +69,7 @@ pub(crate) fn job(
     problems: &mut Problems,
 ) -> Option<Job> {
     let mut check = Checker { problems };
-    if valid.untrusted {
-        check.within_the_sandbox(&file);
-    }
+    check.within_the_sandbox(&file, valid.untrusted);
     let JobSource { label, place, .. } = source;
     let image = check.image(&file.image, &file.span, label);
     let env = check.env(file.env, place);
@@ -87,18 +88,21 @@ pub(crate) fn job(
         ("empty", Workspace::Empty),
     ];
     let workspace = file.workspace.and_then(|word| check.choice(&word, "workspace", place, &workspaces));
+    let network_span = file.network.as_ref().map(|network| network.span.clone());
     let network = file.network.and_then(|network| check.network(network, place));
     let seccomp = file.seccomp.and_then(|seccomp| check.seccomp(&seccomp, place));
     let privileges = file.privileges.and_then(|rights| check.privileges(&rights, place));
     let secrets = check.secrets(file.secrets, place);
     let steps = check.steps(file.steps, &file.span, label, &secrets);
+    let over = valid.network.as_ref();
+    let services = check.services(file.services, &secrets, over, network.as_ref().zip(network_span));
     let artifacts = file.artifacts.map(|list| check.artifacts(list.value, place)).unwrap_or_default();
-    let reports = check.reports(file.reports);
     check.artifact_names(&steps, &artifacts);
     check.env_bytes(&env, &steps);
     let outputs = check.outputs(file.outputs, place);
     let retry = file.retry.and_then(|retry| check.retry(retry, place));
     let quiet_timeout = file.quiet_timeout.and_then(|time| check.time(&time, "quiet-timeout", place, true));
+    let reports = check.reports(file.reports);
     if check.problems.has_errors() {
         return None;
     }
@@ -126,6 +130,7 @@ pub(crate) fn job(
         retry,
         quiet_timeout,
         secrets,
+        services,
     })
 }
 
@@ -153,7 +158,7 @@ pub(crate) fn overrides(overrides: &Overrides, problems: &mut Problems) -> Valid
     if overrides.untrusted && overrides.network == Some(Network::Host) {
         check.refuse_untrusted("`--network host`", here);
     }
-    ValidOverrides { user, untrusted: overrides.untrusted }
+    ValidOverrides { user, network: overrides.network.clone(), untrusted: overrides.untrusted }
 }
 
 /// Tests of single values; each reports and returns `None`, or returns the value's meaning. `place` ends a

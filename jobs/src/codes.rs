@@ -289,6 +289,40 @@ codes! {
          without. It is no URL: no `https://`, no path.\n\
          \n\
          \x20   network: {allow: [crates.io:443, \"*.example.org\"]}"
+    ServicePort "E251" "two services of one job have the same port"
+        "The services of a job share its network, as processes of one machine do: two of them cannot listen on one \
+         port, and a look at that port would not tell which of them is ready.\n\
+         \n\
+         Give one of them another port by its own means (a variable, an argument), and say so in `ready: {tcp: PORT}`. \
+         Ports that an image exposes count as well, unless `ready` says otherwise."
+    UnknownService "E252" "a service needs one that does not exist"
+        "`needs` of a service names other services of the same job, by their keys below `services`. What other jobs \
+         have is not there: a job's services live and end with it."
+    ServiceCycle "E253" "services need each other in a circle"
+        "Each of these services waits until another one of them is ready, so none could ever start. The message shows \
+         the circle."
+    ServiceReady "E254" "`ready` of a service cannot be used"
+        "`ready` says in one way how one tells that a service is ready:\n\
+         \n\
+         \x20   ready: {tcp: 5432}\n\
+         \x20   ready: {http: \"http://localhost:8080/health\", status: 200}\n\
+         \x20   ready: {run: pg_isready -U postgres}\n\
+         \x20   ready: {log: ready to accept connections}\n\
+         \n\
+         Beside it stand `timeout`, `interval` and `after`. Without any, it is the ports that the image exposes, else \
+         its health check. A URL is `http://`, of `localhost` or the service's own name."
+    PublishedPort "E255" "an entry of `ports` is not a port, nor `HOST:SERVICE`"
+        "`ports` of a service makes ports of it reachable on the loopback of the machine that runs the job: \
+         `\"8080:80\"` is 127.0.0.1:8080 outside and 80 inside, one number stands for both. Other addresses of the \
+         machine are never published on."
+    StopSignal "E256" "`stop-signal` is not a signal"
+        "`stop-signal` is the signal that asks a service for its end: a name such as `SIGINT`, `SIGQUIT` or `SIGTERM`, \
+         or a number of 1 to 64. What does not end within `grace` is killed."
+    ServiceNetwork "E257" "services in a network that has no place for them"
+        "Services need a network that is the job's own, and that steps may reach. With `network: none` steps reach \
+         nothing but themselves; with `network: host` the services would stand open in this machine's network.\n\
+         \n\
+         `network: services` has the services and nothing else; `full` and `allow` have the services and the world."
     Capability "E247" "a capability that does not exist, or that no step can have"
         "A capability of `privileges` is a name of capabilities(7), such as `CAP_SYS_PTRACE`. Some are never given to a \
          step, because they reach beyond its user namespace or would count on this machine; docs/sandbox.md lists \
@@ -389,6 +423,21 @@ const OF_RUNS: &[Explained] = &[
          number works with every image: `user: 1000`.",
     },
     Explained {
+        id: "E258",
+        meaning: "a service has nothing to run",
+        text: "A service runs what its image says: Entrypoint and Cmd. This image says neither; tarballs, directories and \
+         `host` never do. Say it in the job file:\n\
+         \n\
+         \x20   services:\n\
+         \x20     web: {image: ./rootfs.tar, run: [httpd, -f, -p, \"80\"]}",
+    },
+    Explained {
+        id: "E259",
+        meaning: "a port of a service cannot be published",
+        text: "`ports` of a service listens on the loopback of this machine, and that port is taken there, or may not be \
+         used by who runs `runner`. Choose another one: `ports: [\"18080:80\"]`.",
+    },
+    Explained {
         id: "E261",
         meaning: "nothing matches an artifact's paths",
         text: "The step was to leave something, and no file matched: usually a misspelt path, or one that is relative \
@@ -456,6 +505,14 @@ const OF_RUNS: &[Explained] = &[
         text: "A file that `reports` names is not what it should be: JUnit's XML, Cobertura's or JaCoCo's XML or lcov's \
          text, or SARIF. Often a program was ended while it wrote it. It may also be larger or deeper than reports are \
          read: 64 MiB, 64 elements within one another. It is kept as it is; only tests that stand before the fault count.",
+    },
+    Explained {
+        id: "W421",
+        meaning: "nothing tells when a service is ready",
+        text: "The service's image exposes no port and has no health check, and the job file has no `ready`: the service \
+         counts as ready as soon as it is started, and the first step may come too early.\n\
+         \n\
+         Say how one tells: `ready: {tcp: 6379}`, `{http: URL}`, `{run: COMMAND}` or `{log: TEXT}`.",
     },
     Explained {
         id: "E522",

@@ -114,6 +114,7 @@ impl<'a> Expander<'a> {
                 "continue-on-error" => {
                     self.late_value(&entry.value, &self.late(needs, None, "continue-on-error"))
                 }
+                "services" => self.services(&entry.value, needs),
                 "outputs" => Rc::clone(&entry.value),
                 _ => settled(self, entry),
             };
@@ -125,6 +126,24 @@ impl<'a> Expander<'a> {
             entry.value = self.members(&entry.value, &scope);
         }
         job
+    }
+
+    /// Settles services but for what they run; their variables may wait for other jobs.
+    fn services(&mut self, node: &Rc<Node>, needs: &Shape) -> Rc<Node> {
+        self.entries(node, |this, service| {
+            if !matches!(service.value.value, Value::Map(_)) {
+                return this.value(&service.value, "services");
+            }
+            this.entries(&service.value, |this, entry| match entry.key.as_str() {
+                "run" => Rc::clone(&entry.value),
+                "env" => this.members(&entry.value, &this.late(needs, None, "env")),
+                "ready" => this.entries(&entry.value, |this, entry| match entry.key.as_str() {
+                    "run" => Rc::clone(&entry.value),
+                    key => this.value(&entry.value, key),
+                }),
+                key => this.value(&entry.value, key),
+            })
+        })
     }
 
     /// Settles the steps and returns their ids: a step may name those above it.

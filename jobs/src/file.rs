@@ -8,7 +8,7 @@ use crate::source::Span;
 use crate::yaml::{Entry, Node};
 
 /// A value and the place where it stands.
-#[derive(Debug, Clone, PartialEq)]
+#[derive(Debug, Clone, PartialEq, Default)]
 pub(crate) struct At<T> {
     pub value: T,
     pub span: Span,
@@ -130,6 +130,41 @@ pub(crate) struct JobFile {
     pub retry: Option<At<RetryField>>,
     pub quiet_timeout: Option<At<String>>,
     pub secrets: Vec<SecretField>,
+    pub services: Vec<ServiceField>,
+}
+
+/// One entry of `services`; `NAME: IMAGE` is `NAME: {image: IMAGE}`.
+#[derive(Debug, Default)]
+pub(crate) struct ServiceField {
+    pub name: At<String>,
+    pub image: Required<ImageField>,
+    pub env: Vec<EnvField>,
+    pub run: Option<At<RunField>>,
+    pub user: Option<At<String>>,
+    pub mounts: Option<At<Vec<MountField>>>,
+    pub limits: LimitsField,
+    pub secrets: Vec<SecretField>,
+    pub ready: Option<At<ReadyField>>,
+    pub stop_signal: Option<At<String>>,
+    pub shm: Option<At<String>>,
+    pub optional: bool,
+    pub needs: Vec<At<String>>,
+    pub ports: Vec<At<String>>,
+}
+
+/// `ready` of a service.
+#[derive(Debug, Default)]
+pub(crate) struct ReadyField {
+    /// The ways to tell that are there.
+    pub probes: Vec<(String, Span)>,
+    pub tcp: Option<At<i64>>,
+    pub http: Option<At<String>>,
+    pub status: Option<At<i64>>,
+    pub run: Option<At<RunField>>,
+    pub log: Option<At<String>>,
+    pub timeout: Option<At<String>>,
+    pub interval: Option<At<String>>,
+    pub after: Option<At<String>>,
 }
 
 /// A secret that is declared or named.

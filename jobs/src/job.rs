@@ -10,6 +10,7 @@ use crate::mount::Mount;
 use crate::plan::{IoLimits, Need, Network, ReportKind, SecretPlan, StepSecret, Switch, When, Workspace};
 use crate::retry::Retry;
 use crate::rights::{Privileges, Seccomp};
+use crate::service::{PublishedPort, Ready};
 use crate::shell::Shell;
 use crate::user::User;
 
@@ -44,6 +45,26 @@ pub(crate) struct Job {
     /// Zero is off.
     pub quiet_timeout: Option<Duration>,
     pub secrets: Vec<SecretPlan>,
+    pub services: Vec<Service>,
+}
+
+/// A valid service; what it needs exists, and is not in a circle.
+#[derive(Debug)]
+pub(crate) struct Service {
+    pub name: String,
+    pub image: ImageSpec,
+    pub env: Env,
+    pub command: Option<Vec<String>>,
+    pub user: Option<User>,
+    pub mounts: Vec<Mount>,
+    pub limits: JobLimits,
+    pub secrets: Vec<StepSecret>,
+    pub ready: Ready,
+    pub stop_signal: Option<u8>,
+    pub shm_bytes: u64,
+    pub optional: bool,
+    pub needs: Vec<String>,
+    pub ports: Vec<PublishedPort>,
 }
 
 /// What of a valid job is settled before its matrix is multiplied out.

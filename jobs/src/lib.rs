@@ -20,6 +20,7 @@ pub mod network;
 pub mod plan;
 pub mod retry;
 pub mod rights;
+pub mod service;
 pub mod units;
 pub mod user;
 
@@ -60,6 +61,7 @@ pub use plan::{
 pub use retry::{Retry, RetryOn};
 pub use rights::{Privileges, Seccomp};
 pub use select::{SelectError, Selection, StepChoice, select, select_one};
+pub use service::{Probe, PublishedPort, Ready, ServicePlan};
 pub use settle::{
     DEFAULT_GRACE, DEFAULT_HOSTNAME, DEFAULT_LOG_BYTES, DEFAULT_NETWORK, DEFAULT_PIDS, DEFAULT_SWAP_BYTES,
     DEFAULT_TIMEOUT, JOB_ID, VERSION,
@@ -72,8 +74,9 @@ pub use user::User;
 pub mod keys {
     pub use crate::read::{
         ARTIFACT_KEYS, DEFAULT_KEYS, FILE_KEYS, IMAGE_KEYS, INCLUDE_KEYS, IO_LIMITS_KEYS, JOB_KEYS,
-        LIMITS_KEYS, MOUNT_KEYS, NEED_KEYS, NET_LIMITS_KEYS, NETWORK_KEYS, PARAM_KEYS, REPORT_KEYS,
-        RETRY_KEYS, SECRET_KEYS, STEP_FILE_KEYS, STEP_KEYS, STEP_SECRET_KEYS,
+        LIMITS_KEYS, MOUNT_KEYS, NEED_KEYS, NET_LIMITS_KEYS, NETWORK_KEYS, PARAM_KEYS, READY_KEYS,
+        REPORT_KEYS, RETRY_KEYS, SECRET_KEYS, SERVICE_KEYS, SERVICE_LIMITS_KEYS, STEP_FILE_KEYS, STEP_KEYS,
+        STEP_SECRET_KEYS,
     };
 }
 

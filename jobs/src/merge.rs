@@ -8,7 +8,7 @@ use std::rc::Rc;
 use crate::yaml::{Entry, Node, Value};
 
 /// Keys whose maps are merged member by member; all others are replaced.
-const MERGED_KEYS: &[&str] = &["env", "limits", "params"];
+const MERGED_KEYS: &[&str] = &["env", "limits", "params", "services"];
 
 /// Lays the members of a job over others.
 pub(crate) fn job(own: &[Entry], under: &[Entry]) -> Vec<Entry> {

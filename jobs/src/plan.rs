@@ -11,6 +11,7 @@ use crate::mount::Mount;
 use crate::network::NetworkRules;
 use crate::retry::Retry;
 use crate::rights::{Privileges, Seccomp};
+use crate::service::ServicePlan;
 use crate::user::User;
 
 /// Everything that one file asks for.
@@ -92,6 +93,9 @@ pub struct JobPlan {
     /// The secrets that its steps may name.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub secrets: Vec<SecretPlan>,
+    /// What runs beside all its steps, in the order of the file.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub services: Vec<ServicePlan>,
 }
 
 /// A secret that a job knows; its value is not here.
@@ -144,6 +148,8 @@ pub enum Workspace {
 pub enum Network {
     /// Their own loopback interface.
     None,
+    /// The same, on which the job's services are.
+    Services,
     /// The world, from an interface of their own; nothing of this machine.
     Full,
     /// The same under rules.
@@ -381,7 +387,10 @@ fn some_millis<S: Serializer>(duration: &Option<Duration>, serializer: S) -> Res
 }
 
 /// Writes variables as a map in their order.
-fn map<S: Serializer>(env: &[(String, Option<Template>)], serializer: S) -> Result<S::Ok, S::Error> {
+pub(crate) fn map<S: Serializer>(
+    env: &[(String, Option<Template>)],
+    serializer: S,
+) -> Result<S::Ok, S::Error> {
     serializer.collect_map(env.iter().map(|(name, value)| (name, value)))
 }
 

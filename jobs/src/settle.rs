@@ -7,13 +7,14 @@ use crate::bounds::{ARTIFACT_NAME_BYTES_MAX, DEFAULT_NAME_CHARS_MAX, NAME_CHARS_
 use crate::check::ValidOverrides;
 use crate::expression::{Template, Value};
 use crate::image::ImageSpec;
-use crate::job::{Artifact, Cell, Early, Env, Job, JobLimits, Report, Run, Step};
+use crate::job::{Artifact, Cell, Early, Env, Job, JobLimits, Report, Run, Service, Step};
 use crate::names;
 use crate::overrides::{LimitsOverride, Overrides};
 use crate::plan::{
     ArtifactPlan, Command, JobPlan, Limits, Network, Plan, ReportPlan, StepPlan, When, Workspace,
 };
 use crate::rights::{Privileges, Seccomp};
+use crate::service::ServicePlan;
 use crate::shell::Shell;
 use crate::source::Source;
 use crate::user::User;
@@ -103,7 +104,6 @@ pub(crate) fn job(
     let steps = steps.collect();
     let artifacts = job.artifacts.into_iter().enumerate();
     let artifacts = artifacts.map(|(at, a)| names.settle(a, &format!("artifact-{}", at + 1))).collect();
-    let reports = names.reports(job.reports);
     let network = overrides.network.clone().or(job.network);
     let hostname = overrides.hostname.clone().or(job.hostname);
     let id = match &place.cell.name {
@@ -131,11 +131,32 @@ pub(crate) fn job(
         env,
         steps,
         artifacts,
-        reports,
+        reports: names.reports(job.reports),
         outputs: job.outputs,
         continue_on_error: job.continue_on_error,
         retry: job.retry,
         secrets: job.secrets,
+        services: job.services.into_iter().map(|one| service(one, overrides)).collect(),
+    }
+}
+
+/// Settles a service. The command line's `--pull` concerns its image as the job's.
+fn service(service: Service, overrides: &Overrides) -> ServicePlan {
+    ServicePlan {
+        name: service.name,
+        image: ImageSpec { pull: overrides.pull.or(service.image.pull), ..service.image },
+        env: service.env,
+        command: service.command,
+        user: service.user,
+        mounts: service.mounts,
+        limits: settle_limits(&service.limits, &LimitsOverride::default()),
+        secrets: service.secrets,
+        ready: service.ready,
+        stop_signal: service.stop_signal,
+        shm_bytes: service.shm_bytes,
+        optional: service.optional,
+        needs: service.needs,
+        ports: service.ports,
     }
 }
 

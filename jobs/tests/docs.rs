@@ -93,6 +93,9 @@ fn every_code_and_key_is_told() {
         keys::MOUNT_KEYS,
         keys::ARTIFACT_KEYS,
         keys::REPORT_KEYS,
+        keys::SERVICE_KEYS,
+        keys::SERVICE_LIMITS_KEYS,
+        keys::READY_KEYS,
     ];
     for key in all.concat() {
         assert!(text.contains(&format!("`{key}`")), "missing: {key}");

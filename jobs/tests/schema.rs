@@ -192,6 +192,9 @@ fn the_keys_are_the_readers() {
         ("/$defs/mount", keys::MOUNT_KEYS),
         ("/$defs/artifact", keys::ARTIFACT_KEYS),
         ("/$defs/reports", keys::REPORT_KEYS),
+        ("/$defs/service", keys::SERVICE_KEYS),
+        ("/$defs/service_limits", keys::SERVICE_LIMITS_KEYS),
+        ("/$defs/ready", keys::READY_KEYS),
     ];
     let of_file = [keys::FILE_KEYS, keys::JOB_KEYS].concat();
     for (pointer, keys) in tables.into_iter().chain([("", of_file.as_slice())]) {

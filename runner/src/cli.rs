@@ -11,6 +11,7 @@ mod papers;
 mod records;
 mod secrets;
 mod settings;
+mod shell;
 mod shown;
 mod step;
 
@@ -26,6 +27,7 @@ pub use settings::{
     ArtifactsSettings, ArtifactsVerb, CheckFormat, CheckSettings, Command, DoctorSettings, ExecSettings,
     ExitCodeOf, ExplainSettings, ImageSources, LogsSettings, Printed, RunSettings, ShowSettings,
 };
+pub use shell::ShellSettings;
 
 pub use step::{HANDED_VARIABLE, StepSettings};
 

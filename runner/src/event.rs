@@ -4,7 +4,7 @@
 
 use serde::{Serialize, Serializer};
 
-use crate::outcome::{Covered, FindingCounts, Outcome, StepResult, TestCounts};
+use crate::outcome::{Covered, FindingCounts, Outcome, ServiceResult, StepResult, TestCounts};
 
 /// The version of the events' JSON.
 pub const EVENTS_VERSION: u32 = 1;
@@ -153,6 +153,34 @@ pub enum What {
         /// Everything about its end.
         #[serde(flatten)]
         result: Box<StepResult>,
+    },
+    /// A service's command gets its go.
+    #[serde(rename = "service.start")]
+    ServiceStart {
+        /// Its name.
+        service: String,
+        /// What it runs on.
+        image: String,
+    },
+    /// A service is ready.
+    #[serde(rename = "service.ready")]
+    ServiceReady {
+        /// Its name.
+        service: String,
+        /// From its start, in seconds.
+        ready_s: f64,
+        /// What told: `tcp 5432`.
+        by: String,
+    },
+    /// A service is over, its log closed.
+    #[serde(rename = "service.end")]
+    ServiceEnd {
+        /// Everything about its end.
+        #[serde(flatten)]
+        result: Box<ServiceResult>,
+        /// Of one that has failed, the last lines of its log.
+        #[serde(skip_serializing_if = "Vec::is_empty")]
+        tail: Vec<String>,
     },
     /// An artifact has been collected.
     #[serde(rename = "artifact")]

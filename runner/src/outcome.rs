@@ -221,6 +221,79 @@ pub struct Rights {
     pub privileges: Vec<String>,
 }
 
+/// An image that was run.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ImageRecord {
+    /// As the job file names it.
+    #[serde(rename = "ref")]
+    pub reference: String,
+    /// What was run, where it has a digest.
+    pub digest: Option<String>,
+    /// `linux/amd64`.
+    pub platform: Option<String>,
+}
+
+/// One service of `run.json`, and all of its `result.json`.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct ServiceResult {
+    /// Its name.
+    pub name: String,
+    /// What it ran on.
+    pub image: ImageRecord,
+    /// `success` when it ran until it was not needed any more; `skipped` when it was never started; else why it ended before.
+    pub outcome: Outcome,
+    /// The job goes on without it.
+    pub optional: bool,
+    /// The main process's exit code, or 128 + signal; absent when it never ran.
+    pub exit_code: Option<u8>,
+    /// The signal that ended the main process.
+    pub signal: Option<i32>,
+    /// RFC 3339, UTC, microseconds.
+    pub started: Option<String>,
+    /// The same, when it was over.
+    pub ended: Option<String>,
+    /// From its start until it was ready, in seconds.
+    pub ready_s: Option<f64>,
+    /// What told: `tcp 5432`.
+    pub ready_by: Option<String>,
+    /// What it used.
+    pub usage: Usage,
+    /// What it was allowed to use.
+    pub limits: Caps,
+    /// The facts when the outcome is `oom`.
+    pub oom: Option<Oom>,
+    /// Where its output is.
+    pub log: LogSummary,
+    /// One sentence with the numbers, when it did not succeed.
+    pub cause: Option<String>,
+    /// What the user can do about it, one line.
+    pub remedy: Option<String>,
+}
+
+impl ServiceResult {
+    /// One that has not been started.
+    pub fn new(name: &str, image: ImageRecord, optional: bool) -> Self {
+        Self {
+            name: name.to_owned(),
+            image,
+            outcome: Outcome::Skipped,
+            optional,
+            exit_code: None,
+            signal: None,
+            started: None,
+            ended: None,
+            ready_s: None,
+            ready_by: None,
+            usage: Usage::default(),
+            limits: Caps::default(),
+            oom: None,
+            log: LogSummary::default(),
+            cause: None,
+            remedy: None,
+        }
+    }
+}
+
 /// An attempt after which the step was tried again.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Attempt {
@@ -267,7 +340,7 @@ pub struct StepResult {
     pub exit_code: Option<u8>,
     /// The signal that ended the main process.
     pub signal: Option<i32>,
-    /// Why the runner or the kernel killed it: `timeout`, `oom`, `disk`, `cancel`.
+    /// Why the runner or the kernel killed it: `timeout`, `oom`, `disk`, `cancel`, `service`.
     pub killed_by: Option<String>,
     /// How often it was started.
     pub attempts: u32,
@@ -299,6 +372,32 @@ pub struct StepResult {
     pub cause: Option<String>,
     /// What the user can do about it, one line.
     pub remedy: Option<String>,
+    /// What it left of its root filesystem is kept, for `runner shell`.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub kept: bool,
+}
+
+/// Of which steps the root filesystem is kept.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum Keep {
+    /// Of all.
+    Always,
+    /// Of those that failed.
+    #[default]
+    Failed,
+    /// Of none.
+    Never,
+}
+
+impl Keep {
+    /// Whether a step's is kept.
+    pub fn wants(self, outcome: Outcome) -> bool {
+        match self {
+            Self::Always => true,
+            Self::Failed => outcome.is_failure() && outcome != Outcome::Cancelled,
+            Self::Never => false,
+        }
+    }
 }
 
 /// What became of tests.

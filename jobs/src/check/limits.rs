@@ -89,7 +89,7 @@ impl Checker<'_> {
         None
     }
 
-    fn size(&mut self, field: Option<&At<String>>, key: &str, min: u64) -> Option<u64> {
+    pub(super) fn size(&mut self, field: Option<&At<String>>, key: &str, min: u64) -> Option<u64> {
         let field = field?;
         match units::parse_size(&field.value) {
             Ok(bytes) => self.in_bounds(bytes, key, min, BYTES_MAX, &field.span),

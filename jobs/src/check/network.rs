@@ -16,6 +16,7 @@ const FORMS: &str =
 enum Word {
     Full,
     None,
+    Services,
     Host,
 }
 
@@ -24,11 +25,17 @@ impl Checker<'_> {
         let span = field.span;
         match field.value {
             NetworkField::Word(value) => {
-                let words = [("full", Word::Full), ("none", Word::None), ("host", Word::Host)];
+                let words = [
+                    ("full", Word::Full),
+                    ("none", Word::None),
+                    ("services", Word::Services),
+                    ("host", Word::Host),
+                ];
                 let word = At { value, span };
                 Some(match self.choice(&word, "network", place, &words)? {
                     Word::Full => Network::Full,
                     Word::None => Network::None,
+                    Word::Services => Network::Services,
                     Word::Host => Network::Host,
                 })
             }

@@ -78,7 +78,10 @@ impl Checker<'_> {
     }
 
     /// Refuses what reaches beyond the sandbox, in a file that nobody vouches for. `workspace: .` is none of it: it becomes a copy.
-    pub(super) fn within_the_sandbox(&mut self, file: &JobFile) {
+    pub(super) fn within_the_sandbox(&mut self, file: &JobFile, untrusted: bool) {
+        if !untrusted {
+            return;
+        }
         if let Some(mounts) = file.mounts.as_ref().filter(|mounts| !mounts.value.is_empty()) {
             self.refuse_untrusted("`mounts`", &mounts.span);
         }
@@ -86,6 +89,14 @@ impl Checker<'_> {
             && word == "host"
         {
             self.refuse_untrusted("`network: host`", span);
+        }
+        for service in &file.services {
+            if let Some(mounts) = service.mounts.as_ref().filter(|mounts| !mounts.value.is_empty()) {
+                self.refuse_untrusted("`mounts` of a service", &mounts.span);
+            }
+            if let Some(port) = service.ports.first() {
+                self.refuse_untrusted("`ports` of a service", &port.span);
+            }
         }
         let steps = match &file.steps {
             Required::Given(steps) => steps.value.as_slice(),

@@ -103,7 +103,7 @@ impl Checker<'_> {
         })
     }
 
-    fn run(&mut self, run: At<RunField>, place: &str) -> Option<Run> {
+    pub(super) fn run(&mut self, run: At<RunField>, place: &str) -> Option<Run> {
         match run.value {
             RunField::Script(text) if text.trim().is_empty() => {
                 self.problems.add(Code::EmptyRun, &run.span, format!("`run` is empty{place}"));

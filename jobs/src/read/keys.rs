@@ -28,6 +28,7 @@ pub const DEFAULT_KEYS: &[&str] = &[
     "secrets",
     "seccomp",
     "privileges",
+    "services",
 ];
 
 /// Keys of a job that are settled before its matrix is multiplied out.
@@ -65,7 +66,31 @@ pub const JOB_KEYS: &[&str] = &[
     "retry",
     "quiet-timeout",
     "secrets",
+    "services",
 ];
+
+/// Keys of a service given as a map.
+pub const SERVICE_KEYS: &[&str] = &[
+    "image",
+    "env",
+    "run",
+    "user",
+    "mounts",
+    "limits",
+    "secrets",
+    "ready",
+    "stop-signal",
+    "shm",
+    "optional",
+    "needs",
+    "ports",
+];
+
+/// Keys of `limits` of a service.
+pub const SERVICE_LIMITS_KEYS: &[&str] = &["cpus", "cpu-weight", "memory", "swap", "pids", "files", "log"];
+
+/// Keys of `ready` of a service.
+pub const READY_KEYS: &[&str] = &["tcp", "http", "status", "run", "log", "timeout", "interval", "after"];
 
 /// Keys of a step.
 pub const STEP_KEYS: &[&str] = &[

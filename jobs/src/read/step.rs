@@ -118,7 +118,7 @@ impl Reader<'_> {
         Some(key.clone())
     }
 
-    fn run(&mut self, node: &Node, place: &str) -> Option<At<RunField>> {
+    pub(super) fn run(&mut self, node: &Node, place: &str) -> Option<At<RunField>> {
         let Value::List(list) = &node.value else { return self.script(node, place) };
         let within = format!(" in `run`{place}");
         let mut arguments = Vec::with_capacity(list.len());

@@ -53,6 +53,10 @@ pub(super) enum Verb {
     /// Wait for the end of a run, and exit with its code
     #[command(after_help = "Example:\n  runner wait latest")]
     Wait(records::Wait),
+    /// Look around where a step left off, after the run is over: same files, variables, user and rights
+    #[command(after_help = "Example:\n  runner shell\n  runner shell latest-failed:test -- ls -l /tmp\n\n\
+        Exit codes: the command's own; 125 the runner failed, 126 cannot execute, 127 not found.")]
+    Shell(records::Shell),
     /// Remove the records of old runs; those that are under way stay
     #[command(after_help = "Example:\n  runner prune --older 30d --max-size 50G --dry-run")]
     Prune(records::Prune),
@@ -122,6 +126,9 @@ pub(super) struct Exec {
     /// Keep artifacts although a secret is in them
     #[arg(long)]
     pub(super) allow_secret_in_artifacts: bool,
+    /// Of which steps the root filesystem is kept for `runner shell`
+    #[arg(long, value_enum, value_name = "WHICH", default_value_t = Keep::Failed)]
+    pub(super) keep: Keep,
     /// How the run is shown: `auto` is what the CI service around us reads, else `tty` on a terminal, else `plain`
     #[arg(long, value_enum, value_name = "HOW", default_value_t = Output::Auto)]
     pub(super) output: Output,
@@ -153,7 +160,7 @@ pub(super) struct Overrides {
     /// Limit what the steps may use: cpus, cpu-weight, memory, swap, pids, files, log, disk
     #[arg(long, value_name = "KEY=VALUE,...")]
     pub(super) limits: Vec<String>,
-    /// What the steps can reach: `full` is the world, `none` is loopback only, `host` is this machine's network
+    /// What the steps can reach: `full` is the world, `none` is loopback only, `services` the job's services too, `host` is this machine's network
     #[arg(long, value_enum, value_name = "NETWORK")]
     pub(super) network: Option<Network>,
     /// Longest time of the whole run, such as 90s or 1h30m
@@ -250,6 +257,9 @@ pub(super) struct Logs {
     /// Only this step: its id, or JOB/STEP
     #[arg(long)]
     pub(super) step: Option<String>,
+    /// A service instead of steps: its name, or JOB/SERVICE
+    #[arg(long, value_name = "NAME", conflicts_with_all = ["step", "attempt"])]
+    pub(super) service: Option<String>,
     /// Begin each line with the time it came
     #[arg(long)]
     pub(super) timestamps: bool,
@@ -487,9 +497,17 @@ pub(super) enum ExitCode {
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub(super) enum Keep {
+    Always,
+    Failed,
+    Never,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
 pub(super) enum Network {
     Full,
     None,
+    Services,
     Host,
 }
 

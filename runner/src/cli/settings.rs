@@ -15,8 +15,10 @@ use super::image::{self, ImageSettings, UnpackSettings};
 use super::papers::{self, InitSettings};
 use super::records::{self, RunsSettings};
 use super::secrets;
+use super::shell::{self, ShellSettings};
 use super::shown;
 use super::step::{self, StepSettings};
+use crate::outcome::Keep;
 use crate::report::{Outer, ReportSettings};
 
 /// Bytes of a file of variables; a larger one is another file.
@@ -45,6 +47,8 @@ pub enum Command {
     Image(ImageSettings),
     /// `runner doctor`
     Doctor(DoctorSettings),
+    /// `runner shell`
+    Shell(ShellSettings),
     /// `runner runs` and the others that look after runs
     Runs(RunsSettings),
     /// `runner init`
@@ -62,6 +66,7 @@ impl Command {
             Self::Exec(settings) => settings.stderr_color,
             Self::Run(settings) => settings.report.color,
             Self::Step(settings) => settings.report.color,
+            Self::Shell(settings) => settings.report.color,
             Self::Check(settings) => settings.stderr_color,
             Self::Logs(settings) => settings.stderr_color,
             Self::Show(settings) => settings.stderr_color,
@@ -73,28 +78,6 @@ impl Command {
             Self::Init(settings) => settings.stderr_color,
             Self::Explain(settings) => settings.stderr_color,
             Self::Print(_) => false,
-        }
-    }
-}
-
-impl Command {
-    /// The CI service that reads what the command says.
-    pub fn outer(&self) -> Option<Outer> {
-        match self {
-            Self::Exec(settings) => settings.report.output.outer(),
-            Self::Run(settings) => settings.report.output.outer(),
-            Self::Step(settings) => settings.report.output.outer(),
-            Self::Check(_)
-            | Self::Logs(_)
-            | Self::Show(_)
-            | Self::Artifacts(_)
-            | Self::ImageUnpack(_)
-            | Self::Image(_)
-            | Self::Doctor(_)
-            | Self::Runs(_)
-            | Self::Init(_)
-            | Self::Explain(_)
-            | Self::Print(_) => None,
         }
     }
 }
@@ -140,6 +123,8 @@ pub struct ExecSettings {
     pub secrets: Vec<(String, Vec<u8>)>,
     /// Whether artifacts may have them in them.
     pub secrets_in_artifacts: bool,
+    /// Of which steps the root filesystem is kept.
+    pub keep: Keep,
     /// Most jobs at once.
     pub jobs_max: Option<usize>,
     /// How images are come by.
@@ -229,6 +214,8 @@ pub struct LogsSettings {
     pub run: String,
     /// Only this step.
     pub step: Option<String>,
+    /// This service instead of steps.
+    pub service: Option<String>,
     /// Whether lines begin with times.
     pub timestamps: bool,
     /// Only the last lines.
@@ -364,6 +351,7 @@ pub(super) fn command(verb: Verb, environment: &Environment) -> Result<Command, 
         Verb::Ps(flags) => records::ps(&flags, home()?, environment),
         Verb::Cancel(flags) => records::cancel(flags, home()?, environment),
         Verb::Wait(flags) => records::wait(flags, home()?, environment),
+        Verb::Shell(flags) => shell::shell(flags, home()?, environment)?,
         Verb::Prune(flags) => records::prune(&flags, home()?, environment)?,
         Verb::Init(flags::papers::Init { directory, kind, print }) => {
             Command::Init(InitSettings { directory, kind, print, stderr_color })
@@ -388,6 +376,7 @@ fn logs(flags: flags::Logs, home: PathBuf, environment: &Environment) -> LogsSet
         home,
         run: flags.run,
         step: flags.step,
+        service: flags.service,
         timestamps: flags.timestamps,
         tail: flags.tail,
         attempt: flags.attempt.map(std::num::NonZero::get),
@@ -418,6 +407,11 @@ fn exec(flags: flags::Exec, home: PathBuf, environment: &Environment) -> Result<
         dry_run: flags.dry_run,
         secrets: secrets::read(&flags.secret, &flags.secrets_file, environment)?,
         secrets_in_artifacts: flags.allow_secret_in_artifacts,
+        keep: match flags.keep {
+            flags::Keep::Always => Keep::Always,
+            flags::Keep::Failed => Keep::Failed,
+            flags::Keep::Never => Keep::Never,
+        },
         overrides: Overrides {
             params: params(&flags.param)?,
             pull: pull(&flags.sources),
@@ -514,6 +508,7 @@ pub(super) fn overrides(flags: flags::Overrides, environment: &Environment) -> R
         network: flags.network.map(|network| match network {
             flags::Network::Full => jobs::Network::Full,
             flags::Network::None => jobs::Network::None,
+            flags::Network::Services => jobs::Network::Services,
             flags::Network::Host => jobs::Network::Host,
         }),
         timeout: timeout.transpose()?,

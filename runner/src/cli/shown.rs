@@ -2,6 +2,7 @@
 
 use super::environment::Environment;
 use super::flags;
+use super::settings::Command;
 use crate::report::{Outer, Output, ReportSettings};
 
 /// Of a job file.
@@ -37,4 +38,27 @@ pub(super) fn report(output: Output, color: bool, json: bool, environment: &Envi
     let stderr_is_terminal = environment.terminals.stderr && environment.live;
     let color = color || !environment.colorless && output.outer().is_some_and(Outer::has_colors);
     ReportSettings { output, color, json, stderr_is_terminal }
+}
+
+impl Command {
+    /// The CI service that reads what the command says.
+    pub fn outer(&self) -> Option<Outer> {
+        match self {
+            Self::Exec(settings) => settings.report.output.outer(),
+            Self::Run(settings) => settings.report.output.outer(),
+            Self::Step(settings) => settings.report.output.outer(),
+            Self::Shell(settings) => settings.report.output.outer(),
+            Self::Check(_)
+            | Self::Logs(_)
+            | Self::Show(_)
+            | Self::Artifacts(_)
+            | Self::ImageUnpack(_)
+            | Self::Image(_)
+            | Self::Doctor(_)
+            | Self::Runs(_)
+            | Self::Init(_)
+            | Self::Explain(_)
+            | Self::Print(_) => None,
+        }
+    }
 }

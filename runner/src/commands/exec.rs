@@ -73,6 +73,8 @@ fn run_file(zygote: Zygote, settings: ExecSettings, ended: &mut Option<String>) 
         stdin: no_input()?,
         secrets,
         secrets_in_artifacts: settings.secrets_in_artifacts,
+        keep: settings.keep,
+        inside: None,
         file: Some((settings.file.display().to_string(), text)),
         included,
         plan: planned.plan,
@@ -95,7 +97,7 @@ fn must_be_recorded(plan: &jobs::Plan) -> Result<(), CommandError> {
     let recorded = plan.jobs.iter().all(|job| match &job.network {
         Network::Full => true,
         Network::Rules(rules) => rules.record,
-        Network::None | Network::Host => false,
+        Network::None | Network::Services | Network::Host => false,
     });
     if recorded {
         return Ok(());

@@ -41,6 +41,7 @@ pub(super) fn file_of(command: &Command) -> Option<String> {
         Command::Exec(settings) => relative(&settings.file, settings.github.as_deref()),
         Command::Step(settings) => relative(&settings.file, settings.github.as_ref()),
         Command::Run(_)
+        | Command::Shell(_)
         | Command::Check(_)
         | Command::Logs(_)
         | Command::Show(_)

@@ -1,4 +1,4 @@
-//! `runner logs`: what the steps of a run printed.
+//! `runner logs`: what the steps of a run printed, or its services.
 
 use std::io;
 use std::path::PathBuf;
@@ -11,11 +11,14 @@ use crate::report::logs::{self, LogView};
 use crate::run::logs::{LogReader, tail_offset};
 use crate::run::record::{RecordError, StepDirectory};
 
-/// Prints the logs of one step, or of all in their order.
+/// Prints the logs of one step, or of all in their order; or of a service.
 pub fn logs(settings: &LogsSettings, out: &mut Sink) -> Result<u8, CommandError> {
     let run = find(&settings.home, &settings.run)?;
-    let all = run.steps()?;
-    let chosen = choose(&all, settings.step.as_deref(), run.id())?;
+    let (all, wanted, kind) = match &settings.service {
+        Some(service) => (run.services()?, Some(service.as_str()), "service"),
+        None => (run.steps()?, settings.step.as_deref(), "step"),
+    };
+    let chosen = choose(&all, wanted, run.id(), kind)?;
     let view = LogView {
         raw: settings.raw,
         timestamps: settings.timestamps,
@@ -41,6 +44,7 @@ fn choose<'a>(
     all: &'a [StepDirectory],
     step: Option<&str>,
     run: &str,
+    kind: &str,
 ) -> Result<Vec<&'a StepDirectory>, CommandError> {
     let Some(wanted) = step else { return Ok(all.iter().collect()) };
     let chosen: Vec<&StepDirectory> = match wanted.split_once('/') {
@@ -52,7 +56,7 @@ fn choose<'a>(
     }
     let ids: Vec<&str> = all.iter().map(|step| step.id.as_str()).collect();
     let hint = if ids.is_empty() { "it has none".to_owned() } else { format!("it has {}", ids.join(", ")) };
-    Err(CommandError::new(Class::Usage, format!("run {run} has no step `{wanted}` that was started"))
+    Err(CommandError::new(Class::Usage, format!("run {run} has no {kind} `{wanted}` that was started"))
         .with_hint(hint))
 }
 

@@ -18,6 +18,7 @@ use super::launch::{fetch_settings, launch, no_input, ours};
 use super::{Class, CommandError, RUN_ERROR_EXIT_CODE, github, secrets};
 use crate::cli::{GitHub, HANDED_VARIABLE, StepSettings};
 use crate::github::files;
+use crate::outcome::Keep;
 use crate::report::{self, Sink};
 use crate::run::command::WORKSPACE;
 use crate::run::execute::Execution;
@@ -65,6 +66,8 @@ pub fn step(zygote: Zygote, settings: StepSettings) -> Result<u8, CommandError> 
         run_id: None,
         warnings,
         jobs_max: None,
+        keep: Keep::Failed,
+        inside: None,
         stdin: no_input()?,
     };
     let finished = ours(launch(zygote, execution, settings.report, briefing)?)?;

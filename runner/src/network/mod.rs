@@ -17,6 +17,7 @@ pub mod link;
 mod netlink;
 mod packet;
 pub mod policy;
+pub mod reach;
 mod sniff;
 pub mod worker;
 

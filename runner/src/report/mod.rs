@@ -24,13 +24,16 @@ mod passthrough;
 mod plain;
 pub mod plan;
 mod pull;
+mod relay;
 mod reporter;
 pub mod runs;
+mod service;
 pub mod show;
 mod sink;
 mod terminal;
 
 pub use outer::{Briefing, Outer, StepPlace};
+pub use relay::Relay;
 pub use reporter::{Output, ReportSettings, Reporter};
 pub use sink::{Sink, Terminals, stdout_is_file};
 pub use terminal::Screen;

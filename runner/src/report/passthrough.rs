@@ -130,6 +130,9 @@ impl Passthrough {
             What::StepRetry { .. } => self.end_lines(),
             What::JobStart { .. }
             | What::JobRetry { .. }
+            | What::ServiceStart { .. }
+            | What::ServiceReady { .. }
+            | What::ServiceEnd { .. }
             | What::Artifact { .. }
             | What::Reports { .. }
             | What::JobEnd { .. }

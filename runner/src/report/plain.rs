@@ -11,6 +11,7 @@ use super::escape::{self, Colors};
 use super::format::{self, Paint};
 use super::lines::LineBuffer;
 use super::outer::Briefing;
+use super::service;
 use super::sink::Sink;
 use crate::event::{Event, FailedTest, Stream, What};
 use crate::outcome::{LogSummary, Outcome, StepResult};
@@ -183,6 +184,12 @@ impl Plain {
                 let job = event.job.as_deref().unwrap_or_default();
                 let again = format::again(*attempt, *attempts_max, *pause_s);
                 self.line(&format!("job {job}: {}; {again}", self.paint.bad(outcome.as_str())), now);
+            }
+            What::ServiceStart { .. } | What::ServiceReady { .. } | What::ServiceEnd { .. } => {
+                let job = event.job.as_deref().filter(|_| self.jobs > 1);
+                for line in service::lines(&event.what, job, &self.directory, self.paint) {
+                    self.line(&line, now);
+                }
             }
             What::Artifact { name, files, bytes } => {
                 let files = format::count(*files, "file");

@@ -25,6 +25,10 @@ pub fn plan(sink: &mut Sink, plan: &Plan) {
         for note in notes.into_iter().flatten() {
             sink.line(&format!("  {note}"));
         }
+        for service in &job.services {
+            let image = show_name(&service.image.reference);
+            sink.line(&format!("  with {} on {image}", service.name));
+        }
         for step in &job.steps {
             let name =
                 if step.name == step.id { String::new() } else { format!("  {}", show_name(&step.name)) };
@@ -130,7 +134,7 @@ mod tests {
         let text = "name: a \"b\"\nimage: host\njobs:\n\
             \x20 build: {steps: [{id: v, run: make}], continue-on-error: true}\n\
             \x20 test: {needs: [{job: build, if: always}], if: '!cancelled()', matrix: {n: [1, 2]}, steps: [make test]}\n\
-            \x20 last: {needs: [test], steps: [{run: echo, if: failure()}]}\n";
+            \x20 last: {needs: [test], services: {db: 'pg:16'}, steps: [{run: echo, if: failure()}]}\n";
         let planned = jobs::plan("job.yml", "job", text.as_bytes(), &jobs::Overrides::default()).unwrap();
         let out = Shared::default();
         print(&mut Sink::new(Box::new(out.clone())), &planned.plan);
@@ -144,7 +148,7 @@ mod tests {
             build: 1 step on host\n  may fail\n    1 v  make\n\n\
             test@1: 1 step on host\n  needs build (always)\n  if !cancelled()\n    1 step-1  make test\n\n\
             test@2: 1 step on host\n  needs build (always)\n  if !cancelled()\n    1 step-1  make test\n\n\
-            last: 1 step on host\n  needs test\n    1 step-1  echo\n      if failure()\n";
+            last: 1 step on host\n  needs test\n  with db on pg:16\n    1 step-1  echo\n      if failure()\n";
         assert_eq!(printed(plan), expected);
     }
 

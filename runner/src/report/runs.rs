@@ -8,7 +8,7 @@ use super::format::{self, Paint, count};
 use super::plain::show_name;
 use super::sink::Sink;
 use crate::outcome::Outcome;
-use crate::run::living::{LivingRun, LivingStep};
+use crate::run::living::{LivingJob, LivingRun, Portrait};
 use crate::run::prune::PrunedRuns;
 use crate::run::record::{RunRecord, RunState};
 
@@ -71,19 +71,29 @@ pub fn living(sink: &mut Sink, runs: &[LivingRun], as_json: bool, color: bool) {
         for (job, branch, below) in branches(&run.jobs) {
             let waits = if job.steps.is_empty() { ": between steps" } else { "" };
             sink.line(&format!("{branch}job {}{waits}", job.id));
-            for (step, branch, deeper) in branches(&job.steps) {
-                let took = step.elapsed_s.map(|elapsed| format!(", {}", format::duration(elapsed)));
-                let head = format!("step {} {}{}", step.index, step.id, took.unwrap_or_default());
-                sink.line(&format!("{below}{branch}{head}"));
-                processes(sink, step, &format!("{below}{deeper}"));
+            for ((head, elapsed_s, of_one), branch, deeper) in branches(&parts(job)) {
+                let took = elapsed_s.map(|elapsed| format!(", {}", format::duration(elapsed)));
+                sink.line(&format!("{below}{branch}{head}{}", took.unwrap_or_default()));
+                processes(sink, of_one, &format!("{below}{deeper}"));
             }
         }
     }
     sink.flush();
 }
 
-fn processes(sink: &mut Sink, step: &LivingStep, indent: &str) {
-    for process in &step.processes {
+/// What runs of a job, services before steps: what it is called, for how long it has run, its processes.
+fn parts(job: &LivingJob) -> Vec<(String, Option<f64>, &[Portrait])> {
+    let services = job.services.iter();
+    let services =
+        services.map(|one| (format!("service {}", one.name), one.elapsed_s, one.processes.as_slice()));
+    let steps = job.steps.iter();
+    let steps =
+        steps.map(|one| (format!("step {} {}", one.index, one.id), one.elapsed_s, one.processes.as_slice()));
+    services.chain(steps).collect()
+}
+
+fn processes(sink: &mut Sink, processes: &[Portrait], indent: &str) {
+    for process in processes {
         let command = escape::fit(&show_name(&process.command), COMMAND_COLUMNS);
         let depth = "  ".repeat(process.depth);
         sink.line(&format!("{indent}{:>7} {}  {depth}{}", process.pid, process.state, command.trim_end()));

@@ -33,6 +33,9 @@ pub fn table(sink: &mut Sink, run: &RunRecord, directory: &str, color: bool) {
         sink.line("");
         sink.line(&format!("job {} on {}{digest}", job.id, show_name(&job.image.reference)));
         steps(sink, &job.steps, paint);
+        for line in job.services.iter().flat_map(|service| super::service::summary(service, paint)) {
+            sink.line(&line);
+        }
     }
     if !run.artifacts.is_empty() {
         sink.line("");

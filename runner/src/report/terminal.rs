@@ -13,6 +13,7 @@ use super::format::{self, Paint};
 use super::lines::{TAIL_LINES_MAX, Tail};
 use super::plain::{end_lines, failed_test, run_end, show_name, warning_lines};
 use super::pull::Pulls;
+use super::service;
 use crate::event::{Event, What};
 use crate::outcome::{Outcome, StepResult};
 pub use screen::Screen;
@@ -156,21 +157,22 @@ impl Terminal {
                 let (mark, outcome) = (self.paint.mark(*outcome), self.paint.bad(outcome.as_str()));
                 self.print(&format!("{mark} job {job}: {outcome}; {again}"));
             }
+            What::ServiceStart { .. } | What::ServiceReady { .. } | What::ServiceEnd { .. } => {
+                let job = event.job.as_deref().filter(|_| self.jobs > 1);
+                let lines = service::lines(&event.what, job, &self.directory, self.paint);
+                let outcome = match &event.what {
+                    What::ServiceEnd { result, .. } => result.outcome,
+                    _ => Outcome::Success,
+                };
+                if !lines.is_empty() {
+                    self.print(&format!("{} {}", self.paint.mark(outcome), lines.join("\n")));
+                }
+            }
             What::Artifact { name, files, bytes } => {
                 let files = format::count(*files, "file");
                 self.print(&format!("  artifact {name}: {files}, {}", format::size(*bytes)));
             }
-            What::Reports { tests, failed, coverage, findings } => {
-                let mut text = format!("  reports: {}", format::reports(*tests, *coverage, *findings));
-                if self.jobs > 1 {
-                    let job = event.job.as_deref().unwrap_or_default();
-                    text = format!("  job {job}: {}", text.trim_start());
-                }
-                for test in failed {
-                    text.push_str(&format!("\n    {} {}", self.paint.bad("✗"), failed_test(test)));
-                }
-                self.print(&text);
-            }
+            What::Reports { .. } => self.reports(event),
             What::JobStart { .. } | What::JobEnd { .. } => {}
             What::RunEnd { outcome, exit_code, wall_s, directory } => {
                 self.finish();
@@ -185,6 +187,18 @@ impl Terminal {
                 self.print(&lines.join("\n"));
             }
         }
+    }
+
+    /// What a job's reports say, and the first failed tests by name.
+    fn reports(&self, event: &Event) {
+        let What::Reports { tests, failed, coverage, findings } = &event.what else { return };
+        let job = event.job.as_deref().filter(|_| self.jobs > 1).map(|job| format!("job {job}: "));
+        let sums = format::reports(*tests, *coverage, *findings);
+        let mut text = format!("  {}reports: {sums}", job.unwrap_or_default());
+        for test in failed {
+            text.push_str(&format!("\n    {} {}", self.paint.bad("✗"), failed_test(test)));
+        }
+        self.print(&text);
     }
 
     fn label(&self, event: &Event) -> String {

@@ -74,18 +74,20 @@ impl Conductor<'_> {
     fn put_away(&self, at: usize, ended: &mut Ended, number: u32) -> Result<(), RunError> {
         let job = &self.execution.plan.jobs[at];
         let (outcome, steps) = (Outcome::Error, Vec::new());
-        let mut attempt = JobAttempt { outcome, cause: None, started: None, ended: None, steps };
+        let services = Vec::new();
+        let mut attempt = JobAttempt { outcome, cause: None, started: None, ended: None, steps, services };
         match ended {
             Ok(end) => {
                 attempt.outcome = end.outcome;
                 attempt.steps = std::mem::take(&mut end.steps);
+                attempt.services = std::mem::take(&mut end.services);
                 attempt.cause = end.error.take().map(|error| error.to_string());
                 let names: Vec<String> = end.artifacts.drain(..).map(|artifact| artifact.name).collect();
                 artifacts::discard(&self.run.artifacts_path(), &names)?;
             }
             Err(error) => attempt.cause = Some(error.to_string()),
         }
-        self.run.keep_attempt(&job.id, number, &mut attempt.steps)?;
+        self.run.keep_attempt(&job.id, number, &mut attempt.steps, &mut attempt.services)?;
         let now = timestamp();
         let mut record = self.record.borrow_mut();
         if let Some(record) = record.jobs.get_mut(at) {

@@ -13,19 +13,27 @@ pub type Warning = (String, Option<String>);
 
 /// The plan's limits as far as this machine can keep them. One that was asked for and cannot be kept is an error.
 pub fn limits(plans: &Plans<'_>, hierarchy: &Hierarchy) -> Result<(CgroupLimits, Vec<Warning>), RunError> {
-    let job = plans.job;
+    kept(&plans.job.limits, io_limits(plans)?, hierarchy)
+}
+
+/// These limits as far as this machine can keep them. One that was asked for and cannot be kept is an error.
+pub fn kept(
+    asked: &jobs::Limits,
+    io: Option<IoLimits>,
+    hierarchy: &Hierarchy,
+) -> Result<(CgroupLimits, Vec<Warning>), RunError> {
     let mut limits = CgroupLimits {
-        cpus: job.limits.cpus,
-        cpu_weight: job.limits.cpu_weight,
-        memory_bytes: job.limits.memory_bytes,
-        swap_bytes: job.limits.swap_bytes,
-        pids: Some(job.limits.pids),
-        io: io_limits(plans)?,
+        cpus: asked.cpus,
+        cpu_weight: asked.cpu_weight,
+        memory_bytes: asked.memory_bytes,
+        swap_bytes: asked.swap_bytes,
+        pids: Some(asked.pids),
+        io,
     };
     let mut warnings = Vec::new();
     for limit in limits.asked() {
         match hierarchy.supports(limit) {
-            Err(error) if limit == Limit::Pids && job.limits.pids == PIDS_DEFAULT => {
+            Err(error) if limit == Limit::Pids && asked.pids == PIDS_DEFAULT => {
                 limits.pids = None;
                 warnings.push((format!("no process limit: {error}"), error.hint()));
             }

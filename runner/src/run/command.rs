@@ -138,6 +138,28 @@ pub fn environment(
     all
 }
 
+/// The environment of a service: what its image says, and over it `own`, the job file's. Nothing of the job's.
+pub fn service_environment(
+    user: &StepUser,
+    image: &[(String, String)],
+    own: &Env,
+    secrets: &[(String, String)],
+) -> BTreeMap<String, String> {
+    let mut all = BTreeMap::new();
+    for (name, value) in [("PATH", PATH), ("HOME", &user.home), ("USER", &user.name)] {
+        all.insert(name.to_owned(), value.to_owned());
+    }
+    all.extend(image.iter().cloned());
+    for (name, value) in own {
+        match value {
+            Some(value) => drop(all.insert(name.clone(), value.clone())),
+            None => drop(all.remove(name)),
+        }
+    }
+    all.extend(secrets.iter().cloned());
+    all
+}
+
 /// The go message of a step. `image_workdir`: where the image wants to start, if the workspace is no reason to start there.
 /// `single_id`: supplementary groups cannot be set.
 pub fn go(
@@ -149,7 +171,20 @@ pub fn go(
     files: Option<u64>,
     single_id: bool,
 ) -> Go {
-    let argv = argv(step);
+    let place = working_directory(step.workdir.as_deref().or(image_workdir));
+    go_of(argv(step), user, rights, environment, place, files, single_id)
+}
+
+/// The go message of a command in this directory.
+pub fn go_of(
+    argv: Vec<String>,
+    user: &StepUser,
+    rights: StepRights,
+    environment: &BTreeMap<String, String>,
+    cwd: String,
+    files: Option<u64>,
+    single_id: bool,
+) -> Go {
     Go {
         candidates: candidates(
             argv.first().map_or("", String::as_str),
@@ -157,13 +192,14 @@ pub fn go(
         ),
         argv: argv.into_iter().map(String::into_bytes).collect(),
         env: environment.iter().map(|(name, value)| format!("{name}={value}").into_bytes()).collect(),
-        cwd: working_directory(step.workdir.as_deref().or(image_workdir)).into_bytes(),
+        cwd: cwd.into_bytes(),
         uid: user.uid,
         gid: user.gid,
         groups: (!single_id).then(Vec::new),
         capabilities: rights.capabilities,
         ambient: rights.ambient,
         rlimits: rlimits(files),
+        terminal: false,
     }
 }
 

@@ -7,9 +7,11 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use futures_util::StreamExt as _;
+use futures_util::future::try_join_all;
 use futures_util::stream::FuturesUnordered;
-use jobs::JobPlan;
+use images::Rootfs;
 use jobs::expression::{Status, Value};
+use jobs::{JobPlan, User};
 use tokio::sync::watch;
 use tokio::time::sleep_until;
 
@@ -23,6 +25,7 @@ use super::record::{RecordError, ReportsRecord, RunDirectory, RunRecord, timesta
 use super::reports::{self, Gathered};
 use super::room::{self, OpenStage};
 use super::schedule::{self, Action, Schedule, Space};
+use super::services::{self, Company};
 use super::step::Cancel;
 use super::traces::{self, Ledger};
 use super::values::Values;
@@ -277,6 +280,7 @@ impl<'r> Conductor<'r> {
         record.artifacts.append(&mut end.artifacts);
         if let Some(record) = record.jobs.get_mut(at) {
             record.steps = std::mem::take(&mut end.steps);
+            record.services = std::mem::take(&mut end.services);
             (record.outcome, record.conclusion) = (Some(end.outcome), Some(conclusion));
             record.ended = Some(timestamp());
         }
@@ -327,6 +331,9 @@ impl<'r> Conductor<'r> {
             };
             let again = self.is_tried_again(job, &ended, number, &cancel);
             if let (Ok(end), true) = (&mut ended, again || self.execution.plan.jobs.len() > 1) {
+                if again {
+                    end.rest.keep_nothing();
+                }
                 end.left = std::mem::take(&mut end.rest).clear(&self.execution.home, self.zygote).await;
                 if end.left.is_empty() {
                     self.ledger.gone(&job.id);
@@ -365,8 +372,8 @@ impl<'r> Conductor<'r> {
         };
         let user = job.steps.first().and_then(|step| step.user.as_ref());
         let mut stopped = cancel.clone();
-        let rootfs = tokio::select! {
-            rootfs = images.obtain(&job.image, user, self.feed) => rootfs?,
+        let (rootfs, roots) = tokio::select! {
+            found = all_roots(&images, job, user, self.feed) => found?,
             _ = stopped.wait_for(|wish| *wish != Cancel::No) => {
                 let steps = job.steps.iter().map(job::skipped).collect();
                 return Ok(JobEnd { steps, ..JobEnd::new(Outcome::Cancelled) });
@@ -402,11 +409,56 @@ impl<'r> Conductor<'r> {
             secrets: &self.execution.secrets,
             secrets_in_artifacts: self.execution.secrets_in_artifacts,
             tallies: RefCell::default(),
+            keep: self.execution.keep,
+            inside: self.execution.inside.as_ref(),
             contexts,
             cancel: RefCell::new(cancel),
+            services: services::muster(&job.services, &roots)?,
+            company: Company::new(&job.services),
         };
         job.run(stage).await
     }
+}
+
+/// The root filesystems of a job and of its services: different images at the same time, one that several have once, and then
+/// in silence from the store.
+async fn all_roots(
+    images: &Images<'_>,
+    job: &JobPlan,
+    user: Option<&User>,
+    feed: &Feed,
+) -> Result<(Rootfs, Vec<Rootfs>), RunError> {
+    let of_services = job.services.iter().map(|service| (&service.image, service.user.as_ref()));
+    let wanted: Vec<_> = std::iter::once((&job.image, user)).chain(of_services).collect();
+    let mut groups: Vec<Vec<usize>> = Vec::new();
+    for (at, (image, _)) in wanted.iter().enumerate() {
+        match groups.iter_mut().find(|group| wanted[group[0]].0 == *image) {
+            Some(group) => group.push(at),
+            None => groups.push(vec![at]),
+        }
+    }
+    let silent = Feed::new(String::new(), None, Box::new(|_| {}));
+    let obtain = async |group: Vec<usize>| {
+        let mut roots = Vec::with_capacity(group.len());
+        for (number, at) in group.into_iter().enumerate() {
+            let (image, user) = wanted[at];
+            let obtained = images.obtain(image, user, if number == 0 { feed } else { &silent }).await;
+            let of = at.checked_sub(1).and_then(|at| job.services.get(at));
+            let root = obtained.map_err(|error| match of {
+                Some(service) => RunError::InService { name: service.name.clone(), error: Box::new(error) },
+                None => error,
+            })?;
+            roots.push((at, root));
+        }
+        Ok::<_, RunError>(roots)
+    };
+    let mut roots: Vec<(usize, Rootfs)> =
+        try_join_all(groups.into_iter().map(obtain)).await?.into_iter().flatten().collect();
+    roots.sort_by_key(|(at, _)| *at);
+    let mut roots = roots.into_iter().map(|(_, root)| root);
+    // The job's own is always among them.
+    let own = roots.next().ok_or(crate::sandbox::spawn::SandboxError::Lost)?;
+    Ok((own, roots.collect()))
 }
 
 /// Whether a job's end changes what the run comes to: the first failure stays, and any end is more than none.
@@ -427,7 +479,7 @@ fn decides(so_far: Outcome, next: Outcome) -> bool {
 }
 
 /// A wish for an end that was not there before.
-fn gently(wish: &mut Cancel) -> bool {
+pub(super) fn gently(wish: &mut Cancel) -> bool {
     let first = *wish == Cancel::No;
     if first {
         *wish = Cancel::Gently;

@@ -103,7 +103,7 @@ impl Outlook {
         let is_capped = plan.limits.net_receive_bytes.or(plan.limits.net_send_bytes).is_some();
         match plan.network {
             Network::Host if is_capped => return Err(EgressError::NoCap),
-            Network::None | Network::Host => return Ok(None),
+            Network::None | Network::Services | Network::Host => return Ok(None),
             Network::Full | Network::Rules(_) => {}
         }
         let read = |path: &str| fs::read_to_string(path).unwrap_or_default();
@@ -168,7 +168,7 @@ impl Egress {
             Network::Rules(rules) => {
                 (rules.allow.as_ref().map(|list| list.iter().map(rule).collect()), rules.record)
             }
-            Network::Full | Network::None | Network::Host => (None, true),
+            Network::Full | Network::None | Network::Services | Network::Host => (None, true),
         };
         let entry = cgroup.entry().map_err(|_| EgressError::Start(Errno::MFILE))?;
         let settings = Settings {

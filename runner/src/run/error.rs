@@ -13,6 +13,7 @@ use super::git::GitError;
 use super::identity::IdentityError;
 use super::record::RecordError;
 use super::rights::RightsError;
+use super::services::ServiceError;
 use super::workspace::WorkspaceError;
 use crate::cgroup::CgroupError;
 use crate::sandbox::spawn::SandboxError;
@@ -103,6 +104,25 @@ pub enum RunError {
         /// Another's.
         other: u32,
     },
+    /// What a service needs.
+    #[error("{error}\n  in service `{name}`")]
+    InService {
+        /// Which.
+        name: String,
+        /// Why.
+        error: Box<RunError>,
+    },
+    /// A service's variable that comes to nothing sensible.
+    #[error("variable {why}\n  in service `{service}`")]
+    Unsettled {
+        /// Which service.
+        service: String,
+        /// Which variable, and why.
+        why: String,
+    },
+    /// Services that cannot be as they were asked for.
+    #[error(transparent)]
+    Service(#[from] ServiceError),
     /// A mount's source is missing.
     #[error("error[E221]: mount source {} cannot be used: {source}", path.display())]
     Mount {
@@ -121,7 +141,11 @@ impl RunError {
 
     /// Whether the job file asks for what cannot be: exit code 2, nothing ran.
     pub fn is_usage(&self) -> bool {
-        matches!(self, Self::User { .. } | Self::Mount { .. } | Self::Reference(_) | Self::Digest(_))
+        if let Self::InService { error, .. } = self {
+            return error.is_usage();
+        }
+        matches!(self, Self::Service(error) if error.is_usage())
+            || matches!(self, Self::User { .. } | Self::Mount { .. } | Self::Reference(_) | Self::Digest(_))
             || matches!(self, Self::Rights(error) if !matches!(error, RightsError::Filter(_)))
             || matches!(self, Self::Egress(EgressError::NoCap))
             || matches!(self, Self::Git(GitError::NoCommit(_)))
@@ -135,6 +159,8 @@ impl RunError {
             Self::Cgroup(error) => error.hint(),
             Self::Rights(error) => error.hint().map(str::to_owned),
             Self::Egress(error) => error.hint().map(str::to_owned),
+            Self::InService { error, .. } => error.hint(),
+            Self::Service(error) => Some(error.hint()),
             Self::Identity(error) => Some(error.hint().to_owned()),
             Self::Record(error) => error.hint(),
             Self::Git(error) => error.hint(),
@@ -152,7 +178,7 @@ impl RunError {
             Self::Workspace(error) if error.is_full() => {
                 Some("the copy goes below RUNNER_HOME: free some space there, or set it to a directory on another file system".to_owned())
             }
-            Self::Workspace(_) | Self::Disk(_) | Self::Errand(_) | Self::Io { .. } | Self::Mount { .. } => {
+            Self::Unsettled { .. } | Self::Workspace(_) | Self::Disk(_) | Self::Errand(_) | Self::Io { .. } | Self::Mount { .. } => {
                 None
             }
         }

@@ -18,17 +18,20 @@ use super::error::RunError;
 use super::feed::Feed;
 use super::git;
 use super::identity::Lease;
+use super::inside::Inside;
+use super::kept::Kept;
 use super::record::{ArtifactRecord, RunDirectory};
 use super::reports::{Gathered, Tally};
 use super::room::{self, OpenStage, Plans, Room};
 use super::secrets::Secrets;
+use super::services::{Company, Service};
 use super::step::Cancel;
 use super::step_files::Handed;
 use super::traces::{self, Ledger, Traces, Used, UsedTree};
 use super::workspace::Workspace;
 use crate::cgroup::Hierarchy;
 use crate::event::What;
-use crate::outcome::{Outcome, StepResult};
+use crate::outcome::{Keep, Outcome, ServiceResult, StepResult};
 use crate::sandbox::ids::Identity;
 use crate::sandbox::sweep::Since;
 use crate::sandbox::zygote::Zygote;
@@ -38,7 +41,9 @@ mod attempts;
 mod beside;
 mod harvest;
 mod hidden;
+mod limit;
 mod reports;
+mod services;
 mod steps;
 mod trail;
 mod watched;
@@ -88,8 +93,16 @@ pub struct Job<'j> {
     pub secrets_in_artifacts: bool,
     /// What the attempts at steps said of their tests, by the step's number from 0.
     pub tallies: RefCell<HashMap<usize, Tally>>,
+    /// Of which steps the root filesystem is kept.
+    pub keep: Keep,
+    /// Where an earlier step left off, if this is a look at that.
+    pub inside: Option<&'j Inside>,
     /// The contexts of the plan and the run.
     pub contexts: Vec<(&'static str, Value)>,
+    /// What runs beside its steps.
+    pub services: Vec<Service<'j>>,
+    /// How that stands.
+    pub company: Company,
 }
 
 /// How a job ended.
@@ -107,8 +120,12 @@ pub struct JobEnd {
     pub artifacts: Vec<ArtifactRecord>,
     /// What its reports say.
     pub reports: Gathered,
+    /// How its services ended.
+    pub services: Vec<ServiceResult>,
     /// Why our own part failed, after which nothing more was started.
     pub error: Option<RunError>,
+    /// The steps of which the root filesystem is kept, and where it is in the job's private directory.
+    pub kept: Vec<(String, String)>,
     /// What has to be taken apart.
     pub rest: Rest,
     /// What could not be, in words.
@@ -131,7 +148,9 @@ impl JobEnd {
             outputs: Vec::new(),
             artifacts: Vec::new(),
             reports: Gathered::default(),
+            services: Vec::new(),
             error: None,
+            kept: Vec::new(),
             rest: Rest::default(),
             left: Vec::new(),
         }
@@ -144,6 +163,7 @@ pub struct Rest {
     room: Option<Room>,
     ending: JoinSet<()>,
     scratch: Option<Scratch>,
+    kept: Option<Kept>,
 }
 
 /// A private directory to be removed, with whose rights.
@@ -155,6 +175,11 @@ struct Scratch {
 }
 
 impl Rest {
+    /// Nothing of it is to be kept: it is tried again.
+    pub fn keep_nothing(&mut self) {
+        self.kept = None;
+    }
+
     /// Takes it apart. Returns what could not be, in words.
     pub async fn clear(mut self, home: &Path, zygote: &Zygote) -> Vec<String> {
         let mut left = Vec::new();
@@ -167,7 +192,12 @@ impl Rest {
         {
             left.push(format!("cannot clean up: {error}"));
         }
-        if let Some(Scratch { unit, identity, user }) = self.scratch {
+        if let Some(kept) = self.kept {
+            match kept.keep(home, zygote) {
+                Ok(failed) => left.extend(failed.into_iter().map(|text| format!("cannot clean up: {text}"))),
+                Err(error) => left.push(format!("cannot keep what step left: {error}")),
+            }
+        } else if let Some(Scratch { unit, identity, user }) = self.scratch {
             let removed = traces::remove_scratch(home, &Servants { zygote, identity, user }, &unit);
             left.extend(removed.err().map(|text| format!("cannot clean up: {text}")));
         }
@@ -201,8 +231,22 @@ impl Job<'_> {
         }
         let user = traces.used.as_ref().map_or((0, 0), |used| used.user);
         let unit = self.unit.clone();
+        end.rest.kept = (!end.kept.is_empty()).then(|| self.kept(std::mem::take(&mut end.kept), user));
         end.rest.scratch = Some(Scratch { unit, identity: self.lease.identity, user });
         Ok(end)
+    }
+
+    fn kept(&self, steps: Vec<(String, String)>, user: (u32, u32)) -> Kept {
+        Kept {
+            run: self.run.id().to_owned(),
+            job: self.plan.id.clone(),
+            scratch: self.unit.clone(),
+            identity: self.lease.identity,
+            user,
+            base: self.base.to_path_buf(),
+            workspace: Kept::own_workspace(self.plan.workspace),
+            steps,
+        }
     }
 
     async fn in_scratch(
@@ -226,6 +270,8 @@ impl Job<'_> {
             number: self.number,
             since,
             secrets: self.secrets,
+            above: self.inside.map(|inside| inside.upper.as_path()),
+            services: &self.services,
         };
         let mut used =
             Used { identity: self.lease.identity, user: (0, 0), since, trees: self.trees(&workspace)? };
@@ -242,7 +288,7 @@ impl Job<'_> {
             self.warn(None, text, hint);
         }
         let mut ending = JoinSet::new();
-        self.steps(&room, &workspace, &used, end, &mut ending).await;
+        self.among_services(&room, &workspace, &used, end, &mut ending).await?;
         // Meanwhile the kernel takes the last sandbox apart.
         self.finish(&workspace, &used, &room, end);
         (end.rest.room, end.rest.ending) = (Some(room), ending);
@@ -252,6 +298,9 @@ impl Job<'_> {
     fn open_workspace(&self, scratch: &Path) -> Result<Workspace, RunError> {
         let root = self.root;
         let at = scratch.join("workspace");
+        if let Some(kept) = self.inside.and_then(|inside| inside.workspace.as_deref()) {
+            return Ok(Workspace::open(kept)?);
+        }
         Ok(match self.plan.workspace {
             PlanWorkspace::InPlace => Workspace::open(root)?,
             PlanWorkspace::Copy => Workspace::copy(root, &at, self.home)?,
@@ -265,7 +314,8 @@ impl Job<'_> {
 
     /// What of the host the steps can change.
     fn trees(&self, workspace: &Workspace) -> Result<Vec<UsedTree>, RunError> {
-        let mounts = self.plan.mounts.iter().filter(|mount| !mount.read_only);
+        let of_services = self.plan.services.iter().flat_map(|service| &service.mounts);
+        let mounts = self.plan.mounts.iter().chain(of_services).filter(|mount| !mount.read_only);
         let mut trees = Vec::new();
         for path in
             std::iter::once(workspace.path.clone()).chain(mounts.map(|mount| self.base.join(&mount.host)))

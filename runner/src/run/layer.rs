@@ -37,6 +37,13 @@ const HOST_PARTS: [&str; 8] = [
 /// Links or directories of a host's root that belong to /usr.
 const HOST_LINKS: [&str; 6] = ["bin", "sbin", "lib", "lib32", "lib64", "libx32"];
 
+/// Directories of every root.
+const ALWAYS: [(&str, u32); 6] =
+    [("dev", 0o755), ("etc", 0o755), ("proc", 0o755), ("run", 0o755), ("sys", 0o755), ("tmp", 0o1777)];
+/// Those of steps besides.
+const OF_STEPS: &[(&str, u32)] =
+    &[("run/runner", 0o755), (HANDED, 0o1777), (SCRIPTS, 0o755), ("workspace", 0o755)];
+
 /// What the layer is made for.
 #[derive(Debug)]
 pub struct Wishes<'l> {
@@ -48,6 +55,10 @@ pub struct Wishes<'l> {
     pub resolv_conf: String,
     /// The skeleton of `image: host`.
     pub host: bool,
+    /// Names of services: all are on the loopback interface.
+    pub names: Vec<String>,
+    /// For steps, which have a workspace, scripts and files to hand values on by.
+    pub of_step: bool,
 }
 
 /// One thing in the layer.
@@ -73,26 +84,21 @@ pub struct Layer {
 /// Plans the layer. Also returns the host's paths that are to be bound read-only.
 pub fn plan(wishes: &Wishes<'_>) -> (Layer, Vec<PathBuf>) {
     let mut layer = Layer::default();
-    for (path, mode) in [
-        ("dev", 0o755),
-        ("etc", 0o755),
-        ("proc", 0o755),
-        ("run", 0o755),
-        ("run/runner", 0o755),
-        (HANDED, 0o1777),
-        (SCRIPTS, 0o755),
-        ("sys", 0o755),
-        ("tmp", 0o1777),
-        ("workspace", 0o755),
-    ] {
+    for (path, mode) in ALWAYS.into_iter().chain(if wishes.of_step { OF_STEPS } else { &[] }.iter().copied())
+    {
         layer.add(path, Entry::Directory(mode));
     }
     let name = wishes.hostname;
-    layer
-        .file("etc/hosts", format!("127.0.0.1 localhost {name}\n::1 localhost ip6-localhost ip6-loopback\n"));
+    // Services by IPv4 alone: most listen there, and not every program tries the second address of a name.
+    let names: Vec<&str> = std::iter::once(name).chain(wishes.names.iter().map(String::as_str)).collect();
+    let names = names.join(" ");
+    layer.file(
+        "etc/hosts",
+        format!("127.0.0.1 localhost {names}\n::1 localhost ip6-localhost ip6-loopback\n"),
+    );
     layer.file("etc/hostname", format!("{name}\n"));
     layer.file("etc/resolv.conf", wishes.resolv_conf.clone());
-    for (file, _) in FILES {
+    for (file, _) in FILES.iter().filter(|_| wishes.of_step) {
         layer.add(format!("{HANDED}/{file}"), Entry::Form);
     }
     let parts = if wishes.host { layer.add_skeleton() } else { Vec::new() };
@@ -184,7 +190,8 @@ mod tests {
     use super::*;
 
     fn wishes(mount_points: Vec<(String, bool)>, host: bool) -> Wishes<'static> {
-        Wishes { hostname: "runner", mount_points, resolv_conf: String::new(), host }
+        let (resolv_conf, names) = (String::new(), vec!["db".to_owned()]);
+        Wishes { hostname: "runner", mount_points, resolv_conf, host, names, of_step: true }
     }
 
     #[test]
@@ -200,6 +207,23 @@ mod tests {
         }
         assert_eq!(layer.entries[Path::new("opt/tool/bin")], Entry::Directory(0o755));
         assert_eq!(layer.entries[Path::new("srv/file")], Entry::File(String::new()));
+    }
+
+    #[test]
+    fn services_are_known_by_name_and_have_nothing_of_steps() {
+        let mut wishes = wishes(Vec::new(), false);
+        let hosts = |layer: &Layer| match &layer.entries[Path::new("etc/hosts")] {
+            Entry::File(text) => text.clone(),
+            other => panic!("{other:?}"),
+        };
+        let (layer, _) = plan(&wishes);
+        assert!(hosts(&layer).starts_with("127.0.0.1 localhost runner db\n"), "{}", hosts(&layer));
+        assert!(layer.entries.contains_key(Path::new("workspace")));
+        wishes.of_step = false;
+        let (layer, _) = plan(&wishes);
+        assert!(
+            !layer.entries.keys().any(|path| path.starts_with("workspace") || path.starts_with("run/runner"))
+        );
     }
 
     #[test]

@@ -1,14 +1,16 @@
 //! Runs that are under way, seen from outside: what they do just now, and how they are stopped.
 
 use std::fs;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::time::{Duration, SystemTime};
 
 use rustix::process::{Signal, pidfd_send_signal};
 use serde::Serialize;
 
-use super::processes::{Portrait, portraits};
-use super::record::{RecordError, RunDirectory, RunRecord};
+pub use super::processes::Portrait;
+use super::processes::portraits;
+use super::record::{RecordError, RunDirectory, RunRecord, StepDirectory};
+use super::room::unit_of_service;
 use super::traces;
 use crate::cgroup::residents;
 
@@ -32,8 +34,22 @@ pub struct LivingRun {
 pub struct LivingJob {
     /// Its id.
     pub id: String,
+    /// The services that run.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub services: Vec<LivingService>,
     /// The steps whose commands run.
     pub steps: Vec<LivingStep>,
+}
+
+/// A service that runs.
+#[derive(Debug, Serialize)]
+pub struct LivingService {
+    /// Its name.
+    pub name: String,
+    /// How long it has run, in seconds.
+    pub elapsed_s: Option<f64>,
+    /// Its processes, parents before their children.
+    pub processes: Vec<Portrait>,
 }
 
 /// A step whose command runs.
@@ -65,15 +81,14 @@ fn look(run: &RunDirectory, record: RunRecord) -> LivingRun {
     let directories = run.steps().unwrap_or_default();
     let under_way = record.jobs.iter().filter(|job| job.started.is_some() && job.outcome.is_none());
     let jobs = under_way.map(|job| {
+        let of_job = cgroups.get(&job.id).map(Vec::as_slice).unwrap_or_default();
         let own = directories.iter().filter(|step| step.job == job.id);
         let running = own.filter(|step| matches!(step.read_result(), Ok(None)));
         let steps = running.map(|step| {
-            let cgroups = cgroups.get(&job.id).map(Vec::as_slice).unwrap_or_default();
             let names = [format!("step-{}", step.index)].into_iter();
             let attempts =
                 (2..=step.kept_attempts() + 1).map(|attempt| format!("step-{}-{attempt}", step.index));
-            let processes: Vec<_> =
-                names.chain(attempts).flat_map(|name| residents(cgroups, &name)).collect();
+            let processes: Vec<_> = names.chain(attempts).flat_map(|name| residents(of_job, &name)).collect();
             LivingStep {
                 id: step.id.clone(),
                 index: step.index,
@@ -81,7 +96,7 @@ fn look(run: &RunDirectory, record: RunRecord) -> LivingRun {
                 processes: portraits(&processes),
             }
         });
-        LivingJob { id: job.id.clone(), steps: steps.collect() }
+        LivingJob { id: job.id.clone(), services: services(run, &job.id, of_job), steps: steps.collect() }
     });
     LivingRun {
         id: record.id.clone(),
@@ -90,6 +105,18 @@ fn look(run: &RunDirectory, record: RunRecord) -> LivingRun {
         started: record.started.clone(),
         jobs: jobs.collect(),
     }
+}
+
+/// The services of a job that run, by name.
+fn services(run: &RunDirectory, job: &str, cgroups: &[PathBuf]) -> Vec<LivingService> {
+    let all = run.services().unwrap_or_default();
+    let running = all.iter().filter(|one| one.job == job && matches!(one.read_service_result(), Ok(None)));
+    let look = |one: &StepDirectory| LivingService {
+        name: one.id.clone(),
+        elapsed_s: since(&one.path.join("env.json")).map(|time| time.as_secs_f64()),
+        processes: portraits(&residents(cgroups, &unit_of_service(&one.id))),
+    };
+    running.map(look).collect()
 }
 
 /// How long ago a file was written: what a step is given is, when its command begins.

@@ -10,6 +10,7 @@ mod lock;
 mod model;
 mod network;
 mod select;
+mod service;
 mod step;
 mod write;
 
@@ -22,14 +23,15 @@ use std::path::{Path, PathBuf};
 use rustix::fs::{CWD, RenameFlags};
 use serde::Serialize;
 
-use crate::outcome::StepResult;
+use crate::outcome::{ServiceResult, StepResult};
 
+pub use crate::outcome::ImageRecord;
 pub use events::EventLog;
 pub use id::timestamp;
 pub use lock::RunLock;
 pub use model::{
-    ArtifactRecord, HostRecord, ImageRecord, IncludedFile, JobAttempt, JobRecord, RECORD_VERSION,
-    ReportsRecord, RunRecord, RunState, WarningRecord,
+    ArtifactRecord, HostRecord, IncludedFile, JobAttempt, JobRecord, RECORD_VERSION, ReportsRecord,
+    RunRecord, RunState, WarningRecord,
 };
 pub use network::{NETWORK_RECORD_VERSION, NetworkLine, NetworkRecord, suggestion};
 pub use select::Selector;
@@ -155,6 +157,8 @@ pub struct RunDirectory {
     id: String,
     path: PathBuf,
     lock: Option<RunLock>,
+    /// It is removed when it is over.
+    passing: bool,
 }
 
 impl RunDirectory {
@@ -165,15 +169,28 @@ impl RunDirectory {
     pub fn create(home: &Path, run_id: Option<&str>) -> Result<Self, RecordError> {
         let runs = home.join("runs");
         make_directory(&runs)?;
+        let made = Self::create_in(&runs, run_id)?;
+        write::replace_link(&runs, "latest", &made.id)?;
+        Ok(made)
+    }
+
+    /// Makes a run that is removed when it is over: neither `latest` nor `latest-failed` ever names it.
+    pub fn create_passing(home: &Path) -> Result<Self, RecordError> {
+        let runs = home.join("runs");
+        make_directory(&runs)?;
+        Ok(Self { passing: true, ..Self::create_in(&runs, None)? })
+    }
+
+    fn create_in(runs: &Path, run_id: Option<&str>) -> Result<Self, RecordError> {
         if let Some(id) = run_id {
             if !id::is_valid(id) {
                 return Err(RecordError::BadId { id: id.to_owned() });
             }
-            return Self::create_as(&runs, id);
+            return Self::create_as(runs, id);
         }
         let mut attempt = 1;
         loop {
-            match Self::create_as(&runs, &id::fresh()) {
+            match Self::create_as(runs, &id::fresh()) {
                 Err(RecordError::Exists { .. }) if attempt < ID_ATTEMPTS_MAX => attempt += 1,
                 other => return other,
             }
@@ -193,9 +210,9 @@ impl RunDirectory {
                 return Err(error);
             }
         };
-        let made = Self { runs: runs.to_path_buf(), id: id.to_owned(), path, lock: Some(lock) };
+        let (runs, id) = (runs.to_path_buf(), id.to_owned());
+        let made = Self { runs, id, path, lock: Some(lock), passing: false };
         make_directory(&made.path.join("jobs"))?;
-        write::replace_link(runs, "latest", id)?;
         Ok(made)
     }
 
@@ -203,7 +220,7 @@ impl RunDirectory {
     pub fn open(home: &Path, selector: &Selector) -> Result<Self, RecordError> {
         let runs = home.join("runs");
         let id = selector.resolve(&runs)?;
-        Ok(Self { path: runs.join(&id), id, runs, lock: None })
+        Ok(Self { path: runs.join(&id), id, runs, lock: None, passing: false })
     }
 
     /// Lists all runs, the oldest first.
@@ -213,7 +230,7 @@ impl RunDirectory {
         ids.sort_unstable();
         Ok(ids
             .into_iter()
-            .map(|id| Self { path: runs.join(&id), id, runs: runs.clone(), lock: None })
+            .map(|id| Self { path: runs.join(&id), id, runs: runs.clone(), lock: None, passing: false })
             .collect())
     }
 
@@ -230,6 +247,16 @@ impl RunDirectory {
     /// Removes the run's directory, and the links that named it. Returns false when the run lives, or is being swept.
     pub fn remove(self) -> Result<bool, RecordError> {
         let Some(_lock) = self.adopt()? else { return Ok(false) };
+        self.put_away()?;
+        Ok(true)
+    }
+
+    /// Removes a run of ours that is over and that nobody is to see.
+    pub fn pass(self) -> Result<(), RecordError> {
+        if self.passing { self.put_away() } else { Ok(()) }
+    }
+
+    fn put_away(&self) -> Result<(), RecordError> {
         // Gone at once for whoever looks; how long the rest takes is nobody's business.
         let name = format!("{}{}", select::REMOVED_PREFIX, self.id);
         let gone = self.runs.join(&name);
@@ -242,8 +269,7 @@ impl RunDirectory {
         let runs =
             fs::File::open(&self.runs).map_err(|source| RecordError::io("open", &self.runs, source))?;
         images::remove_tree(&runs, &name)
-            .map_err(|error| RecordError::io("remove", gone, io::Error::other(error)))?;
-        Ok(true)
+            .map_err(|error| RecordError::io("remove", gone, io::Error::other(error)))
     }
 
     /// Returns the run's id.
@@ -320,7 +346,7 @@ impl RunDirectory {
     /// Makes the last record of the run, to be written by whoever has the time to wait for the disk.
     pub fn conclusion(&self, record: &RunRecord) -> Result<Conclusion, RecordError> {
         let path = self.path.join("run.json");
-        let failed = record.conclusion.is_some_and(crate::outcome::Outcome::is_failure);
+        let failed = record.conclusion.is_some_and(crate::outcome::Outcome::is_failure) && !self.passing;
         Ok(Conclusion {
             bytes: to_json(&path, record)?,
             path,
@@ -349,6 +375,7 @@ impl RunDirectory {
             }
             for job in &mut record.jobs {
                 job.steps = step::read_results(&self.path, &job.id)?;
+                job.services = service::read_results(&self.path, &job.id)?;
             }
         }
         Ok(record)
@@ -364,6 +391,11 @@ impl RunDirectory {
         StagedStep::create(&self.path, job, index, id)
     }
 
+    /// Makes the directory of a service before it starts.
+    pub fn stage_service(&self, job: &str, name: &str) -> Result<StagedStep, RecordError> {
+        service::stage(&self.path, job, name)
+    }
+
     /// Removes what a killed run has made and not published: steps whose turn never came, artifacts it was collecting,
     /// records it was writing. All of them are hidden, and nothing else is.
     pub fn discard_unpublished(&self) -> Result<(), RecordError> {
@@ -371,9 +403,9 @@ impl RunDirectory {
         let jobs = self.path.join("jobs");
         for job in step::names(&jobs)? {
             let job = jobs.join(job);
-            directories.extend([job.join("steps"), job]);
+            directories.extend([job.join("steps"), job.join("services"), job]);
         }
-        directories.extend(self.steps()?.into_iter().map(|step| step.path));
+        directories.extend(self.steps()?.into_iter().chain(self.services()?).map(|one| one.path));
         for directory in directories {
             discard_hidden(&directory)?;
         }
@@ -385,9 +417,10 @@ impl RunDirectory {
         &self,
         job: &str,
         number: u32,
-        results: &mut [StepResult],
+        steps: &mut [StepResult],
+        services: &mut [ServiceResult],
     ) -> Result<(), RecordError> {
-        step::keep_attempt(&self.path, job, number, results)
+        step::keep_attempt(&self.path, job, number, steps, services)
     }
 
     /// Keeps what a job hands to those that need it.
@@ -401,6 +434,11 @@ impl RunDirectory {
     /// Returns the directories of all steps that were started, job by job, in order.
     pub fn steps(&self) -> Result<Vec<StepDirectory>, RecordError> {
         step::all(&self.path)
+    }
+
+    /// Returns the directories of all services that were started, job by job.
+    pub fn services(&self) -> Result<Vec<StepDirectory>, RecordError> {
+        service::all(&self.path)
     }
 
     /// Returns the directory of collected artifacts; it is made by the first collection.

@@ -82,6 +82,8 @@ pub struct JobRights {
     pub filters: Vec<Filters>,
     /// In the order of the steps.
     pub steps: Vec<StepRights>,
+    /// In the order of the services.
+    pub services: Vec<StepRights>,
     /// What the user should know.
     pub warnings: Vec<(String, Option<String>)>,
 }
@@ -100,48 +102,64 @@ pub struct StepRights {
 }
 
 impl JobRights {
-    /// Settles them. Relative paths of profiles start at `base`.
+    /// Settles them. `services`: the users that services run as, by their numbers. Relative paths of profiles start at `base`.
     ///
     /// # Errors
     /// A profile that cannot be used; rights that would reach beyond the sandbox.
     pub fn settle(
         job: &JobPlan,
         users: &[StepUser],
+        services: &[u32],
         workspace: &Workspace,
         base: &Path,
     ) -> Result<Self, RightsError> {
         let mut rights = Self::default();
-        // Filters that were made, with what for.
-        let mut made: Vec<(Seccomp, Choice, u64)> = Vec::new();
+        let mut made = Vec::new();
         for (step, user) in job.steps.iter().zip(users) {
             let nested = step.privileges == Privileges::Nested;
             if nested {
                 owned_by_nobody_special(job, step, workspace, base)?;
             }
-            let named = named(&step.privileges);
-            let of_user = if user.uid == 0 { ROOT_CAPABILITIES } else { 0 };
-            let of_root = if nested && user.uid == 0 { SETFCAP } else { 0 };
-            let capabilities = of_user | of_root | named;
-            let choice = Choice {
-                strict: step.seccomp == Seccomp::Strict,
-                untrusted: job.untrusted,
-                nested,
-                capabilities: named,
-            };
-            let key = (step.seccomp.clone(), choice, capabilities);
-            let filters = match made.iter().position(|have| *have == key) {
-                Some(found) => found,
-                None => {
-                    let filters = rights.filters_of(&step.seccomp, &choice, capabilities, base)?;
-                    rights.filters.push(filters);
-                    made.push(key);
-                    made.len() - 1
-                }
-            };
-            let ambient = if user.uid == 0 { 0 } else { named };
-            rights.steps.push(StepRights { filters, nested, capabilities, ambient });
+            let asked = (&step.seccomp, &step.privileges);
+            let own = rights.of_one(asked, user.uid, job.untrusted, base, &mut made)?;
+            rights.steps.push(own);
+        }
+        for uid in services {
+            let asked = (&Seccomp::Default, &Privileges::Default);
+            let own = rights.of_one(asked, *uid, job.untrusted, base, &mut made)?;
+            rights.services.push(own);
         }
         Ok(rights)
+    }
+
+    /// The rights of one sandbox. `made`: filters that there are, with what they are for.
+    fn of_one(
+        &mut self,
+        (seccomp, privileges): (&Seccomp, &Privileges),
+        uid: u32,
+        untrusted: bool,
+        base: &Path,
+        made: &mut Vec<(Seccomp, Choice, u64)>,
+    ) -> Result<StepRights, RightsError> {
+        let nested = *privileges == Privileges::Nested;
+        let named = named(privileges);
+        let of_user = if uid == 0 { ROOT_CAPABILITIES } else { 0 };
+        let of_root = if nested && uid == 0 { SETFCAP } else { 0 };
+        let capabilities = of_user | of_root | named;
+        let strict = *seccomp == Seccomp::Strict;
+        let choice = Choice { strict, untrusted, nested, capabilities: named };
+        let key = (seccomp.clone(), choice, capabilities);
+        let filters = match made.iter().position(|have| *have == key) {
+            Some(found) => found,
+            None => {
+                let filters = self.filters_of(seccomp, &choice, capabilities, base)?;
+                self.filters.push(filters);
+                made.push(key);
+                made.len() - 1
+            }
+        };
+        let ambient = if uid == 0 { 0 } else { named };
+        Ok(StepRights { filters, nested, capabilities, ambient })
     }
 
     /// Whether a step may make sandboxes of its own.

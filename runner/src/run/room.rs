@@ -4,23 +4,23 @@ use std::collections::HashSet;
 use std::fs;
 use std::io;
 use std::os::fd::{AsFd, OwnedFd};
-use std::os::unix::fs::{FileTypeExt as _, MetadataExt as _, PermissionsExt as _};
+use std::os::unix::fs::{MetadataExt as _, PermissionsExt as _};
 use std::path::{Path, PathBuf};
 
 use images::{Rootfs, RootfsKind};
-use jobs::{JobPlan, Network as PlanNetwork, User};
+use jobs::{JobPlan, Network as PlanNetwork, StepPlan, User};
 
 use super::caps::{Warning, limits};
-use super::command::WORKSPACE;
 use super::egress::{self, Egress, Outlook};
 use super::errands::Servants;
 use super::error::RunError;
 use super::identity;
-use super::layer::{self, NESTED_HOME, SCRIPTS, SECRETS, Wishes};
+use super::layer::{self, NESTED_HOME, Wishes};
 use super::machine::{self, Processors};
 use super::rights::{JobRights, StepRights};
 use super::secret_files;
 use super::secrets::Secrets;
+use super::services::Service;
 use super::skeleton::{self, Skeleton};
 use super::users::{Accounts, StepUser};
 use super::workspace::Workspace;
@@ -28,11 +28,16 @@ use crate::cgroup::{Cgroup, CgroupLimits, Hierarchy, RunCgroup};
 use crate::sandbox::ids::{Identity, layer_map, step_map, workspace_map};
 use crate::sandbox::ops::{self, SYS_MASKS};
 use crate::sandbox::spawn::{Sandbox, Stage};
-use crate::sandbox::spec::{
-    Bind, Idmap, Kind, Network, SandboxSpec, Script, SecretFile, Source, StageOpening, StageSpec, Upper,
-};
+use crate::sandbox::spec::{Bind, Network, SandboxSpec, StageOpening, StageSpec, Upper};
 use crate::sandbox::sweep::{self, Rule, Since, Sweep};
 use crate::sandbox::zygote::Zygote;
+
+mod mounts;
+mod quarters;
+
+use mounts::Mounts;
+use quarters::Quarters;
+pub use quarters::unit_of_service;
 
 /// Device nodes of a step: name, major, minor (Documentation/admin-guide/devices.txt).
 const NODES: [(&str, u32, u32); 6] =
@@ -69,6 +74,10 @@ pub struct Plans<'p> {
     pub since: Since,
     /// What steps may be shown.
     pub secrets: &'p Secrets,
+    /// A layer over all others.
+    pub above: Option<&'p Path>,
+    /// What runs beside the steps.
+    pub services: &'p [Service<'p>],
 }
 
 /// The room.
@@ -99,8 +108,10 @@ pub struct Room {
     pub workspace_was_given: bool,
     /// What the user should know.
     pub warnings: Vec<(String, Option<String>)>,
-    /// The directories of secrets that there are: each is a step's.
+    /// The directories of secrets that there are: each is a step's or a service's.
     with_secrets: HashSet<String>,
+    /// What services have for themselves, in their order.
+    quarters: Vec<Quarters>,
 }
 
 /// A sandbox that waits for its go, or builds itself up to there.
@@ -128,24 +139,33 @@ impl Room {
         let users = users(plans)?;
         let user = users.first().map_or((0, 0), |user| (user.uid, user.gid));
         let (limits, mut warnings) = limits(plans, hierarchy)?;
-        let rights = JobRights::settle(plans.job, &users, plans.workspace, plans.base)?;
+        let of_services: Vec<u32> = plans.services.iter().map(|service| service.user.uid).collect();
+        let rights = JobRights::settle(plans.job, &users, &of_services, plans.workspace, plans.base)?;
         let nested = rights.any_nested();
         warnings.extend(rights.warnings);
         let mut mounts = Mounts::default();
         mounts.of_the_plan(plans, &users)?;
         let secrets = mounts.of_the_secrets(plans, &users);
+        let resolv_conf = resolv_conf(&plans.job.network, outlook.as_ref());
         let tun = nested && mounts.of_sandboxes_inside();
         let (layer, parts) = layer::plan(&Wishes {
             hostname: &plans.job.hostname,
             mount_points: std::mem::take(&mut mounts.points),
-            resolv_conf: resolv_conf(&plans.job.network, outlook.as_ref()),
+            resolv_conf: resolv_conf.clone(),
             host: plans.rootfs.kind == RootfsKind::Host,
+            names: names(plans),
+            of_step: true,
         });
         let servants = Servants { zygote, identity: plans.identity, user };
         let skeleton = skeleton::obtain(plans.home, &layer, &servants)?;
         let layers = mounts.of_the_root(plans, &skeleton.path, &parts)?;
         let workspaces = mounts.of_the_workspace(plans, &users)?;
         let scripts = mounts.of_the_scripts(plans);
+        let make = |(index, service): (usize, &Service<'_>)| {
+            let place = quarters::Place { plans, hierarchy, zygote, resolv_conf: &resolv_conf, index };
+            place.furnish(service, rights.services[index], &mut mounts, &mut warnings)
+        };
+        let quarters = plans.services.iter().enumerate().map(make).collect::<Result<_, _>>()?;
         let processors = Processors::choose(limits.cpus, plans.number);
         let (facts, told) = machine::facts(&processors, &limits);
         mounts.binds.extend(told);
@@ -188,6 +208,7 @@ impl Room {
             workspace_was_given,
             warnings,
             with_secrets: mounts.with_secrets,
+            quarters,
         })
     }
 
@@ -225,6 +246,7 @@ impl Room {
             binds.chain(self.per_user.iter().map(own)).chain(home).chain(tun).chain(secrets).collect();
         let spec = SandboxSpec {
             hostname: self.hostname.clone(),
+            root: "l".to_owned(),
             layers: self.layers,
             upper: Upper::Disk(name),
             binds,
@@ -236,13 +258,26 @@ impl Room {
             filters: rights.filters,
             nested: rights.nested,
         };
+        self.build(&spec, cgroup, upper)
+    }
+
+    /// Asks the stage for a sandbox in this cgroup.
+    fn build(&self, spec: &SandboxSpec, cgroup: Cgroup, upper: PathBuf) -> Result<Prepared, RunError> {
         let map = |id| step_map(self.identity, id).to_string();
         let single = self.identity == Identity::Single;
-        let script = ops::script(&spec, map(user.0), map(user.1), single);
+        let script = ops::script(spec, map(spec.user.0), map(spec.user.1), single);
         let entry = cgroup.entry()?;
         let into = entry.into.as_ref().map(AsFd::as_fd);
         let sandbox = self.stage.build(script, into, &entry.tasks)?;
         Ok(Prepared { sandbox, cgroup, upper })
+    }
+
+    /// A stream socket of the job's network, not connected; `v6`: of IPv6.
+    ///
+    /// # Errors
+    /// When the kernel has none, or the stage is gone.
+    pub fn socket(&self, v6: bool) -> io::Result<OwnedFd> {
+        self.stage.socket(v6).map_err(io::Error::other)
     }
 
     /// What a step may ask of the kernel.
@@ -319,7 +354,9 @@ pub fn open_stage(
     let network = match (&job.network, &outlook) {
         (_, Some(outlook)) => Network::Gated(outlook.addresses),
         (PlanNetwork::Host, None) => Network::Host,
-        (PlanNetwork::None | PlanNetwork::Full | PlanNetwork::Rules(_), None) => Network::Private,
+        (PlanNetwork::None | PlanNetwork::Services | PlanNetwork::Full | PlanNetwork::Rules(_), None) => {
+            Network::Private
+        }
     };
     let owner = fs::metadata(root).map_or((0, 0), |found| (found.uid(), found.gid()));
     let layers = layer_map(identity).map(|map| (map.clone(), map));
@@ -333,8 +370,15 @@ fn resolv_conf(network: &PlanNetwork, outlook: Option<&Outlook>) -> String {
     match (outlook, network) {
         (Some(outlook), _) => outlook.resolv_conf.clone(),
         (None, PlanNetwork::Host) => fs::read_to_string("/etc/resolv.conf").unwrap_or_default(),
-        (None, PlanNetwork::None | PlanNetwork::Full | PlanNetwork::Rules(_)) => String::new(),
+        (None, PlanNetwork::None | PlanNetwork::Services | PlanNetwork::Full | PlanNetwork::Rules(_)) => {
+            String::new()
+        }
     }
+}
+
+/// The names of all services, which everybody in the job's network knows.
+fn names(plans: &Plans<'_>) -> Vec<String> {
+    plans.services.iter().map(|service| service.plan.name.clone()).collect()
 }
 
 /// The stage's name for root inside.
@@ -367,14 +411,8 @@ fn distinct(users: &[StepUser]) -> Vec<(u32, u32)> {
 fn users(plans: &Plans<'_>) -> Result<Vec<StepUser>, RunError> {
     let accounts = Accounts::read(&plans.rootfs.layers);
     let default = plans.rootfs.config.user.as_deref();
-    let mut users = Vec::with_capacity(plans.job.steps.len());
-    for step in &plans.job.steps {
-        users.push(match (&step.user, default) {
-            (Some(user), _) => settle(user, &accounts)?,
-            (None, Some(name)) if !name.is_empty() => from_config(name, &accounts)?,
-            (None, _) => accounts.by_id(0, None),
-        });
-    }
+    let of_step = |step: &StepPlan| user_of(step.user.as_ref(), default, &accounts);
+    let users = plans.job.steps.iter().map(of_step).collect::<Result<Vec<_>, _>>()?;
     let mut ids = users.iter().map(|user| user.uid);
     if let (Identity::Subids { .. } | Identity::Single, Some(first)) = (plans.identity, ids.next())
         && let Some(other) = ids.find(|uid| *uid != first)
@@ -382,6 +420,19 @@ fn users(plans: &Plans<'_>) -> Result<Vec<StepUser>, RunError> {
         return Err(RunError::Users { first, other });
     }
     Ok(users)
+}
+
+/// Whoever was asked for, else the image's user, else root.
+pub fn user_of(
+    asked: Option<&User>,
+    default: Option<&str>,
+    accounts: &Accounts,
+) -> Result<StepUser, RunError> {
+    match (asked, default) {
+        (Some(user), _) => settle(user, accounts),
+        (None, Some(name)) if !name.is_empty() => from_config(name, accounts),
+        (None, _) => Ok(accounts.by_id(0, None)),
+    }
 }
 
 fn settle(user: &User, accounts: &Accounts) -> Result<StepUser, RunError> {
@@ -434,162 +485,6 @@ fn give_workspace(plans: &Plans<'_>, users: &[StepUser]) -> Warning {
     let text = format!("the filesystem of {} takes no id maps", plans.workspace.path.display());
     let hint = "its files change owner while steps run; `workspace: copy` avoids that".to_owned();
     (text, Some(hint))
-}
-
-/// Sources for the stage and binds for the steps, as they come together.
-#[derive(Default)]
-struct Mounts {
-    sources: Vec<Source>,
-    binds: Vec<Bind>,
-    /// Binds whose source exists once per user.
-    per_user: Vec<Bind>,
-    /// Paths inside that steps can write to and that belong to the host.
-    hand_back: Vec<String>,
-    /// Mount points for the layer.
-    points: Vec<(String, bool)>,
-    /// The directories of secrets that there are.
-    with_secrets: HashSet<String>,
-}
-
-impl Mounts {
-    /// The `mounts` of the job file, once per user.
-    fn of_the_plan(&mut self, plans: &Plans<'_>, users: &[StepUser]) -> Result<(), RunError> {
-        for (index, mount) in plans.job.mounts.iter().enumerate() {
-            let path = plans.base.join(&mount.host);
-            let wrong = |source: io::Error| RunError::Mount { path: path.clone(), source };
-            let canonical = fs::canonicalize(&path).map_err(wrong)?;
-            let metadata = fs::metadata(&canonical).map_err(wrong)?;
-            let owner = (metadata.uid(), metadata.gid());
-            for user in distinct(users) {
-                let at = place_for(&format!("b/{index}"), user);
-                self.source(&canonical, &at, mount.read_only, true, wished(plans.identity, owner, user))
-                    .map_err(wrong)?;
-            }
-            // Init makes the others: a directory of ours would cover the image's link, and all that is behind it.
-            if !plans.rootfs.layers.iter().any(|layer| layer::leads_through_link(layer, &mount.path)) {
-                self.points.push((mount.path.clone(), metadata.is_dir()));
-            }
-            self.per_user.push(Bind {
-                from: format!("b/{index}"),
-                to: mount.path.clone(),
-                directory: metadata.is_dir(),
-            });
-            if !mount.read_only {
-                self.hand_back.push(mount.path.clone());
-            }
-        }
-        Ok(())
-    }
-
-    /// Layers, upper directory, device nodes, the host's parts. Returns the number of layers.
-    fn of_the_root(&mut self, plans: &Plans<'_>, root: &Path, parts: &[PathBuf]) -> Result<usize, RunError> {
-        let map = || layer_map(plans.identity).map_or(Idmap::None, |map| Idmap::Required(map.clone(), map));
-        let layers: Vec<&Path> =
-            std::iter::once(root).chain(plans.rootfs.layers.iter().rev().map(PathBuf::as_path)).collect();
-        for (index, layer) in layers.iter().enumerate() {
-            let path = fs::canonicalize(layer).map_err(RunError::io("find the layer", layer))?;
-            self.source(&path, &format!("l/{index}"), true, false, map())
-                .map_err(RunError::io("use the layer", layer))?;
-        }
-        let path = fs::canonicalize(plans.scratch).map_err(RunError::io("find", plans.scratch))?;
-        self.source(&path, "up", false, false, map()).map_err(RunError::io("use", &path))?;
-        for (index, part) in parts.iter().enumerate() {
-            let at = format!("h/{index}");
-            let map = layer_map(plans.identity).map_or(Idmap::None, |map| Idmap::Wished(map.clone(), map));
-            let path = fs::canonicalize(part).map_err(RunError::io("find", part))?;
-            self.source(&path, &at, true, false, map).map_err(RunError::io("use", part))?;
-            self.binds.push(Bind { from: at, to: part.display().to_string(), directory: part.is_dir() });
-        }
-        for (name, major, minor) in NODES {
-            self.sources.push(Source {
-                path: format!("/dev/{name}"),
-                at: format!("dev/{name}"),
-                kind: Kind::Device { major, minor },
-                read_only: false,
-                recursive: false,
-                idmap: Idmap::None,
-            });
-        }
-        Ok(layers.len())
-    }
-
-    /// The home of runners inside; and the device of which sandboxes inside make their interfaces, where this machine lets
-    /// everybody open it. Returns whether it does.
-    fn of_sandboxes_inside(&mut self) -> bool {
-        self.points.push((NESTED_HOME.to_owned(), true));
-        let is_device =
-            |found: &fs::Metadata| found.file_type().is_char_device() && found.mode() & 0o006 == 0o006;
-        let found = fs::metadata(TUN_INSIDE).is_ok_and(|found| is_device(&found));
-        if found {
-            let kind = Kind::Device { major: 10, minor: 200 };
-            self.sources.push(Source {
-                path: TUN_INSIDE.into(),
-                at: TUN.into(),
-                kind,
-                read_only: false,
-                recursive: false,
-                idmap: Idmap::None,
-            });
-        }
-        found
-    }
-
-    fn of_the_secrets(&mut self, plans: &Plans<'_>, users: &[StepUser]) -> Vec<SecretFile> {
-        let secrets = secret_files::of(plans, users);
-        self.points.extend((!secrets.is_empty()).then(|| (SECRETS.to_owned(), true)));
-        self.with_secrets = secrets.iter().map(|secret| secret.directory.clone()).collect();
-        secrets
-    }
-
-    /// The steps' scripts, if there are any.
-    fn of_the_scripts(&mut self, plans: &Plans<'_>) -> Vec<Script> {
-        let scripts = super::command::scripts(plans.job);
-        if !scripts.is_empty() {
-            self.binds.push(Bind { from: "scripts".into(), to: SCRIPTS.into(), directory: true });
-        }
-        scripts
-    }
-
-    /// The workspace, once per user. Returns the indices of these sources.
-    fn of_the_workspace(&mut self, plans: &Plans<'_>, users: &[StepUser]) -> Result<Vec<usize>, RunError> {
-        let workspace = plans.workspace;
-        let mut indices = Vec::new();
-        for user in distinct(users) {
-            indices.push(self.sources.len());
-            let map = wished(plans.identity, workspace.owner, user);
-            self.source(&workspace.path, &place_for("ws", user), false, true, map)
-                .map_err(RunError::io("use the workspace", &workspace.path))?;
-        }
-        self.per_user.push(Bind { from: "ws".into(), to: WORKSPACE.into(), directory: true });
-        self.hand_back.push(WORKSPACE.into());
-        Ok(indices)
-    }
-
-    fn source(
-        &mut self,
-        path: &Path,
-        at: &str,
-        read_only: bool,
-        recursive: bool,
-        idmap: Idmap,
-    ) -> io::Result<()> {
-        let metadata = fs::metadata(path)?;
-        if metadata.file_type().is_block_device() || metadata.file_type().is_char_device() {
-            return Err(io::Error::other("it is a device"));
-        }
-        let (device, inode) = (metadata.dev(), metadata.ino());
-        let kind =
-            if metadata.is_dir() { Kind::Directory { device, inode } } else { Kind::File { device, inode } };
-        let path = path.to_str().ok_or_else(|| io::Error::other("its path is not UTF-8"))?.to_owned();
-        self.sources.push(Source { path, at: at.to_owned(), kind, read_only, recursive, idmap });
-        Ok(())
-    }
-}
-
-/// The map that makes `owner`'s files the step user's own, if the filesystem can.
-fn wished(identity: Identity, owner: (u32, u32), user: (u32, u32)) -> Idmap {
-    let maps = workspace_map(identity, owner.0, user.0).zip(workspace_map(identity, owner.1, user.1));
-    maps.map_or(Idmap::None, |(uids, gids)| Idmap::Wished(uids, gids))
 }
 
 /// A directory that only the keeper enters; the stage reaches it by a clone. The caller's umask must not count: init,

@@ -219,7 +219,8 @@ impl<'p> Schedule<'p> {
 
     fn cpus_of(&self, job: &JobPlan) -> f64 {
         let share = self.space.jobs.map_or(CPUS_UNDECLARED, |jobs| self.space.cpus / jobs.max(1) as f64);
-        job.limits.cpus.unwrap_or(share)
+        let of_services: f64 = job.services.iter().filter_map(|service| service.limits.cpus).sum();
+        job.limits.cpus.unwrap_or(share) + of_services
     }
 
     /// A job that is larger than the machine runs alone.
@@ -228,15 +229,21 @@ impl<'p> Schedule<'p> {
         for job in self.running() {
             count += 1;
             cpus += self.cpus_of(job);
-            memory = memory.saturating_add(job.limits.memory_bytes.unwrap_or(0));
+            memory = memory.saturating_add(memory_of(job));
         }
         let job = &self.jobs[at];
-        let memory = memory.saturating_add(job.limits.memory_bytes.unwrap_or(0));
+        let memory = memory.saturating_add(memory_of(job));
         count == 0
             || self.space.jobs.is_none_or(|most| count < most)
                 && cpus + self.cpus_of(job) <= self.space.cpus + CPUS_ERROR
                 && memory <= self.space.memory_bytes
     }
+}
+
+/// What a job and its services may use together, as far as they say.
+fn memory_of(job: &JobPlan) -> u64 {
+    let of_services = job.services.iter().filter_map(|service| service.limits.memory_bytes);
+    of_services.fold(job.limits.memory_bytes.unwrap_or(0), u64::saturating_add)
 }
 
 /// How several ends count as one: a failure before a cancel before a success; skipped is what all of them were.

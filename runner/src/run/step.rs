@@ -17,6 +17,7 @@ use super::logs::LogWriter;
 use super::processes;
 use super::record::RecordError;
 use super::secrets::{Masker, Secrets};
+use super::services::{Ear, Fallen};
 use super::verdict::Stopped;
 use crate::cgroup::{Cgroup, KmsgCursor, OomWatch};
 use crate::event::{Stream, What};
@@ -55,8 +56,8 @@ pub enum Cancel {
 pub struct Running<'r> {
     /// For events.
     pub job: &'r str,
-    /// For events.
-    pub step: &'r str,
+    /// For events; without it, what is printed goes to the log alone.
+    pub step: Option<&'r str>,
     /// Where output goes.
     pub log: LogWriter,
     /// Where events go.
@@ -65,8 +66,14 @@ pub struct Running<'r> {
     pub deadline: Option<(Instant, Stopped)>,
     /// From SIGTERM to SIGKILL.
     pub grace: Duration,
+    /// What asks it for an end.
+    pub ask: Order,
     /// The user's wish.
     pub cancel: watch::Receiver<Cancel>,
+    /// Tells that a service that the job needs has fallen.
+    pub falls: Option<watch::Receiver<Option<Fallen>>>,
+    /// Waits for something that it prints.
+    pub ear: Option<Ear>,
     /// Its cgroup, where there is one.
     pub cgroup: Option<&'r Cgroup>,
     /// For naming the victim of an OOM kill.
@@ -133,7 +140,7 @@ enum Phase {
 }
 
 /// The two ends of a step's output pipe.
-fn output_pipe() -> io::Result<(AsyncFd<OwnedFd>, OwnedFd)> {
+pub(super) fn output_pipe() -> io::Result<(AsyncFd<OwnedFd>, OwnedFd)> {
     let (ours, theirs) = pipe_with(PipeFlags::CLOEXEC)?;
     // An ordinary user may be over the system's pipe quota; the default size works as well.
     let _default = fcntl_setpipe_size(&ours, PIPE_BYTES);
@@ -173,19 +180,23 @@ pub struct Begun {
     started: Instant,
 }
 
-/// Gives the go. `stdin`: what the command reads.
+/// Gives the go. `stdin`: what the command reads; or a terminal for all it reads and writes.
 ///
 /// # Errors
 /// [`SandboxError::Exec`] when the command cannot be executed, and what else keeps it from starting.
 pub async fn begin(
     sandbox: &mut Sandbox,
     go: &Go,
-    stdin: &OwnedFd,
+    (stdin, terminal): (&OwnedFd, Option<&OwnedFd>),
     ears: Ears,
 ) -> Result<Begun, SandboxError> {
     let Ears { output: [stdout, stderr], theirs: [their_stdout, their_stderr], oom, oom_fd } = ears;
     let started = Instant::now();
-    sandbox.go(go, [stdin.as_fd(), their_stdout.as_fd(), their_stderr.as_fd()]).await?;
+    let stdio = match terminal {
+        Some(terminal) => [terminal.as_fd(); 3],
+        None => [stdin.as_fd(), their_stdout.as_fd(), their_stderr.as_fd()],
+    };
+    sandbox.go(go, stdio).await?;
     let (stdout, stderr) = (Some(stdout), Some(stderr));
     let maskers = [Masker::default(), Masker::default()];
     let output = Output { stdout, stderr, seq: 0, last: started, failure: None, maskers };
@@ -249,8 +260,9 @@ async fn attend(
             () = wait(alarm) => phase = ring(phase, sandbox, running, ended, output),
             changed = running.cancel.changed(), if !over => {
                 let wish = *running.cancel.borrow();
-                phase = if changed.is_ok() { wished(wish, phase, sandbox, ended) } else { phase };
+                phase = if changed.is_ok() { wished(wish, phase, (sandbox, running.ask), ended) } else { phase };
             }
+            () = fall(&mut running.falls), if !over => phase = fell(phase, sandbox, running, ended),
             () = lost(running.egress), if !over && !ended.lost_egress => {
                 ended.lost_egress = true;
                 sandbox.order(Order::Kill);
@@ -308,6 +320,9 @@ impl Output {
             return;
         }
         self.last = Instant::now();
+        if let Some(ear) = &mut running.ear {
+            ear.hear(stream as usize, data);
+        }
         let shown = match running.secrets.is_empty() {
             true => data.to_vec(),
             false => self.maskers[stream as usize].push(running.secrets, data),
@@ -320,9 +335,11 @@ impl Output {
             return;
         }
         self.check(running.log.append(stream, &data, self.last));
-        let what = What::StepLog { stream, seq: self.seq, data };
-        self.seq += 1;
-        running.feed.send(Some(running.job), Some(running.step), what);
+        if let Some(step) = running.step {
+            let what = What::StepLog { stream, seq: self.seq, data };
+            self.seq += 1;
+            running.feed.send(Some(running.job), Some(step), what);
+        }
     }
 
     /// Nothing more will come: what was held back is no secret.
@@ -335,7 +352,7 @@ impl Output {
 }
 
 /// Reads what is there; 0 at the pipe's end. Waits for ever on a pipe that has ended.
-async fn next(pipe: Option<&AsyncFd<OwnedFd>>, buffer: &mut [u8]) -> usize {
+pub(super) async fn next(pipe: Option<&AsyncFd<OwnedFd>>, buffer: &mut [u8]) -> usize {
     let Some(pipe) = pipe else { return std::future::pending().await };
     loop {
         let Ok(mut guard) = pipe.readable().await else { return 0 };
@@ -403,7 +420,7 @@ fn ring(
                 let picture = processes::picture(after, &cgroup.processes());
                 output.took(Stream::Stderr, picture.as_bytes(), running);
             }
-            sandbox.order(Order::Terminate);
+            sandbox.order(running.ask);
             Phase::Terminating(now)
         }
         Phase::Terminating(_) => {
@@ -427,12 +444,12 @@ fn ring(
 }
 
 /// The user wants an end.
-fn wished(wish: Cancel, phase: Phase, sandbox: &Sandbox, ended: &mut Ended) -> Phase {
+fn wished(wish: Cancel, phase: Phase, (sandbox, ask): (&Sandbox, Order), ended: &mut Ended) -> Phase {
     let now = Instant::now();
     match (wish, phase) {
         (Cancel::Gently, Phase::Runs) => {
             ended.stopped = Some(Stopped::Cancelled);
-            sandbox.order(Order::Terminate);
+            sandbox.order(ask);
             Phase::Terminating(now)
         }
         (Cancel::Now, Phase::Runs | Phase::Terminating(_)) => {
@@ -441,6 +458,26 @@ fn wished(wish: Cancel, phase: Phase, sandbox: &Sandbox, ended: &mut Ended) -> P
             Phase::Killing(now)
         }
         (Cancel::No | Cancel::Gently | Cancel::Now, _) => phase,
+    }
+}
+
+/// Waits until a service has fallen; for ever where none can.
+async fn fall(falls: &mut Option<watch::Receiver<Option<Fallen>>>) {
+    let Some(falls) = falls else { return std::future::pending().await };
+    if falls.changed().await.is_err() {
+        std::future::pending::<()>().await;
+    }
+}
+
+/// A service that the job needs has fallen: what runs has no use any more.
+fn fell(phase: Phase, sandbox: &Sandbox, running: &Running<'_>, ended: &mut Ended) -> Phase {
+    match phase {
+        Phase::Runs => {
+            ended.stopped = Some(Stopped::Service);
+            sandbox.order(running.ask);
+            Phase::Terminating(Instant::now())
+        }
+        Phase::Terminating(_) | Phase::Killing(_) | Phase::Over(_) => phase,
     }
 }
 

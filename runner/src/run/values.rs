@@ -147,7 +147,11 @@ impl Values {
     ///
     /// # Errors
     /// The first that cannot be settled, or that no process can be given.
-    fn settle_env(&self, env: &[(String, Option<Template>)], within: Option<&str>) -> Result<Env, Unsettled> {
+    pub fn settle_env(
+        &self,
+        env: &[(String, Option<Template>)],
+        within: Option<&str>,
+    ) -> Result<Env, Unsettled> {
         let mut contexts = None;
         let settle = |(name, template): &(String, Option<Template>)| {
             let Some(template) = template else { return Ok((name.clone(), None)) };

@@ -20,6 +20,8 @@ pub enum Stopped {
     Cleanup(Duration),
     /// The user asked.
     Cancelled,
+    /// A service that the job needs has fallen.
+    Service,
 }
 
 /// Everything that is known about a step's end.
@@ -60,7 +62,7 @@ pub struct Verdict {
     pub exit_code: Option<u8>,
     /// The signal that ended the main process.
     pub signal: Option<i32>,
-    /// `timeout`, `oom`, `disk`, `cancel`.
+    /// `timeout`, `oom`, `disk`, `cancel`, `service`.
     pub killed_by: Option<&'static str>,
     /// One sentence with the numbers.
     pub cause: Option<String>,
@@ -175,6 +177,12 @@ fn stopped_by_us(
             "keep short what runs after a cancel or a timeout",
         ),
         Stopped::Cancelled => verdict(Outcome::Cancelled, Some("cancel"), format!("cancelled{manner}"), ""),
+        Stopped::Service => verdict(
+            Outcome::Cancelled,
+            Some("service"),
+            format!("a service that the job needs has ended{manner}"),
+            "",
+        ),
     }
 }
 

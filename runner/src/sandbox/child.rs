@@ -93,18 +93,30 @@ fn watch(inherited: &Inheritance<'_>, payload: i32, ended: &OwnedFd, trees: &[Ow
     let _kept = process::close_all_but(&keep);
     let control = inherited.control.as_fd();
     let mut reported = false;
+    let mut guest: Option<Guest> = None;
     loop {
-        let mut polled = [PollFd::new(&control, PollFlags::IN), PollFd::new(ended, PollFlags::IN)];
+        let (awaited, visitor) = match guest.as_ref().filter(|guest| !guest.dismissed) {
+            Some(guest) => (true, guest.told.as_fd()),
+            None => (false, control),
+        };
+        let ended_fd = ended.as_fd();
+        let mut polled = [&control, &ended_fd, &visitor].map(|fd| PollFd::new(fd, PollFlags::IN));
         if poll(&mut polled, None).is_err_and(|errno| errno != Errno::INTR) {
             process::exit_now(1);
         }
-        let (order, child) = (polled[0].revents(), polled[1].revents());
+        let [order, child, left] = polled.map(|one| one.revents());
+        if awaited && !left.is_empty() {
+            guest.as_mut().map(Guest::dismiss);
+        }
         if !child.is_empty() {
             let _drained = rustix::io::read(ended, &mut [0; 128]);
             while let Ok(Some((pid, status, _))) = process::reap(Who::Any, false) {
                 if pid == payload && !reported {
                     reported = true;
+                    guest.as_mut().map(Guest::dismiss);
                     report(control, status);
+                } else {
+                    guest = guest.take().and_then(|guest| guest.unless_ended(pid, status));
                 }
             }
         }
@@ -112,8 +124,9 @@ fn watch(inherited: &Inheritance<'_>, payload: i32, ended: &OwnedFd, trees: &[Ow
             continue;
         }
         match next_order(control) {
-            Some(Order::Terminate) => process::signal_group(payload, libc::SIGTERM),
-            Some(Order::Kill) => process::kill_others(),
+            Some((Order::Signal(number), _)) => process::signal_group(payload, i32::from(number)),
+            Some((Order::Kill, _)) => process::kill_others(),
+            Some((Order::Admit, fds)) => guest = admit(inherited, guest, &fds),
             None => {
                 // The keeper is gone, or lets go: nothing inside survives, and the workspace is its owner's.
                 process::kill_others();
@@ -127,10 +140,57 @@ fn watch(inherited: &Inheritance<'_>, payload: i32, ended: &OwnedFd, trees: &[Ow
     }
 }
 
-fn next_order(control: BorrowedFd<'_>) -> Option<Order> {
-    let mut byte = [0; 8];
-    let (bytes, _) = wire::receive(control, &mut byte).ok()?;
-    bytes.first().copied().and_then(Order::from_byte)
+fn next_order(control: BorrowedFd<'_>) -> Option<(Order, Vec<OwnedFd>)> {
+    let mut buffer = [0; 8];
+    let (bytes, fds) = wire::receive(control, &mut buffer).ok()?;
+    Some((Order::from_bytes(bytes)?, fds))
+}
+
+/// A command that runs beside the payload, with the same rights.
+struct Guest {
+    pid: i32,
+    /// Its end is told here; when the other side closes, nobody wants to know it any more.
+    told: OwnedFd,
+    dismissed: bool,
+}
+
+impl Guest {
+    fn dismiss(&mut self) {
+        self.dismissed = true;
+        process::signal_group(self.pid, libc::SIGKILL);
+    }
+
+    /// Tells its end if this process was it.
+    fn unless_ended(self, pid: i32, status: Status) -> Option<Self> {
+        if pid != self.pid {
+            return Some(self);
+        }
+        let (left, usage) = ([Left::default(); LEFTOVERS_MAX], process::Rusage::default());
+        wire::say(self.told.as_fd(), &Word::Report { status, usage, left_count: 0, left });
+        None
+    }
+}
+
+/// Starts another command beside the payload, one at a time.
+fn admit(inherited: &Inheritance<'_>, present: Option<Guest>, fds: &[OwnedFd]) -> Option<Guest> {
+    let [go, told] = fds else { return present };
+    let refused = |errno: Errno| {
+        let errno = errno.raw_os_error();
+        wire::say(told.as_fd(), &Word::Failed { phase: Phase::Fork, index: 0, errno });
+    };
+    if present.is_some() {
+        refused(Errno::BUSY);
+        return present;
+    }
+    let copy = told.try_clone().map_err(|_| Errno::MFILE);
+    match copy.and_then(|told| clone::clone(0, None).map(|side| (side, told))) {
+        Ok((Side::Parent(pid, _), told)) => Some(Guest { pid, told, dismissed: false }),
+        Ok((Side::Child, _)) => payload::run(go.as_fd(), inherited.filters),
+        Err(errno) => {
+            refused(errno);
+            None
+        }
+    }
 }
 
 /// Hands the files of these trees to their owner.

@@ -4,6 +4,7 @@
 //! Knows neither job files nor images.
 
 pub mod child;
+pub mod door;
 pub mod filters;
 pub mod ids;
 pub mod ops;

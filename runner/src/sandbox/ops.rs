@@ -166,7 +166,7 @@ pub fn script(spec: &SandboxSpec, uid_map: String, gid_map: String, single_id: b
 /// The overlay. `volatile`: its writes are thrown away, so nothing is synced at umount. `userxattr`: the only
 /// form of overlay xattrs that a user namespace may write.
 fn root(spec: &SandboxSpec) -> [Op; 2] {
-    let layers: Vec<String> = (0..spec.layers).map(|n| format!("/l/{n}")).collect();
+    let layers: Vec<String> = (0..spec.layers).map(|n| format!("/{}/{n}", spec.root)).collect();
     let (upper, place) = match &spec.upper {
         Upper::Disk(name) => (Op::DiskUpper(c_string(&format!("up/{name}"))), format!("/up/{name}")),
         Upper::Memory { bytes, inodes } => (
@@ -229,6 +229,7 @@ mod tests {
     fn spec() -> SandboxSpec {
         SandboxSpec {
             hostname: "runner".into(),
+            root: "l".into(),
             layers: 2,
             upper: Upper::Disk("ab12".into()),
             binds: vec![Bind { from: "ws".into(), to: "/workspace".into(), directory: true }],

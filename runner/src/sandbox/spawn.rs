@@ -9,9 +9,10 @@ use rustix::process::{Signal, pidfd_send_signal};
 use thiserror::Error;
 use tokio::io::unix::AsyncFd;
 
+use super::door::Door;
 use super::ops::{Op, Script};
 use super::spec::{Go, StageOpening, StageSpec};
-use super::stage::{Answer, Build};
+use super::stage::{Answer, Ask, Build};
 use super::wire::{self, Order, Phase, Word};
 use super::zygote::{Request, Zygote};
 use crate::sys::process::{self, Rusage, Status, Who};
@@ -163,7 +164,7 @@ impl Stage {
             (Answer::Failed { what, errno }, _) => {
                 Err(SandboxError::Stage { what, errno: Errno::from_raw_os_error(errno) })
             }
-            (Answer::Cloned, _) => Err(SandboxError::Lost),
+            (Answer::Cloned | Answer::Socket, _) => Err(SandboxError::Lost),
         }
     }
 
@@ -185,7 +186,9 @@ impl Stage {
         fds.extend(cgroup);
         fds.extend(tasks.iter().map(AsFd::as_fd));
         let build = Build { script, cgroup: cgroup.is_some() };
-        wire::send_value(socket.as_fd(), &build, &fds).map_err(|_| SandboxError::Lost)?;
+        let ask = Ask::Sandbox(build);
+        wire::send_value(socket.as_fd(), &ask, &fds).map_err(|_| SandboxError::Lost)?;
+        let Ask::Sandbox(build) = ask else { return Err(SandboxError::Lost) };
         let (answer, mut fds) = self.hear()?;
         let pidfd = fds.pop();
         match answer {
@@ -196,7 +199,26 @@ impl Stage {
                 }
                 Err(SandboxError::Stage { what, errno: Errno::from_raw_os_error(errno) })
             }
-            Answer::Ready { .. } | Answer::NoTun { .. } => Err(SandboxError::Lost),
+            Answer::Ready { .. } | Answer::NoTun { .. } | Answer::Socket => Err(SandboxError::Lost),
+        }
+    }
+
+    /// A stream socket of the job's network, not connected; it works from anywhere. `v6`: of IPv6.
+    ///
+    /// # Errors
+    /// [`SandboxError::Stage`] when the kernel has none.
+    pub fn socket(&self, v6: bool) -> Result<OwnedFd, SandboxError> {
+        let socket = self.socket.as_ref().ok_or(SandboxError::Lost)?;
+        wire::send_value(socket.as_fd(), &Ask::Socket { v6 }, &[]).map_err(|_| SandboxError::Lost)?;
+        let (answer, mut fds) = self.hear()?;
+        match (answer, fds.pop()) {
+            (Answer::Socket, Some(made)) => Ok(made),
+            (Answer::Failed { what, errno }, _) => {
+                Err(SandboxError::Stage { what, errno: Errno::from_raw_os_error(errno) })
+            }
+            (Answer::Socket | Answer::Ready { .. } | Answer::NoTun { .. } | Answer::Cloned, _) => {
+                Err(SandboxError::Lost)
+            }
         }
     }
 
@@ -282,7 +304,15 @@ impl Sandbox {
 
     /// Gives init an order. One that is gone has nothing left to do.
     pub fn order(&self, order: Order) {
-        let _gone = wire::send(self.control.as_fd(), &[order as u8], &[]);
+        let _gone = wire::send(self.control.as_fd(), &order.bytes(), &[]);
+    }
+
+    /// A way to bring further commands into the sandbox while its own runs.
+    ///
+    /// # Errors
+    /// When there are no more descriptors.
+    pub fn door(&self) -> Result<Door, SandboxError> {
+        Ok(Door::new(self.control.get_ref().try_clone()?))
     }
 
     /// The next word of init. `None`: it is gone.
@@ -337,7 +367,7 @@ impl Drop for Sandbox {
 }
 
 /// Waits for a word. `None`: the other side is gone.
-async fn hear(socket: &AsyncFd<OwnedFd>) -> Option<Word> {
+pub(super) async fn hear(socket: &AsyncFd<OwnedFd>) -> Option<Word> {
     loop {
         let mut guard = socket.readable().await.ok()?;
         match wire::hear(socket.as_fd()) {

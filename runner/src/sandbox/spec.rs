@@ -182,7 +182,9 @@ pub struct Bind {
 pub struct SandboxSpec {
     /// Host name inside.
     pub hostname: String,
-    /// How many layers the stage holds.
+    /// Where its layers stand in the stage: `l` for `l/0`, the highest, and so on.
+    pub root: String,
+    /// How many layers stand there.
     pub layers: usize,
     /// Where writes go.
     pub upper: Upper,
@@ -238,4 +240,6 @@ pub struct Go {
     pub ambient: u64,
     /// Resource limits.
     pub rlimits: Vec<Rlimit>,
+    /// Standard input is a terminal, which becomes the session's.
+    pub terminal: bool,
 }

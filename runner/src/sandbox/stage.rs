@@ -12,6 +12,7 @@ use rustix::mount::{
     UnmountFlags, fsconfig_create, fsconfig_set_string, fsmount, fsopen, mount_change, move_mount, open_tree,
     unmount,
 };
+use rustix::net::{AddressFamily, SocketFlags, SocketType, socket_with};
 use rustix::pipe::{PipeFlags, pipe_with};
 use rustix::process::{chdir, fchdir, pivot_root, umask};
 use rustix::thread::{UnshareFlags, set_name};
@@ -24,6 +25,18 @@ use super::{child, servant, wire};
 use crate::network::link::{self, LinkTrouble};
 use crate::sys::clone::{self, Holder, Side};
 use crate::sys::{mount, process, socket};
+
+/// What a furnished stage is asked.
+#[derive(Debug, Serialize, Deserialize)]
+pub enum Ask {
+    /// A sandbox.
+    Sandbox(Build),
+    /// A stream socket of the job's network.
+    Socket {
+        /// Of IPv6.
+        v6: bool,
+    },
+}
 
 /// Asks the stage for one sandbox. Descriptors along: control, go, the cgroup directory if `cgroup`, `tasks` files.
 #[derive(Debug, Serialize, Deserialize)]
@@ -46,6 +59,8 @@ pub enum Answer {
     },
     /// An init has been cloned; its pidfd comes along.
     Cloned,
+    /// A socket comes along.
+    Socket,
     /// This machine has no tun device for the job's interface.
     NoTun {
         /// Fits after "cannot".
@@ -104,7 +119,20 @@ pub fn run(opening: &StageOpening, socket: &OwnedFd) {
     spec.secrets.clear();
     // The gate's descriptors too: a copy here would keep a dead worker's interfaces alive.
     drop(foundation);
-    while let Ok(Some((build, fds))) = wire::receive_value::<Build>(socket.as_fd()) {
+    while let Ok(Some((ask, fds))) = wire::receive_value::<Ask>(socket.as_fd()) {
+        let build = match ask {
+            Ask::Sandbox(build) => build,
+            Ask::Socket { v6 } => {
+                match make_socket(v6) {
+                    Ok(made) => reply(socket, &Answer::Socket, &[made]),
+                    Err((what, errno)) => {
+                        let errno = errno.raw_os_error();
+                        reply(socket, &Answer::Failed { what, errno }, &[]);
+                    }
+                }
+                continue;
+            }
+        };
         match clone_init(&spec, &build, &fds) {
             (Some(pidfd), Ok(())) => reply(socket, &Answer::Cloned, &[pidfd]),
             (pidfd, Err((what, errno))) => {
@@ -114,6 +142,13 @@ pub fn run(opening: &StageOpening, socket: &OwnedFd) {
             (None, Ok(())) => {}
         }
     }
+}
+
+/// A socket belongs to the network namespace in which it was made, whoever uses it.
+fn make_socket(v6: bool) -> Result<OwnedFd, Trouble> {
+    let family = if v6 { AddressFamily::INET6 } else { AddressFamily::INET };
+    let flags = SocketFlags::CLOEXEC | SocketFlags::NONBLOCK;
+    tried("make a socket in the job's network", socket_with(family, SocketType::STREAM, flags, None))
 }
 
 fn reply(socket: &OwnedFd, answer: &Answer, fds: &[OwnedFd]) {

@@ -299,20 +299,38 @@ pub fn hear(socket: BorrowedFd<'_>) -> Result<Option<Word>, Errno> {
     receive(socket, &mut buffer).map(|(bytes, _)| decode(bytes))
 }
 
-/// What the keeper tells init, one byte each.
+/// What the keeper tells init, two bytes each.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-#[repr(u8)]
 pub enum Order {
-    /// SIGTERM to the payload's process group.
-    Terminate = b'T',
+    /// This signal to the payload's process group.
+    Signal(u8),
     /// SIGKILL to everything but init; the report follows.
-    Kill = b'K',
+    Kill,
+    /// Another command beside the payload. Its sockets come along: the one for its go, and the one on which its end is told.
+    Admit,
 }
 
+/// SIGTERM to the payload's process group: what asks most programs for an end.
+pub const TERMINATE: Order = Order::Signal(libc::SIGTERM as u8);
+
 impl Order {
+    /// Writes it.
+    pub fn bytes(self) -> [u8; 2] {
+        match self {
+            Self::Signal(number) => [b'S', number],
+            Self::Kill => *b"K ",
+            Self::Admit => *b"A ",
+        }
+    }
+
     /// Reads one.
-    pub fn from_byte(byte: u8) -> Option<Self> {
-        [Self::Terminate, Self::Kill].into_iter().find(|order| *order as u8 == byte)
+    pub fn from_bytes(bytes: &[u8]) -> Option<Self> {
+        match bytes {
+            [b'S', number] => Some(Self::Signal(*number)),
+            b"K " => Some(Self::Kill),
+            b"A " => Some(Self::Admit),
+            _ => None,
+        }
     }
 }
 
@@ -338,6 +356,14 @@ mod tests {
         }
         assert_eq!(decode(&[9, 9]), None);
         assert_eq!(decode(&[]), None);
+    }
+
+    #[test]
+    fn every_order_survives_the_wire() {
+        for order in [TERMINATE, Order::Signal(64), Order::Kill, Order::Admit] {
+            assert_eq!(Order::from_bytes(&order.bytes()), Some(order));
+        }
+        assert_eq!(Order::from_bytes(b"T"), None);
     }
 
     #[test]

@@ -70,7 +70,8 @@ impl Job<'_> {
             return false;
         };
         let pause = retry.pause_after(number);
-        if Instant::now() + pause >= one.limit.0 || one.cancel.has_changed().unwrap_or(true) {
+        let ends = one.cancel.has_changed().unwrap_or(true) || one.falls.has_changed().unwrap_or(true);
+        if Instant::now() + pause >= one.limit.0 || ends {
             return false;
         }
         let what = What::StepRetry {
@@ -79,7 +80,12 @@ impl Job<'_> {
             pause_s: pause.as_secs_f64(),
         };
         self.feed.send(Some(&self.plan.id), Some(&one.step.id), what);
-        wait(pause, one.cancel.clone()).await
+        let mut falls = one.falls.clone();
+        tokio::select! {
+            biased;
+            _ = falls.changed() => false,
+            waited = wait(pause, one.cancel.clone()) => waited,
+        }
     }
 }
 

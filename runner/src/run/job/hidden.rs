@@ -11,12 +11,17 @@ use crate::run::step_files::Handed;
 impl Job<'_> {
     /// The step's secrets that are variables.
     pub(super) fn secret_variables(&self, step: &StepPlan) -> Vec<(String, String)> {
+        self.variables_of(&step.secrets)
+    }
+
+    /// Those of these secrets that are variables.
+    pub(super) fn variables_of(&self, secrets: &[jobs::StepSecret]) -> Vec<(String, String)> {
         let variable = |secret: &jobs::StepSecret| {
             // Whoever gave it has been told when it cannot be one.
             let value = std::str::from_utf8(self.secrets.get(&secret.name)?).ok()?;
             Some((secret.env.clone()?, value.to_owned()))
         };
-        step.secrets.iter().filter_map(variable).collect()
+        secrets.iter().filter_map(variable).collect()
     }
 
     /// An environment as it is recorded.

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::rc::Rc;
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use jobs::StepPlan;
 use jobs::expression::{FileHasher, Status};
@@ -11,6 +11,7 @@ use tokio::task::JoinSet;
 
 use super::ahead::{Ahead, Upper};
 use super::beside::Beside;
+use super::limit::{Limit, deadline};
 use super::trail::{Trail, Unrecorded};
 use super::{Job, JobEnd};
 use crate::cgroup::KmsgCursor;
@@ -24,6 +25,7 @@ use crate::run::hash_files::hash_files;
 use crate::run::record::{NetworkRecord, StepDirectory, timestamp};
 use crate::run::rights;
 use crate::run::room::{Prepared, Room};
+use crate::run::services::Fallen;
 use crate::run::step::{self, Cancel, Ended, Running};
 use crate::run::step_files::{self, Handed};
 use crate::run::traces::Used;
@@ -33,23 +35,23 @@ use crate::run::workspace::Workspace;
 use crate::sandbox::ids::Identity;
 use crate::sandbox::spawn::SandboxError;
 use crate::sandbox::spec::Go;
+use crate::sandbox::wire::TERMINATE;
 
 /// Blocked destinations named in a step's log; its record has all.
 const BLOCKED_SHOWN_MAX: usize = 20;
-/// Time for the steps that run after a cancel or the job's timeout, all together.
-const CLEANUP: Duration = Duration::from_secs(60);
 
 impl Job<'_> {
     /// The steps in order. The next one's sandbox is built while the current one runs.
     pub(super) async fn steps(
         &self,
+        began: Instant,
         room: &Room,
         workspace: &Workspace,
         used: &Used,
         end: &mut JobEnd,
         ending: &mut JoinSet<()>,
     ) {
-        let mut limit = Limit::of_the_job(self.plan.timeout);
+        let mut limit = Limit::of_the_job(began, self.plan.timeout);
         let (git, cpus) = (git::head(&workspace.path), cpus(room.limits().cpus));
         let mut kmsg = KmsgCursor::open();
         let mut ahead: Option<Result<Ahead, RunError>> = None;
@@ -74,8 +76,9 @@ impl Job<'_> {
                 self.pass_over(step, turn, values.as_mut().ok(), &mut trail);
                 continue;
             };
-            let (limit, git, turn, cancel) = (limit.0, git.as_ref(), Rc::clone(turn), self.wish());
-            let one = OneStep { step, index, room, limit, turn, cancel, git, cpus, workspace, used };
+            let (limit, git, turn) = (limit.0, git.as_ref(), Rc::clone(turn));
+            let (cancel, falls) = (self.wish(), self.company.falls());
+            let one = OneStep { step, index, room, limit, turn, cancel, falls, git, cpus, workspace, used };
             let ran = if !step.command.is_run() {
                 self.wait_for(&one, &mut beside, values, &mut trail).await
             } else {
@@ -103,9 +106,7 @@ impl Job<'_> {
             trail.end.outcome = Outcome::Error;
             trail.end.error.get_or_insert(error);
         }
-        if let Some(Ok(unused)) = ahead {
-            unused.throw_away(ending);
-        }
+        ahead.and_then(Result::ok).into_iter().for_each(|unused| unused.throw_away(ending));
         if let Ok(values) = &values {
             self.conclude(values, end);
         }
@@ -181,6 +182,7 @@ impl Job<'_> {
         if wish != Cancel::No && end.outcome == Outcome::Success && end.error.is_none() {
             end.outcome = Outcome::Cancelled;
         }
+        self.blame_fallen(end);
         if end.error.is_some() || wish == Cancel::Now {
             return Ok(None);
         }
@@ -231,7 +233,9 @@ impl Job<'_> {
         let Ran { prepared, directory, mut result } = ran;
         let handed = self.hand_on(one, &prepared, values, &directory, &mut result)?;
         // The last one's upper directory goes with the scratch directory.
-        let keep = if one.index + 1 == self.plan.steps.len() { Upper::Kept } else { Upper::Removed };
+        let last = one.index + 1 == self.plan.steps.len();
+        result.kept = self.keeps(one, &prepared, result.outcome, trail.end);
+        let keep = if last || result.kept { Upper::Kept } else { Upper::Removed };
         let mut unrecorded = Unrecorded { directory, result, sandbox: Some((prepared, keep)) };
         if !step.artifacts.is_empty() || !step.reports.is_empty() {
             unrecorded.take_apart(trail.ending);
@@ -245,6 +249,20 @@ impl Job<'_> {
         }
         trail.unrecorded = Some(unrecorded);
         Ok(())
+    }
+
+    /// Whether a step's root filesystem is kept, which is noted.
+    pub(super) fn keeps(
+        &self,
+        one: &OneStep<'_>,
+        prepared: &Prepared,
+        outcome: Outcome,
+        end: &mut JobEnd,
+    ) -> bool {
+        let name = prepared.upper.file_name().and_then(|name| name.to_str());
+        let Some(name) = name.filter(|_| self.keep.wants(outcome)) else { return false };
+        end.kept.push((one.step.id.clone(), name.to_owned()));
+        true
     }
 
     /// One attempt of a step, counted from 1. When its command runs, what comes next is made ready.
@@ -265,7 +283,8 @@ impl Job<'_> {
         let disk = self.disk_watch(one, &prepared).await?;
         let (started, deadline) = (timestamp(), deadline(step.timeout, one.limit));
         let began = Instant::now();
-        let begun = step::begin(&mut prepared.sandbox, &go, self.stdin, ears).await;
+        let terminal = self.inside.and_then(|inside| inside.terminal.as_ref());
+        let begun = step::begin(&mut prepared.sandbox, &go, (self.stdin, terminal), ears).await;
         // From here on the command runs, and what it need not wait for is done beside it.
         trail.map_or(Ok(()), |trail| trail.record(&self.plan.id, self.feed))?;
         let (directory, log) = records.publish(self.plan.limits.log_bytes, began)?;
@@ -276,12 +295,15 @@ impl Job<'_> {
         }
         let running = Running {
             job: &self.plan.id,
-            step: &step.id,
+            step: Some(&step.id),
             log,
             feed: self.feed,
             deadline: Some(deadline),
             grace: self.plan.grace,
+            ask: TERMINATE,
             cancel: one.cancel.clone(),
+            falls: Some(one.falls.clone()),
+            ear: None,
             cgroup: Some(&prepared.cgroup),
             kmsg,
             disk: disk.as_ref(),
@@ -323,7 +345,8 @@ impl Job<'_> {
         let own = self.plan.workspace == jobs::Workspace::Empty;
         let start = self.rootfs.config.workdir.as_deref().filter(|path| own && path.starts_with('/'));
         let rights = one.room.rights(one.index);
-        let go = command::go(step, user, rights, &environment, start, self.plan.limits.files, single);
+        let mut go = command::go(step, user, rights, &environment, start, self.plan.limits.files, single);
+        go.terminal = self.inside.is_some_and(|inside| inside.terminal.is_some());
         Ok((go, environment))
     }
 
@@ -472,8 +495,9 @@ impl Job<'_> {
             disk,
             leftovers: ended.leftovers,
             log: ended.log?,
-            cause: verdict.cause,
+            cause: self.because(ended.stopped, verdict.cause),
             remedy: verdict.remedy,
+            kept: false,
         })
     }
 }
@@ -495,6 +519,8 @@ pub(super) struct OneStep<'s> {
     pub(super) turn: Rc<Turn>,
     /// How it is asked for an end.
     pub(super) cancel: watch::Receiver<Cancel>,
+    /// Tells that a service has fallen.
+    pub(super) falls: watch::Receiver<Option<Fallen>>,
     pub(super) git: Option<&'s (String, Option<String>)>,
     pub(super) cpus: u64,
     pub(super) workspace: &'s Workspace,
@@ -507,27 +533,6 @@ pub(super) fn conclusion(forgiving: bool, outcome: Outcome) -> Outcome {
     if forgiven && outcome != Outcome::Cancelled { Outcome::Success } else { outcome }
 }
 
-/// When all steps have to be over, and why.
-#[derive(Debug, Clone, Copy)]
-struct Limit((Instant, Stopped));
-
-impl Limit {
-    fn of_the_job(timeout: Duration) -> Self {
-        Self((Instant::now() + timeout, Stopped::JobTimeout(timeout)))
-    }
-
-    fn has_passed(self) -> bool {
-        Instant::now() >= self.0.0
-    }
-
-    /// From the first step on that runs in spite of the end.
-    fn begin_cleanup(&mut self) {
-        if !matches!(self.0.1, Stopped::Cleanup(_)) {
-            self.0 = (Instant::now() + CLEANUP, Stopped::Cleanup(CLEANUP));
-        }
-    }
-}
-
 /// Who reads the workspace for expressions, as it is when they are settled.
 fn hasher(workspace: &Workspace) -> FileHasher {
     let root = workspace.handle.try_clone();
@@ -535,14 +540,6 @@ fn hasher(workspace: &Workspace) -> FileHasher {
         let root = root.as_ref().map_err(ToString::to_string)?;
         hash_files(root, globs).map_err(|error| error.to_string())
     })
-}
-
-/// The earlier of the step's deadline and the limit of all, and whose it is.
-fn deadline(step: Option<Duration>, limit: (Instant, Stopped)) -> (Instant, Stopped) {
-    match step.map(|timeout| (Instant::now() + timeout, Stopped::StepTimeout(timeout))) {
-        Some((at, why)) if at <= limit.0 => (at, why),
-        _ => limit,
-    }
 }
 
 fn cpus(limit: Option<f64>) -> u64 {
@@ -574,6 +571,7 @@ pub fn skipped(step: &StepPlan) -> StepResult {
         log: LogSummary::default(),
         cause: None,
         remedy: None,
+        kept: false,
     }
 }
 

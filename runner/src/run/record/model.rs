@@ -2,7 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 
-use crate::outcome::{Covered, FindingCounts, Outcome, StepResult, TestCounts};
+use crate::outcome::{Covered, FindingCounts, ImageRecord, Outcome, ServiceResult, StepResult, TestCounts};
 
 /// The version of `run.json`, `result.json` and the artifact manifest.
 pub const RECORD_VERSION: u32 = 1;
@@ -93,18 +93,6 @@ pub struct HostRecord {
     pub runner_version: String,
 }
 
-/// The image of a job.
-#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
-pub struct ImageRecord {
-    /// As the job file names it.
-    #[serde(rename = "ref")]
-    pub reference: String,
-    /// What was run, where it has a digest.
-    pub digest: Option<String>,
-    /// `linux/amd64`.
-    pub platform: Option<String>,
-}
-
 /// One job.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct JobRecord {
@@ -129,6 +117,9 @@ pub struct JobRecord {
     pub ended: Option<String>,
     /// Its steps, in order; those that are over.
     pub steps: Vec<StepResult>,
+    /// Its services, in the order of the file.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub services: Vec<ServiceResult>,
     /// The attempts before this one.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub earlier: Vec<JobAttempt>,
@@ -147,6 +138,9 @@ pub struct JobAttempt {
     pub ended: Option<String>,
     /// Its steps.
     pub steps: Vec<StepResult>,
+    /// Its services.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub services: Vec<ServiceResult>,
 }
 
 /// One collected artifact; `artifacts/manifest.json` lists its files.

@@ -10,8 +10,8 @@ use std::time::Instant;
 use serde::{Deserialize, Serialize};
 
 use super::write::{Durability, write_file_atomic, write_new};
-use super::{NetworkRecord, RecordError, make_directory, read_json};
-use crate::outcome::StepResult;
+use super::{NetworkRecord, RecordError, make_directory, read_json, service};
+use crate::outcome::{ServiceResult, StepResult};
 use crate::run::logs::{LogFiles, LogWriter};
 
 /// What a step hands to those behind it: `handed.json`.
@@ -28,9 +28,9 @@ pub struct HandedRecord {
 pub struct StepDirectory {
     /// The job's id.
     pub job: String,
-    /// The step's number, from 1.
+    /// The step's number, from 1; 0 of a service, which has a directory of the same kind.
     pub index: usize,
-    /// The step's id.
+    /// The step's id, or the service's name.
     pub id: String,
     /// Relative to the run directory.
     pub relative: PathBuf,
@@ -59,15 +59,19 @@ impl Drop for Hidden {
 
 impl StagedStep {
     pub(super) fn create(run: &Path, job: &str, index: usize, id: &str) -> Result<Self, RecordError> {
-        let parent = steps_path(job);
-        let name = format!("{index:02}-{id}");
-        let relative = parent.join(&name);
-        let hidden = run.join(parent).join(format!(".{name}"));
+        let relative = steps_path(job).join(format!("{index:02}-{id}"));
+        let path = run.join(&relative);
+        Self::create_at(run, StepDirectory { job: job.to_owned(), index, id: id.to_owned(), relative, path })
+    }
+
+    /// Makes it where it will be shown, hidden.
+    pub(super) fn create_at(run: &Path, directory: StepDirectory) -> Result<Self, RecordError> {
+        let (parent, name) = (directory.relative.parent(), directory.relative.file_name());
+        let name = name.unwrap_or_default().to_string_lossy();
+        let hidden = run.join(parent.unwrap_or(Path::new(""))).join(format!(".{name}"));
         make_directory(&hidden)?;
         let hidden = Hidden(hidden);
         let log = LogFiles::create(&hidden.0)?;
-        let path = run.join(&relative);
-        let directory = StepDirectory { job: job.to_owned(), index, id: id.to_owned(), relative, path };
         Ok(Self { directory, hidden, log })
     }
 
@@ -127,6 +131,11 @@ impl StepDirectory {
     /// Keeps the environment that the command gets.
     pub fn write_environment(&self, variables: &BTreeMap<String, String>) -> Result<(), RecordError> {
         self.write_json("env.json", variables)
+    }
+
+    /// The environment that the command got, secrets hidden.
+    pub fn read_environment(&self) -> Result<BTreeMap<String, String>, RecordError> {
+        read_json(&self.path.join("env.json"))
     }
 
     /// Keeps the outputs it handed on.
@@ -236,11 +245,12 @@ pub(super) fn keep_attempt(
     job: &str,
     number: u32,
     results: &mut [StepResult],
+    services: &mut [ServiceResult],
 ) -> Result<(), RecordError> {
     let from = Path::new("jobs").join(job);
     let to = from.join(attempt(number));
     make_directory(&run.join(&to))?;
-    for name in ["steps", "summary.md"] {
+    for name in ["steps", "services", "summary.md"] {
         let source = run.join(&from).join(name);
         match fs::rename(&source, run.join(&to).join(name)) {
             Err(error) if error.kind() != io::ErrorKind::NotFound => {
@@ -249,6 +259,7 @@ pub(super) fn keep_attempt(
             _ => {}
         }
     }
+    service::moved(run, &from, &to, services)?;
     for result in results {
         let moved = |log: &mut String| {
             if let Ok(below) = Path::new(log.as_str()).strip_prefix(&from) {
