@@ -96,13 +96,12 @@ pub(crate) fn job(
     let steps = check.steps(file.steps, &file.span, label, &secrets);
     let over = valid.network.as_ref();
     let services = check.services(file.services, &secrets, over, network.as_ref().zip(network_span));
-    let artifacts = file.artifacts.map(|list| check.artifacts(list.value, place)).unwrap_or_default();
+    let (artifacts, reports) = (check.artifacts(file.artifacts, place), check.reports(file.reports));
     check.artifact_names(&steps, &artifacts);
     check.env_bytes(&env, &steps);
     let outputs = check.outputs(file.outputs, place);
     let retry = file.retry.and_then(|retry| check.retry(retry, place));
     let quiet_timeout = file.quiet_timeout.and_then(|time| check.time(&time, "quiet-timeout", place, true));
-    let reports = check.reports(file.reports);
     if check.problems.has_errors() {
         return None;
     }

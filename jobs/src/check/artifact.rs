@@ -13,7 +13,8 @@ use crate::render::quote;
 use crate::source::Span;
 
 impl Checker<'_> {
-    pub(super) fn artifacts(&mut self, fields: Vec<ArtifactField>, place: &str) -> Vec<Artifact> {
+    pub(super) fn artifacts(&mut self, fields: Option<At<Vec<ArtifactField>>>, place: &str) -> Vec<Artifact> {
+        let fields = fields.map(|list| list.value).unwrap_or_default();
         fields.into_iter().filter_map(|field| self.artifact(field, place)).collect()
     }
 
