@@ -61,6 +61,7 @@ impl Place {
             step: Some("make"),
             owner: None,
             limits,
+            report: false,
             secrets: None,
         })
     }

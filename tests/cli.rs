@@ -302,6 +302,7 @@ fn collect_an_artifact(home: &Path, run: &RunDirectory) {
         step: None,
         owner: None,
         limits: ArtifactLimits::default(),
+        report: false,
         secrets: None,
     })
     .unwrap();

@@ -220,3 +220,30 @@ fn a_workflow_gets_failed_tests_where_they_stand() {
     assert!(text.ends_with("::notice::1 more errors are in the log\n"), "{text}");
     assert!(fs::read_to_string(summary).unwrap().contains("\n12 tests: 12 failed, 0 skipped, 0 flaky\n"));
 }
+
+#[test]
+fn reports_do_not_go_to_jobs_that_need_theirs() {
+    require!(Root, Cgroups, Busybox);
+    let lab = Lab::new(User::Current);
+    let xml = "<testsuite><testcase name=\\\"a\\\"/></testsuite>";
+    let step = |id: &str, name: &str| {
+        format!(
+            "{{id: {id}, run: \"echo '{xml}' > {name}\", reports: {{junit: [\"*.xml\"]}}, artifacts: [{{name: {id}, paths: [job.yml]}}]}}"
+        )
+    };
+    let run = lab.exec(
+        &format!(
+            "workspace: copy\njobs:\n  one: {{steps: [{}]}}\n  two: {{needs: [one], steps: [{}]}}\n",
+            step("first", "a.xml"),
+            step("second", "b.xml")
+        ),
+        0,
+    );
+    assert_eq!(run.record["reports"]["tests"], 2, "each test once: {}", run.ran.stdout_text());
+    let text = run.ran.stdout_text();
+    assert!(
+        text.contains("job one: reports: 1 test, none failed\n")
+            && text.contains("job two: reports: 1 test, none failed\n"),
+        "{text}"
+    );
+}

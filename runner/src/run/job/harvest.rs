@@ -103,6 +103,7 @@ impl Job<'_> {
                 step: step_id,
                 owner: None,
                 limits: ArtifactLimits::default(),
+                report: false,
                 secrets: (!self.secrets_in_artifacts).then_some(self.secrets),
             });
             match collected {

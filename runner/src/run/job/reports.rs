@@ -101,6 +101,7 @@ impl Job<'_> {
             step,
             owner: None,
             limits: LIMITS,
+            report: true,
             secrets: (!self.secrets_in_artifacts).then_some(self.secrets),
         })
     }
