@@ -190,3 +190,22 @@ fn a_run_that_is_not_over_or_was_killed_has_a_page() {
     assert_harmless(&page);
     assert!(page.contains("<span class=\"badge failure\">died</span>") && page.contains("hello\n"), "{page}");
 }
+
+#[test]
+fn services_stand_below_the_steps() {
+    require!(Root, Cgroups, Busybox);
+    let lab = Lab::new(User::Current);
+    lab.exec(
+        "network: services\nservices: {db: {image: ./rootfs.tar, run: [sh, -c, 'echo \"up <b>\"; exec sleep 600'], ready: {log: up}}}\nsteps: [{id: a, run: 'true'}]\n",
+        0,
+    );
+    lab.context.run(&["show", "--html", "run.html"]).expect_code(0);
+    let page = lab.context.read("run.html");
+    assert_harmless(&page);
+    assert!(
+        page.contains("<span class=\"name\">db</span>")
+            && page.contains("up &lt;b&gt;")
+            && page.contains(" · ready in "),
+        "{page}"
+    );
+}

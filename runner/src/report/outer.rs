@@ -329,6 +329,22 @@ mod tests {
         assert_eq!(parted_json(&json), r#"{"text":"\\[ ##\u005berror]x"}"#);
     }
 
+    proptest::proptest! {
+        /// Whatever the text: nothing is lost, and no order is left that a reader might find who passes over what has no width.
+        #[test]
+        fn no_text_keeps_an_order(text in "[#\\[\\]a-z: \u{200d}\u{ad}\u{1b}m0-9]{0,40}") {
+            let parted = parted(&text);
+            proptest::prop_assert_eq!(parted.replace("\\[", "["), text.replace("\\[", "["));
+            let seen: String = parted.chars().filter(|c| !is_ignorable(*c)).collect();
+            for (at, _) in seen.match_indices("##") {
+                let name = seen[at..].trim_start_matches('#').trim_start_matches(|c: char| c.is_ascii_alphabetic());
+                // What is left of a colour whose escape was passed over is no name of an order.
+                let colour = parted.contains('\u{1b}');
+                proptest::prop_assert!(colour || !name.starts_with('['), "{:?}", parted);
+            }
+        }
+    }
+
     #[test]
     fn each_service_is_told_in_its_own_words() {
         let block = Block { title: "a: 100% [x] 'y'", number: 3, time: 17 };

@@ -152,3 +152,22 @@ fn in_workspace(path: &str) -> Option<String> {
         && path.len() <= NAME_CHARS_MAX;
     plain.then(|| path.to_owned())
 }
+
+#[cfg(test)]
+mod properties {
+    use super::{coverage, findings, junit};
+
+    /// Pieces of which reports, and what is nearly one, are made.
+    const PIECES: &str = "(<testsuite|<testcase|</testcase>|</testsuite>|<failure|</failure>| name='x'| file=\"a.py\"| line='3'|/>|>|<!DOCTYPE a [<!ENTITY b 'c'>]>|&b;|&#65;|<!\\[CDATA\\[|\\]\\]>|<coverage|<report|<class|<line|<counter|SF:a\n|DA:1,2\n|end_of_record\n|\\{|\\}|\\[|\\]|\"runs\":|\"results\":|\"level\":\"error\"|,|null|\\PC){0,40}";
+
+    proptest::proptest! {
+        #[test]
+        fn whatever_a_step_writes_is_read_or_refused(text in PIECES, bytes in proptest::collection::vec(proptest::num::u8::ANY, 0..200)) {
+            for input in [text.as_bytes(), bytes.as_slice()] {
+                let _any = junit::read(input, |_| {});
+                let _any = coverage::read(input);
+                let _any = findings::read(input);
+            }
+        }
+    }
+}

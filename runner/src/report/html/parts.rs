@@ -7,7 +7,7 @@ use serde_json::Value;
 
 use super::ansi::{self, push_text};
 use super::{Pages, class};
-use crate::outcome::{Outcome, StepResult};
+use crate::outcome::{Outcome, ServiceResult, StepResult};
 use crate::report::format;
 use crate::report::sink::Sink;
 use crate::run::artifacts::{EntryKind, ManifestEntry};
@@ -37,7 +37,36 @@ pub(super) fn job(sink: &mut Sink, pages: &Pages<'_>, job: &JobRecord, number: u
     for step in &job.steps {
         write_step(sink, pages.directory, step, number, room);
     }
+    for service in &job.services {
+        write_service(sink, pages.directory, service, room);
+    }
     sink.write(b"</div>");
+}
+
+fn write_service(sink: &mut Sink, directory: &Path, service: &ServiceResult, room: &mut usize) {
+    let failed = service.outcome.is_failure();
+    let open = if failed && !service.optional { " open" } else { "" };
+    let mut out = format!(
+        "<details class=\"step {}\"{open}><summary><i class=\"dot\"></i><span class=\"name\">",
+        class(service.outcome)
+    );
+    push_text(&mut out, &service.name);
+    out.push_str("</span><span class=\"soft\">service on <code>");
+    push_text(&mut out, &service.image.reference);
+    out.push_str("</code></span><span class=\"facts\"><span class=\"word\">");
+    push_text(&mut out, service.outcome.as_str());
+    out.push_str("</span>");
+    if let Some(ready_s) = service.ready_s {
+        push_text(&mut out, &format!(" · ready in {}", format::duration(ready_s)));
+    }
+    out.push_str("</span></summary><div class=\"body\">");
+    if failed {
+        let hint = service.remedy.as_ref().map(|remedy| format!("hint: {remedy}"));
+        push_lines(&mut out, service.cause.clone().into_iter().chain(hint).collect());
+    }
+    sink.write(out.as_bytes());
+    write_log(sink, directory, &service.log.path, service.log.lines, room);
+    sink.write(b"</div></details>");
 }
 
 fn write_step(sink: &mut Sink, directory: &Path, step: &StepResult, job: usize, room: &mut usize) {
@@ -91,6 +120,10 @@ fn push_cause(out: &mut String, step: &StepResult) {
         .flatten()
         .chain(forgiven.then(|| "goes on: continue-on-error".to_owned()))
         .collect();
+    push_lines(out, lines);
+}
+
+fn push_lines(out: &mut String, lines: Vec<String>) {
     if lines.is_empty() {
         return;
     }
