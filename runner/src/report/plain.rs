@@ -186,10 +186,7 @@ impl Plain {
                 self.line(&format!("job {job}: {}; {again}", self.paint.bad(outcome.as_str())), now);
             }
             What::ServiceStart { .. } | What::ServiceReady { .. } | What::ServiceEnd { .. } => {
-                let job = event.job.as_deref().filter(|_| self.jobs > 1);
-                for line in service::lines(&event.what, job, &self.directory, self.paint) {
-                    self.line(&line, now);
-                }
+                self.service(event, now);
             }
             What::Artifact { name, files, bytes } => {
                 let files = format::count(*files, "file");
@@ -242,6 +239,21 @@ impl Plain {
         let more = tests.map_or(0, |tests| tests.failed).saturating_sub(failed.len() as u64);
         if more > 0 {
             self.line(&format!("  and {more} more"), now);
+        }
+    }
+
+    /// How a service stands.
+    fn service(&mut self, event: &Event, now: Instant) {
+        let job = event.job.as_deref().filter(|_| self.jobs > 1);
+        for line in service::lines(&event.what, job, &self.directory, self.paint) {
+            self.line(&line, now);
+        }
+        if let (What::ServiceEnd { result, .. }, Some(blocks)) = (&event.what, &mut self.blocks)
+            && result.outcome.is_failure()
+            && !result.optional
+        {
+            let order = blocks.service_failed(event.job.as_deref().unwrap_or_default(), result);
+            order.iter().for_each(|order| self.order(order));
         }
     }
 
