@@ -76,6 +76,7 @@ fn result(id: &str) -> StepResult {
         cause: None,
         remedy: None,
         kept: false,
+        reused: None,
     }
 }
 

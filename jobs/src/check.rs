@@ -30,6 +30,7 @@ mod retry;
 mod rights;
 mod secrets;
 mod services;
+mod setup;
 mod steps;
 
 pub(crate) use graph::early;
@@ -96,6 +97,7 @@ pub(crate) fn job(
     let steps = check.steps(file.steps, &file.span, label, &secrets);
     let over = valid.network.as_ref();
     let services = check.services(file.services, &secrets, over, network.as_ref().zip(network_span));
+    let setup = check.setup(file.setup);
     let artifacts = file.artifacts.map(|list| check.artifacts(list.value, place)).unwrap_or_default();
     check.artifact_names(&steps, &artifacts);
     check.env_bytes(&env, &steps);
@@ -129,6 +131,7 @@ pub(crate) fn job(
         quiet_timeout,
         secrets,
         services,
+        setup,
     })
 }
 

@@ -45,6 +45,18 @@ pub(crate) struct Job {
     pub quiet_timeout: Option<Duration>,
     pub secrets: Vec<SecretPlan>,
     pub services: Vec<Service>,
+    pub setup: Vec<Setup>,
+}
+
+/// A valid entry of `setup`.
+#[derive(Debug)]
+pub(crate) struct Setup {
+    pub step: Step,
+    /// Patterns for `glob::GlobSet`.
+    pub reads: Vec<String>,
+    pub network: Option<Network>,
+    /// Zero: it never is too old.
+    pub max_age: Option<Duration>,
 }
 
 /// A valid service; what it needs exists, and is not in a circle.
