@@ -103,11 +103,13 @@ pub(crate) fn job(
     let setup = job.setup.into_iter().enumerate().map(|(at, setup)| {
         let file = source.other_name_at(setup.step.start).map(str::to_owned);
         let (id, line) = (format!("setup-{}", at + 1), source.position(setup.step.start).line);
+        // What is installed is root's, whoever the steps run as.
+        let user = setup.step.user.clone().or(Some(User::Root));
         let step = inherited.settle(setup.step, At { index: 0, id, line, file, within: None }, &mut names);
         let network = setup.network.unwrap_or(Network::Full);
         let max_age = setup.max_age.filter(|age| !age.is_zero());
         // The project may change beside it: it works nowhere but at its own root.
-        SetupPlan { step: StepPlan { workdir: None, ..step }, reads: setup.reads, network, max_age }
+        SetupPlan { step: StepPlan { workdir: None, user, ..step }, reads: setup.reads, network, max_age }
     });
     let setup = setup.collect();
     let artifacts = job.artifacts.into_iter().enumerate();
