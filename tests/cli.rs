@@ -342,6 +342,7 @@ fn a_record(id: &str, steps: Vec<StepResult>) -> RunRecord {
             ended: None,
             steps,
             services: Vec::new(),
+            caches: Vec::new(),
             earlier: Vec::new(),
         }],
         artifacts: vec![ArtifactRecord {
@@ -385,6 +386,7 @@ fn read(home: &Path, terminal: bool, words: &str) -> Result<(u8, String), Comman
         | Command::Run(_)
         | Command::ImageUnpack(_)
         | Command::Image(_)
+        | Command::Cache(_)
         | Command::Doctor(_) => {
             unreachable!("{words}")
         }

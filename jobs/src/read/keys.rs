@@ -29,6 +29,7 @@ pub const DEFAULT_KEYS: &[&str] = &[
     "seccomp",
     "privileges",
     "services",
+    "caches",
 ];
 
 /// Keys of a job that are settled before its matrix is multiplied out.
@@ -66,7 +67,11 @@ pub const JOB_KEYS: &[&str] = &[
     "quiet-timeout",
     "secrets",
     "services",
+    "caches",
 ];
+
+/// Keys of a cache given as a map.
+pub const CACHE_KEYS: &[&str] = &["path", "key", "restore-keys", "mode", "when", "max-size"];
 
 /// Keys of a service given as a map.
 pub const SERVICE_KEYS: &[&str] = &[

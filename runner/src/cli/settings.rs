@@ -8,6 +8,7 @@ use images::RegistrySettings;
 use jobs::units::{parse_cpus, parse_duration, parse_size};
 use jobs::{ImageSpec, LimitsOverride, Mount, Overrides, Pull, Selection, StepChoice, User};
 
+use super::cache::{self, CacheSettings};
 use super::config;
 use super::environment::Environment;
 use super::flags::{self, Verb};
@@ -39,6 +40,8 @@ pub enum Command {
     ImageUnpack(UnpackSettings),
     /// `runner image` with what concerns the store
     Image(ImageSettings),
+    /// `runner cache`
+    Cache(CacheSettings),
     /// `runner doctor`
     Doctor(DoctorSettings),
     /// `runner runs` and the others that look after runs
@@ -63,6 +66,7 @@ impl Command {
             Self::Artifacts(settings) => settings.stderr_color,
             Self::ImageUnpack(settings) => settings.report.color,
             Self::Image(settings) => settings.report.color,
+            Self::Cache(settings) => settings.stderr_color,
             Self::Doctor(settings) => settings.stderr_color,
             Self::Runs(settings) => settings.stderr_color,
             Self::Init(settings) => settings.stderr_color,
@@ -333,6 +337,7 @@ pub(super) fn command(verb: Verb, environment: &Environment) -> Result<Command, 
         Verb::Cancel(flags) => records::cancel(flags, home()?, environment),
         Verb::Wait(flags) => records::wait(flags, home()?, environment),
         Verb::Prune(flags) => records::prune(&flags, home()?, environment)?,
+        Verb::Cache(flags) => cache::command(flags, home()?, stderr_color)?,
         Verb::Init(flags::papers::Init { directory, kind, print }) => {
             Command::Init(InitSettings { directory, kind, print, stderr_color })
         }

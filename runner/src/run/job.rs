@@ -26,7 +26,7 @@ use super::traces::{self, Ledger, Traces, Used, UsedTree};
 use super::workspace::{self, Workspace};
 use crate::cgroup::Hierarchy;
 use crate::event::What;
-use crate::outcome::{Outcome, ServiceResult, StepResult};
+use crate::outcome::{CacheRecord, Outcome, ServiceResult, StepResult};
 use crate::sandbox::ids::Identity;
 use crate::sandbox::sweep::Since;
 use crate::sandbox::zygote::Zygote;
@@ -34,6 +34,7 @@ use crate::sandbox::zygote::Zygote;
 mod ahead;
 mod attempts;
 mod beside;
+mod caches;
 mod harvest;
 mod hidden;
 mod services;
@@ -103,6 +104,8 @@ pub struct JobEnd {
     pub artifacts: Vec<ArtifactRecord>,
     /// How its services ended.
     pub services: Vec<ServiceResult>,
+    /// What became of its caches.
+    pub caches: Vec<CacheRecord>,
     /// Why our own part failed, after which nothing more was started.
     pub error: Option<RunError>,
     /// What has to be taken apart.
@@ -127,6 +130,7 @@ impl JobEnd {
             outputs: Vec::new(),
             artifacts: Vec::new(),
             services: Vec::new(),
+            caches: Vec::new(),
             error: None,
             rest: Rest::default(),
             left: Vec::new(),
@@ -210,6 +214,7 @@ impl Job<'_> {
     ) -> Result<(), RunError> {
         let since = Since::now();
         let workspace = self.open_workspace(scratch)?;
+        let uses = self.restore_caches(&workspace, scratch, end)?;
         let plans = Plans {
             job: self.plan,
             rootfs: self.rootfs,
@@ -223,6 +228,7 @@ impl Job<'_> {
             since,
             secrets: self.secrets,
             services: &self.services,
+            caches: &uses,
         };
         let mut used =
             Used { identity: self.lease.identity, user: (0, 0), since, trees: self.trees(&workspace)? };
@@ -242,6 +248,7 @@ impl Job<'_> {
         self.among_services(&room, &workspace, &used, end, &mut ending).await?;
         // Meanwhile the kernel takes the last sandbox apart.
         self.finish(&workspace, &used, &room, end);
+        self.save_caches(&uses, scratch, used.user, end).await;
         (end.rest.room, end.rest.ending) = (Some(room), ending);
         Ok(())
     }

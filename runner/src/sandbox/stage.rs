@@ -21,7 +21,7 @@ use serde::{Deserialize, Serialize};
 use super::ids::IdMap;
 use super::ops::{STAGE_SYS_BARE, Script};
 use super::spec::{Idmap, Kind, Network, Source, StageOpening, StageSpec};
-use super::{child, servant, wire};
+use super::{child, servant, shared, wire};
 use crate::network::link::{self, LinkTrouble};
 use crate::sys::clone::{self, Holder, Side};
 use crate::sys::{mount, process, socket};
@@ -258,6 +258,12 @@ fn furnish(foundation: &mut Foundation, spec: &StageSpec) -> Result<Vec<usize>, 
     tried("change to the job's root", pivot_root(".", "."))?;
     tried("let go of the host's mounts", unmount(".", UnmountFlags::DETACH))?;
     tried("enter the job's root", chdir("/"))?;
+    if !spec.shared.is_empty() {
+        let mounts = shared::mount_all(&spec.shared, &spec.shared_maps)?;
+        for (overlay, tree) in spec.shared.iter().zip(&mounts) {
+            attach(tree, &overlay.at, true)?;
+        }
+    }
     Ok(unmapped)
 }
 
