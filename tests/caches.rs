@@ -5,6 +5,7 @@ mod lab;
 mod waiting;
 
 use std::fs;
+use std::os::unix::fs::MetadataExt as _;
 use std::process::Stdio;
 
 use fixtures::{Leftovers, User, require};
@@ -40,6 +41,7 @@ fn what_one_run_has_written_the_next_one_finds() {
         (User::WithSubids, "root"),
         (User::WithSubids, "1000"),
         (User::OneId, "root"),
+        (User::OneId, "1000"),
     ] {
         let lab = Lab::new(user);
         let job = |steps: &str| {
@@ -62,7 +64,9 @@ fn what_one_run_has_written_the_next_one_finds() {
             run.ran.stdout_text()
         );
         // It is not in the workspace, nor in the image.
-        assert_eq!(fs::read_dir(lab.context.work().join("target")).unwrap().count(), 0);
+        let (target, work) = (lab.context.work().join("target"), lab.context.work());
+        assert_eq!(fs::read_dir(&target).unwrap().count(), 0);
+        assert_eq!(fs::metadata(target).unwrap().uid(), fs::metadata(work).unwrap().uid(), "{user:?} {who}");
         let run = lab.exec(
             &job("\x20 - cat target/a/b/f target/hard /var/cache/tool/x ~/.tool/sub/y; stat -c %a /var/cache/tool/x; readlink target/link\n\
                 \x20 - rm -r target/gone target/again; mkdir target/again; echo 2 > target/again/new; echo 2 >> target/a/b/f; rm target/link\n"),
@@ -153,6 +157,31 @@ fn a_cache_goes_the_ways_that_it_may() {
     assert_eq!((run.text(0).as_str(), &cache(&run, 0)["saved"]), ("", &json!(true)));
     assert_eq!(write("", "true", 0).text(0), "three\n");
     assert_eq!(layers(&lab), 1, "what was replaced is gone");
+    before.assert_nothing_new();
+}
+
+#[test]
+fn caches_lie_within_one_another_and_have_hostile_content() {
+    require!(Root, Cgroups, Busybox);
+    let before = Leftovers::now();
+    let lab = Lab::new(User::Current);
+    let job = |steps: &str| {
+        format!("caches: [{{path: a/b, key: inner}}, {{path: a, key: outer}}]\nsteps: ['{steps}']\n")
+    };
+    lab.exec(
+        &job("echo in > a/b/f; echo out > a/f; cp /bin/busybox a/suid; chmod 6755 a/suid; mkfifo a/fifo; ln -s /etc/shadow a/b/up; ln -s ../../../../../../../../etc a/etc; mkdir -m 000 a/closed; touch \"a/$(printf \"odd\\nname\")\""),
+        0,
+    );
+    let run = lab.exec(
+        &job("cat a/b/f a/f; ls a | wc -l; ls -d a/b/up a/etc; test -u a/suid; rm -rf a/* 2> /dev/null || true; ls a"),
+        0,
+    );
+    assert_eq!(run.text(0), "in\nout\n7\na/b/up\na/etc\nb\n");
+    assert_eq!(lab.exec(&job("ls a a/b"), 0).text(0), "a:\nb\n\na/b:\n");
+    // Nobody but root could have come by what set-id files there were.
+    assert_eq!(fs::metadata(lab.context.home().join("caches/layers")).unwrap().mode() & 0o777, 0o700);
+    lab.context.run(&["cache", "prune", "--max-size", "0"]).expect_code(0);
+    assert_eq!(layers(&lab), 0);
     before.assert_nothing_new();
 }
 

@@ -157,6 +157,8 @@ impl Mounts {
             }
             overlays.push(SharedOverlay { at, lower, upper: format!("up/{}", cache.name) });
         }
+        // One within another lies over it.
+        self.topmost.sort_by_key(|bind| bind.to.len());
         Ok(overlays)
     }
 
