@@ -186,6 +186,22 @@ fn caches_lie_within_one_another_and_have_hostile_content() {
 }
 
 #[test]
+fn a_look_into_a_step_finds_what_its_job_began_with() {
+    require!(Root, Cgroups, Busybox);
+    let before = Leftovers::now();
+    let lab = Lab::new(User::Current);
+    lab.exec("caches: [{path: c, key: k}]\nsteps: ['touch c/f']\n", 0);
+    lab.exec(
+        "caches: [{path: c, key: other, restore-keys: [k]}]\nsteps: [{id: bad, run: 'touch c/g; exit 1'}]\n",
+        1,
+    );
+    let look = lab.context.run(&["shell", "latest:bad", "--", "sh", "-c", "ls c; touch c/x"]).expect_code(0);
+    assert_eq!(look.stdout_text().trim(), "f");
+    assert_eq!(lab.exec("caches: [{path: c, key: k}]\nsteps: ['ls c']\n", 0).text(0), "f\n");
+    before.assert_nothing_new();
+}
+
+#[test]
 fn many_generations_are_merged() {
     require!(Root, Cgroups, Busybox, UserNamespaces, Newuidmap);
     let before = Leftovers::now();

@@ -233,6 +233,7 @@ fn step(index: usize, id: &str, outcome: Outcome) -> StepResult {
         ),
     };
     StepResult {
+        kept: false,
         id: id.to_owned(),
         name: id.to_owned(),
         index,
@@ -366,7 +367,8 @@ fn read(home: &Path, terminal: bool, words: &str) -> Result<(u8, String), Comman
         ("RUNNER_HOME".to_owned(), home.to_str().unwrap().to_owned()),
         ("NO_COLOR".to_owned(), "1".to_owned()),
     ]);
-    let environment = Environment::new(variables, Terminals { stdout: terminal, stderr: terminal }, false);
+    let environment =
+        Environment::new(variables, Terminals { stdin: terminal, stdout: terminal, stderr: terminal }, false);
     let command = parse_in(&environment, &words.split_whitespace().collect::<Vec<_>>()).unwrap();
     let file = tempfile::NamedTempFile::new().unwrap();
     let mut sink = Sink::new(Box::new(file.reopen().unwrap()));
@@ -375,7 +377,7 @@ fn read(home: &Path, terminal: bool, words: &str) -> Result<(u8, String), Comman
         Command::Logs(settings) => logs::logs(settings, &mut sink),
         Command::Artifacts(settings) => artifacts::artifacts(settings, &mut sink),
         Command::Check(settings) => check::check(settings, &mut sink),
-        Command::Runs(settings) => runs::runs(settings, &mut sink),
+        Command::Runs(settings) => runs::runs(|| unreachable!("nothing is kept"), settings, &mut sink),
         Command::Explain(settings) => explain::explain(settings, &mut sink),
         Command::Init(settings) => init::init(settings, &mut sink),
         Command::Print(text) => {
@@ -384,6 +386,7 @@ fn read(home: &Path, terminal: bool, words: &str) -> Result<(u8, String), Comman
         }
         Command::Exec(_)
         | Command::Run(_)
+        | Command::Shell(_)
         | Command::ImageUnpack(_)
         | Command::Image(_)
         | Command::Cache(_)

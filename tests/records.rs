@@ -76,6 +76,7 @@ fn result(id: &str) -> StepResult {
         log: LogSummary::default(),
         cause: None,
         remedy: None,
+        kept: false,
     }
 }
 

@@ -89,6 +89,7 @@ mod fake {
             log: LogSummary { path: format!("jobs/job/steps/01-{id}/log"), ..LogSummary::default() },
             cause: None,
             remedy: None,
+            kept: false,
         }
     }
 

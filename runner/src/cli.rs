@@ -12,6 +12,7 @@ mod papers;
 mod records;
 mod secrets;
 mod settings;
+mod shell;
 
 use std::ffi::OsString;
 
@@ -26,6 +27,7 @@ pub use settings::{
     ArtifactsSettings, ArtifactsVerb, CheckFormat, CheckSettings, Command, DoctorSettings, ExecSettings,
     ExitCodeOf, ExplainSettings, ImageSources, LogsSettings, Printed, RunSettings, ShowSettings,
 };
+pub use shell::ShellSettings;
 
 use crate::commands::{Class, RUN_ERROR_EXIT_CODE};
 

@@ -391,4 +391,30 @@ pub struct StepResult {
     pub cause: Option<String>,
     /// What the user can do about it, one line.
     pub remedy: Option<String>,
+    /// What it left of its root filesystem is kept, for `runner shell`.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub kept: bool,
+}
+
+/// Of which steps the root filesystem is kept.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum Keep {
+    /// Of all.
+    Always,
+    /// Of those that failed.
+    #[default]
+    Failed,
+    /// Of none.
+    Never,
+}
+
+impl Keep {
+    /// Whether a step's is kept.
+    pub fn wants(self, outcome: Outcome) -> bool {
+        match self {
+            Self::Always => true,
+            Self::Failed => outcome.is_failure() && outcome != Outcome::Cancelled,
+            Self::Never => false,
+        }
+    }
 }

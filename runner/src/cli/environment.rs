@@ -112,7 +112,11 @@ mod tests {
     fn environment(variables: &[(&str, &str)], terminal: bool, is_root: bool) -> Environment {
         let variables =
             variables.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned())).collect();
-        Environment::new(variables, Terminals { stdout: terminal, stderr: terminal }, is_root)
+        Environment::new(
+            variables,
+            Terminals { stdin: terminal, stdout: terminal, stderr: terminal },
+            is_root,
+        )
     }
 
     #[test]

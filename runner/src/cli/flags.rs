@@ -47,6 +47,10 @@ pub(super) enum Verb {
     /// Wait for the end of a run, and exit with its code
     #[command(after_help = "Example:\n  runner wait latest")]
     Wait(records::Wait),
+    /// Look around where a step left off, after the run is over: same files, variables, user and rights
+    #[command(after_help = "Example:\n  runner shell\n  runner shell latest-failed:test -- ls -l /tmp\n\n\
+        Exit codes: the command's own; 125 the runner failed, 126 cannot execute, 127 not found.")]
+    Shell(records::Shell),
     /// Remove the records of old runs; those that are under way stay
     #[command(after_help = "Example:\n  runner prune --older 30d --max-size 50G --dry-run")]
     Prune(records::Prune),
@@ -119,6 +123,9 @@ pub(super) struct Exec {
     /// Keep artifacts although a secret is in them
     #[arg(long)]
     pub(super) allow_secret_in_artifacts: bool,
+    /// Of which steps the root filesystem is kept for `runner shell`
+    #[arg(long, value_enum, value_name = "WHICH", default_value_t = Keep::Failed)]
+    pub(super) keep: Keep,
     /// How the run is shown: `auto` is `tty` on a terminal, else `plain`
     #[arg(long, value_enum, default_value_t = Output::Auto)]
     pub(super) output: Output,
@@ -461,6 +468,13 @@ pub(super) enum Output {
 pub(super) enum ExitCode {
     Run,
     Step,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub(super) enum Keep {
+    Always,
+    Failed,
+    Never,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]

@@ -16,6 +16,8 @@ use super::image::{self, ImageSettings, UnpackSettings};
 use super::papers::{self, InitSettings};
 use super::records::{self, RunsSettings};
 use super::secrets;
+use super::shell::{self, ShellSettings};
+use crate::outcome::Keep;
 use crate::report::{Output, ReportSettings};
 
 /// Bytes of a file of variables; a larger one is another file.
@@ -44,6 +46,8 @@ pub enum Command {
     Cache(CacheSettings),
     /// `runner doctor`
     Doctor(DoctorSettings),
+    /// `runner shell`
+    Shell(ShellSettings),
     /// `runner runs` and the others that look after runs
     Runs(RunsSettings),
     /// `runner init`
@@ -60,6 +64,7 @@ impl Command {
         match self {
             Self::Exec(settings) => settings.stderr_color,
             Self::Run(settings) => settings.report.color,
+            Self::Shell(settings) => settings.report.color,
             Self::Check(settings) => settings.stderr_color,
             Self::Logs(settings) => settings.stderr_color,
             Self::Show(settings) => settings.stderr_color,
@@ -117,6 +122,8 @@ pub struct ExecSettings {
     pub secrets: Vec<(String, Vec<u8>)>,
     /// Whether artifacts may have them in them.
     pub secrets_in_artifacts: bool,
+    /// Of which steps the root filesystem is kept.
+    pub keep: Keep,
     /// Most jobs at once.
     pub jobs_max: Option<usize>,
     /// How images are come by.
@@ -336,6 +343,7 @@ pub(super) fn command(verb: Verb, environment: &Environment) -> Result<Command, 
         Verb::Ps(flags) => records::ps(&flags, home()?, environment),
         Verb::Cancel(flags) => records::cancel(flags, home()?, environment),
         Verb::Wait(flags) => records::wait(flags, home()?, environment),
+        Verb::Shell(flags) => shell::shell(flags, home()?, environment)?,
         Verb::Prune(flags) => records::prune(&flags, home()?, environment)?,
         Verb::Cache(flags) => cache::command(flags, home()?, stderr_color)?,
         Verb::Init(flags::papers::Init { directory, kind, print }) => {
@@ -394,6 +402,11 @@ fn exec(flags: flags::Exec, home: PathBuf, environment: &Environment) -> Result<
         dry_run: flags.dry_run,
         secrets: secrets::read(&flags.secret, &flags.secrets_file, environment)?,
         secrets_in_artifacts: flags.allow_secret_in_artifacts,
+        keep: match flags.keep {
+            flags::Keep::Always => Keep::Always,
+            flags::Keep::Failed => Keep::Failed,
+            flags::Keep::Never => Keep::Never,
+        },
         overrides: Overrides {
             params: params(&flags.param)?,
             pull: pull(&flags.sources),

@@ -49,6 +49,8 @@ pub fn exec(zygote: Zygote, settings: ExecSettings) -> Result<u8, CommandError> 
         stdin: no_input()?,
         secrets,
         secrets_in_artifacts: settings.secrets_in_artifacts,
+        keep: settings.keep,
+        inside: None,
         file: Some((settings.file.display().to_string(), text)),
         included,
         plan: planned.plan,

@@ -17,6 +17,7 @@ pub mod logs;
 pub mod run;
 pub mod runs;
 mod secrets;
+mod shell;
 pub mod show;
 
 use std::error::Error;
@@ -117,6 +118,7 @@ pub fn dispatch(command: Command, zygote: Result<Zygote, Errno>) -> u8 {
     let done = match command {
         Command::Exec(settings) => zygote().and_then(|zygote| exec::exec(zygote, settings)),
         Command::Run(settings) => zygote().and_then(|zygote| run::run(zygote, settings)),
+        Command::Shell(settings) => zygote().and_then(|zygote| shell::shell(zygote, settings)),
         Command::Check(settings) => check::check(&settings, &mut out),
         Command::Logs(settings) => logs::logs(&settings, &mut out),
         Command::Show(settings) => show::show(&settings, &mut out),
@@ -125,7 +127,7 @@ pub fn dispatch(command: Command, zygote: Result<Zygote, Errno>) -> u8 {
         Command::Image(settings) => zygote().and_then(|zygote| image::image(zygote, &settings, &mut out)),
         Command::Cache(settings) => zygote().and_then(|zygote| cache::cache(&zygote, &settings, &mut out)),
         Command::Doctor(settings) => doctor::doctor(zygote, &settings, &mut out),
-        Command::Runs(settings) => runs::runs(&settings, &mut out),
+        Command::Runs(settings) => runs::runs(zygote, &settings, &mut out),
         Command::Init(settings) => init::init(&settings, &mut out),
         Command::Explain(settings) => explain::explain(&settings, &mut out),
         Command::Print(text) => {
@@ -154,7 +156,7 @@ fn no_zygote(errno: Errno) -> CommandError {
 /// Where a step's own exit code is passed through, one code stands for everything that is not the step's doing.
 fn infrastructure_exit_code(command: &Command) -> Option<u8> {
     match command {
-        Command::Run(_) => Some(RUN_ERROR_EXIT_CODE),
+        Command::Run(_) | Command::Shell(_) => Some(RUN_ERROR_EXIT_CODE),
         Command::Exec(settings) if settings.exit_code == ExitCodeOf::Step => Some(RUN_ERROR_EXIT_CODE),
         Command::Exec(_)
         | Command::Check(_)

@@ -10,6 +10,7 @@ use serde_json::json;
 use super::launch::{fetch_settings, launch, no_input};
 use super::{Class, CommandError, RUN_ERROR_EXIT_CODE};
 use crate::cli::RunSettings;
+use crate::outcome::Keep;
 use crate::run::execute::Execution;
 use crate::run::secrets::Secrets;
 use crate::sandbox::zygote::Zygote;
@@ -25,6 +26,8 @@ pub fn run(zygote: Zygote, settings: RunSettings) -> Result<u8, CommandError> {
     let execution = Execution {
         secrets: Secrets::default(),
         secrets_in_artifacts: false,
+        keep: Keep::Never,
+        inside: None,
         plan,
         file: None,
         included: Vec::new(),

@@ -7,15 +7,22 @@ use super::show::find;
 use super::{Class, CommandError};
 use crate::cli::{RunsSettings, RunsVerb};
 use crate::report::{self, Sink};
+use crate::run::identity::establish;
+use crate::run::kept::Kept;
 use crate::run::living;
 use crate::run::prune::{self, RunLimits};
 use crate::run::record::{RunDirectory, RunRecord, RunState};
+use crate::sandbox::zygote::Zygote;
 
 /// Does what the verb says, and returns what to exit with.
 ///
 /// # Errors
 /// A run that is not there, or not under way; records that cannot be read or removed.
-pub fn runs(settings: &RunsSettings, out: &mut Sink) -> Result<u8, CommandError> {
+pub fn runs(
+    zygote: impl FnOnce() -> Result<Zygote, CommandError>,
+    settings: &RunsSettings,
+    out: &mut Sink,
+) -> Result<u8, CommandError> {
     let home = &settings.home;
     match &settings.verb {
         RunsVerb::List { failed, last } => list(settings, *failed, *last, out),
@@ -26,7 +33,7 @@ pub fn runs(settings: &RunsSettings, out: &mut Sink) -> Result<u8, CommandError>
         RunsVerb::Cancel { run, now } => cancel(home, run, *now, out),
         RunsVerb::Wait { run } => wait(settings, run, out),
         &RunsVerb::Prune { older, bytes_max, dry_run } => {
-            remove(settings, RunLimits { older, bytes_max, dry_run }, out)
+            remove(settings, RunLimits { older, bytes_max, dry_run }, zygote, out)
         }
     }
 }
@@ -78,8 +85,26 @@ fn wait(settings: &RunsSettings, name: &str, out: &mut Sink) -> Result<u8, Comma
     }
 }
 
-fn remove(settings: &RunsSettings, limits: RunLimits, out: &mut Sink) -> Result<u8, CommandError> {
-    let pruned = prune::prune(&settings.home, limits, SystemTime::now())?;
+fn remove(
+    settings: &RunsSettings,
+    limits: RunLimits,
+    zygote: impl FnOnce() -> Result<Zygote, CommandError>,
+    out: &mut Sink,
+) -> Result<u8, CommandError> {
+    let home = &settings.home;
+    // What steps of an ordinary user left has the ids of its user namespace: made when it is needed.
+    let mut zygote = Some(zygote);
+    let mut established: Option<Zygote> = None;
+    let mut release = |kept: &Kept| {
+        if let Some(zygote) = zygote.take() {
+            let zygote = zygote().map_err(|error| error.to_string())?;
+            let _lease = establish(&zygote, home).map_err(|error| error.to_string())?;
+            established = Some(zygote);
+        }
+        let zygote = established.as_ref().ok_or_else(|| "there are no ids for it".to_owned())?;
+        kept.release(home, zygote)
+    };
+    let pruned = prune::prune(home, limits, SystemTime::now(), &mut release)?;
     report::runs::pruned(out, &pruned, limits.dry_run, settings.json);
     match pruned.failed.first() {
         None => Ok(0),

@@ -21,6 +21,7 @@ mod passthrough;
 mod plain;
 pub mod plan;
 mod pull;
+mod relay;
 mod reporter;
 pub mod runs;
 mod service;
@@ -28,6 +29,7 @@ pub mod show;
 mod sink;
 mod terminal;
 
+pub use relay::Relay;
 pub use reporter::{Output, ReportSettings, Reporter};
 pub use sink::{Sink, Terminals};
 pub use terminal::Screen;

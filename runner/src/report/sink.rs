@@ -65,6 +65,8 @@ impl Sink {
 /// Whether standard output and standard error are terminals.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct Terminals {
+    /// Standard input is one.
+    pub stdin: bool,
     /// Standard output is one.
     pub stdout: bool,
     /// Standard error is one.
@@ -74,7 +76,11 @@ pub struct Terminals {
 impl Terminals {
     /// Asks the kernel.
     pub fn probe() -> Self {
-        Self { stdout: io::stdout().is_terminal(), stderr: io::stderr().is_terminal() }
+        Self {
+            stdin: io::stdin().is_terminal(),
+            stdout: io::stdout().is_terminal(),
+            stderr: io::stderr().is_terminal(),
+        }
     }
 }
 

@@ -199,6 +199,7 @@ pub fn go_of(
         capabilities: rights.capabilities,
         ambient: rights.ambient,
         rlimits: rlimits(files),
+        terminal: false,
     }
 }
 

@@ -312,6 +312,9 @@ impl<'r> Conductor<'r> {
             };
             let again = self.is_tried_again(job, &ended, number, &cancel);
             if let (Ok(end), true) = (&mut ended, again || self.execution.plan.jobs.len() > 1) {
+                if again {
+                    end.rest.keep_nothing();
+                }
                 end.left = std::mem::take(&mut end.rest).clear(&self.execution.home, self.zygote).await;
                 if end.left.is_empty() {
                     self.ledger.gone(&job.id);
@@ -384,6 +387,8 @@ impl<'r> Conductor<'r> {
             feed: self.feed,
             secrets: &self.execution.secrets,
             secrets_in_artifacts: self.execution.secrets_in_artifacts,
+            keep: self.execution.keep,
+            inside: self.execution.inside.as_ref(),
             contexts,
             cancel: RefCell::new(cancel),
             services: services::muster(&job.services, &roots)?,

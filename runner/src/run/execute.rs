@@ -13,6 +13,7 @@ use tokio::sync::watch;
 use super::conduct::{Conducted, Conductor, Opened};
 use super::error::RunError;
 use super::feed::{Feed, Show};
+use super::inside::Inside;
 use super::job::Rest;
 use super::record::{
     HostRecord, ImageRecord, IncludedFile, JobRecord, RECORD_VERSION, RecordError, RunDirectory, RunRecord,
@@ -25,7 +26,7 @@ use super::traces;
 use crate::cgroup::Hierarchy;
 use crate::event::What;
 use crate::host::Host;
-use crate::outcome::Outcome;
+use crate::outcome::{Keep, Outcome};
 use crate::sandbox::zygote::Zygote;
 
 /// What is to be run, and how.
@@ -54,6 +55,10 @@ pub struct Execution {
     pub secrets: Secrets,
     /// Artifacts may have them in them.
     pub secrets_in_artifacts: bool,
+    /// Of which steps the root filesystem is kept.
+    pub keep: Keep,
+    /// Where an earlier step left off, if this is a look at that. Then no records are kept.
+    pub inside: Option<Inside>,
 }
 
 /// How a run ended.
@@ -82,7 +87,10 @@ pub async fn execute(zygote: Arc<Zygote>, execution: Execution, show: Show) -> R
     // Of a single job everything is begun at once; several wait for each other anyway.
     let only = (execution.plan.jobs.len() == 1).then(|| execution.plan.jobs.first()).flatten();
     let opened = only.map(|job| Opened::of(&zygote, &execution, job, None));
-    let run = RunDirectory::create(&execution.home, execution.run_id.as_deref())?;
+    let run = match &execution.inside {
+        None => RunDirectory::create(&execution.home, execution.run_id.as_deref())?,
+        Some(_) => RunDirectory::create_passing(&execution.home)?,
+    };
     let hierarchy = Hierarchy::discover()?;
     let host = Host::quick(&hierarchy);
     let mut record = first_record(&execution, run.id(), &host);
@@ -127,8 +135,11 @@ pub async fn execute(zygote: Arc<Zygote>, execution: Execution, show: Show) -> R
         error.get_or_insert(why.into());
     }
     let exit_code = if error.is_some() && exit_code == 0 { 3 } else { exit_code };
-    let directory = run.path().to_path_buf();
-    Ok(Finished { outcome, exit_code, step_exit_code, id: run.id().to_owned(), directory, error })
+    let (id, directory) = (run.id().to_owned(), run.path().to_path_buf());
+    if let Err(why) = run.pass() {
+        error.get_or_insert(why.into());
+    }
+    Ok(Finished { outcome, exit_code, step_exit_code, id, directory, error })
 }
 
 /// Flushes the last record to the disk, which waits for the disk, while the job is taken apart, which waits for the kernel.

@@ -17,6 +17,8 @@ use super::error::RunError;
 use super::feed::Feed;
 use super::git;
 use super::identity::Lease;
+use super::inside::Inside;
+use super::kept::Kept;
 use super::record::{ArtifactRecord, RunDirectory};
 use super::room::{self, OpenStage, Plans, Room};
 use super::secrets::Secrets;
@@ -26,7 +28,7 @@ use super::traces::{self, Ledger, Traces, Used, UsedTree};
 use super::workspace::{self, Workspace};
 use crate::cgroup::Hierarchy;
 use crate::event::What;
-use crate::outcome::{CacheRecord, Outcome, ServiceResult, StepResult};
+use crate::outcome::{CacheRecord, Keep, Outcome, ServiceResult, StepResult};
 use crate::sandbox::ids::Identity;
 use crate::sandbox::sweep::Since;
 use crate::sandbox::zygote::Zygote;
@@ -81,6 +83,10 @@ pub struct Job<'j> {
     pub secrets: &'j Secrets,
     /// Artifacts may have them in them.
     pub secrets_in_artifacts: bool,
+    /// Of which steps the root filesystem is kept.
+    pub keep: Keep,
+    /// Where an earlier step left off, if this is a look at that.
+    pub inside: Option<&'j Inside>,
     /// The contexts of the plan and the run.
     pub contexts: Vec<(&'static str, Value)>,
     /// What runs beside its steps.
@@ -108,6 +114,8 @@ pub struct JobEnd {
     pub caches: Vec<CacheRecord>,
     /// Why our own part failed, after which nothing more was started.
     pub error: Option<RunError>,
+    /// The steps of which the root filesystem is kept, and where it is in the job's private directory.
+    pub kept: Vec<(String, String)>,
     /// What has to be taken apart.
     pub rest: Rest,
     /// What could not be, in words.
@@ -132,6 +140,7 @@ impl JobEnd {
             services: Vec::new(),
             caches: Vec::new(),
             error: None,
+            kept: Vec::new(),
             rest: Rest::default(),
             left: Vec::new(),
         }
@@ -144,6 +153,7 @@ pub struct Rest {
     room: Option<Room>,
     ending: JoinSet<()>,
     scratch: Option<Scratch>,
+    kept: Option<Kept>,
 }
 
 /// A private directory to be removed, with whose rights.
@@ -155,6 +165,11 @@ struct Scratch {
 }
 
 impl Rest {
+    /// Nothing of it is to be kept: it is tried again.
+    pub fn keep_nothing(&mut self) {
+        self.kept = None;
+    }
+
     /// Takes it apart. Returns what could not be, in words.
     pub async fn clear(mut self, home: &Path, zygote: &Zygote) -> Vec<String> {
         let mut left = Vec::new();
@@ -167,7 +182,12 @@ impl Rest {
         {
             left.push(format!("cannot clean up: {error}"));
         }
-        if let Some(Scratch { unit, identity, user }) = self.scratch {
+        if let Some(kept) = self.kept {
+            match kept.keep(home, zygote) {
+                Ok(failed) => left.extend(failed.into_iter().map(|text| format!("cannot clean up: {text}"))),
+                Err(error) => left.push(format!("cannot keep what step left: {error}")),
+            }
+        } else if let Some(Scratch { unit, identity, user }) = self.scratch {
             let removed = traces::remove_scratch(home, &Servants { zygote, identity, user }, &unit);
             left.extend(removed.err().map(|text| format!("cannot clean up: {text}")));
         }
@@ -201,8 +221,22 @@ impl Job<'_> {
         }
         let user = traces.used.as_ref().map_or((0, 0), |used| used.user);
         let unit = self.unit.clone();
+        end.rest.kept = (!end.kept.is_empty()).then(|| self.kept(std::mem::take(&mut end.kept), user));
         end.rest.scratch = Some(Scratch { unit, identity: self.lease.identity, user });
         Ok(end)
+    }
+
+    fn kept(&self, steps: Vec<(String, String)>, user: (u32, u32)) -> Kept {
+        Kept {
+            run: self.run.id().to_owned(),
+            job: self.plan.id.clone(),
+            scratch: self.unit.clone(),
+            identity: self.lease.identity,
+            user,
+            base: self.base.to_path_buf(),
+            workspace: Kept::own_workspace(self.plan.workspace),
+            steps,
+        }
     }
 
     async fn in_scratch(
@@ -227,6 +261,7 @@ impl Job<'_> {
             number: self.number,
             since,
             secrets: self.secrets,
+            above: self.inside.map(|inside| inside.upper.as_path()),
             services: &self.services,
             caches: &uses,
         };
@@ -256,6 +291,9 @@ impl Job<'_> {
     fn open_workspace(&self, scratch: &Path) -> Result<Workspace, RunError> {
         let root = workspace::root_of(self.base);
         let at = scratch.join("workspace");
+        if let Some(kept) = self.inside.and_then(|inside| inside.workspace.as_deref()) {
+            return Ok(Workspace::open(kept)?);
+        }
         Ok(match self.plan.workspace {
             PlanWorkspace::InPlace => Workspace::open(&root)?,
             PlanWorkspace::Copy => Workspace::copy(&root, &at, self.home)?,

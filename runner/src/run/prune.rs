@@ -7,6 +7,7 @@ use std::time::{Duration, SystemTime};
 
 use serde::Serialize;
 
+use super::kept::{self, Kept};
 use super::record::{RecordError, RunDirectory, RunState};
 use super::traces;
 
@@ -48,15 +49,23 @@ pub struct PrunedRuns {
     pub failed: Vec<String>,
 }
 
-/// Removes runs, the oldest first.
+/// Removes runs, the oldest first. `release`: removes what is kept of a run's job, or says why it cannot.
 ///
 /// # Errors
 /// When the records cannot be listed. What cannot be removed is in [`PrunedRuns::failed`].
-pub fn prune(home: &Path, limits: RunLimits, now: SystemTime) -> Result<PrunedRuns, RecordError> {
+pub fn prune(
+    home: &Path,
+    limits: RunLimits,
+    now: SystemTime,
+    release: &mut dyn FnMut(&Kept) -> Result<(), String>,
+) -> Result<PrunedRuns, RecordError> {
+    let all_kept = kept::all(home)?;
     let mut runs: Vec<(RunDirectory, PrunedRun)> = Vec::new();
     let mut pruned = PrunedRuns::default();
     for run in RunDirectory::all(home)? {
-        let bytes = bytes_below(run.path());
+        let kept = all_kept.iter().filter(|kept| kept.run == run.id());
+        let kept: u64 = kept.map(|kept| bytes_below(&kept.directory(home))).sum();
+        let bytes = bytes_below(run.path()) + kept;
         let stays = traces::is_remembered(home, run.id()) || run.is_live();
         match ended(&run).filter(|_| !stays) {
             Some(ended) => {
@@ -75,6 +84,10 @@ pub fn prune(home: &Path, limits: RunLimits, now: SystemTime) -> Result<PrunedRu
     for (directory, run) in runs {
         let old = limits.older.is_some_and(|older| run.age_s >= older.as_secs());
         let goes = old || limits.bytes_max.is_some_and(|max| total > max);
+        if goes && !limits.dry_run {
+            let kept = all_kept.iter().filter(|kept| kept.run == run.id);
+            pruned.failed.extend(kept.filter_map(|kept| release(kept).err()));
+        }
         let removed = if goes && !limits.dry_run { directory.remove() } else { Ok(goes) };
         match removed {
             Ok(true) => {

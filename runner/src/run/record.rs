@@ -157,6 +157,8 @@ pub struct RunDirectory {
     id: String,
     path: PathBuf,
     lock: Option<RunLock>,
+    /// It is removed when it is over.
+    passing: bool,
 }
 
 impl RunDirectory {
@@ -167,15 +169,28 @@ impl RunDirectory {
     pub fn create(home: &Path, run_id: Option<&str>) -> Result<Self, RecordError> {
         let runs = home.join("runs");
         make_directory(&runs)?;
+        let made = Self::create_in(&runs, run_id)?;
+        write::replace_link(&runs, "latest", &made.id)?;
+        Ok(made)
+    }
+
+    /// Makes a run that is removed when it is over: neither `latest` nor `latest-failed` ever names it.
+    pub fn create_passing(home: &Path) -> Result<Self, RecordError> {
+        let runs = home.join("runs");
+        make_directory(&runs)?;
+        Ok(Self { passing: true, ..Self::create_in(&runs, None)? })
+    }
+
+    fn create_in(runs: &Path, run_id: Option<&str>) -> Result<Self, RecordError> {
         if let Some(id) = run_id {
             if !id::is_valid(id) {
                 return Err(RecordError::BadId { id: id.to_owned() });
             }
-            return Self::create_as(&runs, id);
+            return Self::create_as(runs, id);
         }
         let mut attempt = 1;
         loop {
-            match Self::create_as(&runs, &id::fresh()) {
+            match Self::create_as(runs, &id::fresh()) {
                 Err(RecordError::Exists { .. }) if attempt < ID_ATTEMPTS_MAX => attempt += 1,
                 other => return other,
             }
@@ -195,9 +210,9 @@ impl RunDirectory {
                 return Err(error);
             }
         };
-        let made = Self { runs: runs.to_path_buf(), id: id.to_owned(), path, lock: Some(lock) };
+        let (runs, id) = (runs.to_path_buf(), id.to_owned());
+        let made = Self { runs, id, path, lock: Some(lock), passing: false };
         make_directory(&made.path.join("jobs"))?;
-        write::replace_link(runs, "latest", id)?;
         Ok(made)
     }
 
@@ -205,7 +220,7 @@ impl RunDirectory {
     pub fn open(home: &Path, selector: &Selector) -> Result<Self, RecordError> {
         let runs = home.join("runs");
         let id = selector.resolve(&runs)?;
-        Ok(Self { path: runs.join(&id), id, runs, lock: None })
+        Ok(Self { path: runs.join(&id), id, runs, lock: None, passing: false })
     }
 
     /// Lists all runs, the oldest first.
@@ -215,7 +230,7 @@ impl RunDirectory {
         ids.sort_unstable();
         Ok(ids
             .into_iter()
-            .map(|id| Self { path: runs.join(&id), id, runs: runs.clone(), lock: None })
+            .map(|id| Self { path: runs.join(&id), id, runs: runs.clone(), lock: None, passing: false })
             .collect())
     }
 
@@ -232,6 +247,16 @@ impl RunDirectory {
     /// Removes the run's directory, and the links that named it. Returns false when the run lives, or is being swept.
     pub fn remove(self) -> Result<bool, RecordError> {
         let Some(_lock) = self.adopt()? else { return Ok(false) };
+        self.put_away()?;
+        Ok(true)
+    }
+
+    /// Removes a run of ours that is over and that nobody is to see.
+    pub fn pass(self) -> Result<(), RecordError> {
+        if self.passing { self.put_away() } else { Ok(()) }
+    }
+
+    fn put_away(&self) -> Result<(), RecordError> {
         // Gone at once for whoever looks; how long the rest takes is nobody's business.
         let name = format!("{}{}", select::REMOVED_PREFIX, self.id);
         let gone = self.runs.join(&name);
@@ -244,8 +269,7 @@ impl RunDirectory {
         let runs =
             fs::File::open(&self.runs).map_err(|source| RecordError::io("open", &self.runs, source))?;
         images::remove_tree(&runs, &name)
-            .map_err(|error| RecordError::io("remove", gone, io::Error::other(error)))?;
-        Ok(true)
+            .map_err(|error| RecordError::io("remove", gone, io::Error::other(error)))
     }
 
     /// Returns the run's id.
@@ -322,7 +346,7 @@ impl RunDirectory {
     /// Makes the last record of the run, to be written by whoever has the time to wait for the disk.
     pub fn conclusion(&self, record: &RunRecord) -> Result<Conclusion, RecordError> {
         let path = self.path.join("run.json");
-        let failed = record.conclusion.is_some_and(crate::outcome::Outcome::is_failure);
+        let failed = record.conclusion.is_some_and(crate::outcome::Outcome::is_failure) && !self.passing;
         Ok(Conclusion {
             bytes: to_json(&path, record)?,
             path,

@@ -75,6 +75,8 @@ pub struct Plans<'p> {
     pub since: Since,
     /// What steps may be shown.
     pub secrets: &'p Secrets,
+    /// A layer over all others.
+    pub above: Option<&'p Path>,
     /// What runs beside the steps.
     pub services: &'p [Service<'p>],
     /// Directories that outlive the job.

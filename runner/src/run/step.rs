@@ -180,19 +180,23 @@ pub struct Begun {
     started: Instant,
 }
 
-/// Gives the go. `stdin`: what the command reads.
+/// Gives the go. `stdin`: what the command reads; or a terminal for all it reads and writes.
 ///
 /// # Errors
 /// [`SandboxError::Exec`] when the command cannot be executed, and what else keeps it from starting.
 pub async fn begin(
     sandbox: &mut Sandbox,
     go: &Go,
-    stdin: &OwnedFd,
+    (stdin, terminal): (&OwnedFd, Option<&OwnedFd>),
     ears: Ears,
 ) -> Result<Begun, SandboxError> {
     let Ears { output: [stdout, stderr], theirs: [their_stdout, their_stderr], oom, oom_fd } = ears;
     let started = Instant::now();
-    sandbox.go(go, [stdin.as_fd(), their_stdout.as_fd(), their_stderr.as_fd()]).await?;
+    let stdio = match terminal {
+        Some(terminal) => [terminal.as_fd(); 3],
+        None => [stdin.as_fd(), their_stdout.as_fd(), their_stderr.as_fd()],
+    };
+    sandbox.go(go, stdio).await?;
     let (stdout, stderr) = (Some(stdout), Some(stderr));
     let maskers = [Masker::default(), Masker::default()];
     let output = Output { stdout, stderr, seq: 0, last: started, failure: None, maskers };

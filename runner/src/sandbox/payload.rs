@@ -53,6 +53,9 @@ fn become_command(
     };
     enter(&go, Step::Make).map_err(at(Phase::WorkingDirectory))?;
     stdio(&fds).map_err(at(Phase::Stdio))?;
+    if go.terminal {
+        rustix::process::ioctl_tiocsctty(rustix::stdio::stdin()).map_err(at(Phase::Stdio))?;
+    }
     process::close_on_exec_from(3).map_err(at(Phase::Stdio))?;
     for (index, limit) in go.rlimits.iter().enumerate() {
         set_rlimit(limit).map_err(|errno| (Phase::Rlimit, index as u32, errno))?;

@@ -268,4 +268,6 @@ pub struct Go {
     pub ambient: u64,
     /// Resource limits.
     pub rlimits: Vec<Rlimit>,
+    /// Standard input is a terminal, which becomes the session's.
+    pub terminal: bool,
 }

@@ -54,3 +54,18 @@ pub(in crate::cli) struct Prune {
     #[arg(long)]
     pub(in crate::cli) json: bool,
 }
+
+#[derive(Debug, Args)]
+pub(in crate::cli) struct Shell {
+    /// The step: RUN[/JOB][:STEP]; what failed last if none is given
+    #[arg(value_name = "WHERE")]
+    pub(in crate::cli) at: Option<String>,
+    /// As root inside, whoever the step ran as
+    #[arg(long)]
+    pub(in crate::cli) root: bool,
+    #[command(flatten)]
+    pub(in crate::cli) sources: super::Sources,
+    /// The command; without one, a shell
+    #[arg(last = true, value_name = "COMMAND")]
+    pub(in crate::cli) command: Vec<String>,
+}

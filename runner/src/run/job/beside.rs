@@ -153,7 +153,9 @@ impl Job<'_> {
         if asked && result.outcome == Outcome::Cancelled {
             result.conclusion = Outcome::Success;
         }
-        let mut unrecorded = Unrecorded { directory, result, sandbox: Some((prepared, Upper::Removed)) };
+        result.kept = self.keeps(one, &prepared, result.outcome, trail.end);
+        let keep = if result.kept { Upper::Kept } else { Upper::Removed };
+        let mut unrecorded = Unrecorded { directory, result, sandbox: Some((prepared, keep)) };
         unrecorded.take_apart(trail.ending);
         trail.end.artifacts.extend(self.step_artifacts(one, &mut unrecorded.result)?);
         let (outcome, conclusion) = (unrecorded.result.outcome, unrecorded.result.conclusion);

@@ -241,7 +241,7 @@ impl Job<'_> {
         result.started = Some(timestamp());
         result.limits = caps::recorded(&room.service_limits(at), None);
         let began = Instant::now();
-        let begun = step::begin(&mut prepared.sandbox, &go, &null, ears).await;
+        let begun = step::begin(&mut prepared.sandbox, &go, (&null, None), ears).await;
         let (directory, log) = records.publish(service.plan.limits.log_bytes, began)?;
         directory.write_environment(&self.shown(environment))?;
         let image = service.plan.image.reference.clone();

@@ -226,7 +226,9 @@ impl Job<'_> {
         let Ran { prepared, directory, mut result } = ran;
         let handed = self.hand_on(one, &prepared, values, &directory, &mut result)?;
         // The last one's upper directory goes with the scratch directory.
-        let keep = if one.index + 1 == self.plan.steps.len() { Upper::Kept } else { Upper::Removed };
+        let last = one.index + 1 == self.plan.steps.len();
+        result.kept = self.keeps(one, &prepared, result.outcome, trail.end);
+        let keep = if last || result.kept { Upper::Kept } else { Upper::Removed };
         let mut unrecorded = Unrecorded { directory, result, sandbox: Some((prepared, keep)) };
         if !step.artifacts.is_empty() {
             unrecorded.take_apart(trail.ending);
@@ -239,6 +241,20 @@ impl Job<'_> {
         }
         trail.unrecorded = Some(unrecorded);
         Ok(())
+    }
+
+    /// Whether a step's root filesystem is kept, which is noted.
+    pub(super) fn keeps(
+        &self,
+        one: &OneStep<'_>,
+        prepared: &Prepared,
+        outcome: Outcome,
+        end: &mut JobEnd,
+    ) -> bool {
+        let name = prepared.upper.file_name().and_then(|name| name.to_str());
+        let Some(name) = name.filter(|_| self.keep.wants(outcome)) else { return false };
+        end.kept.push((one.step.id.clone(), name.to_owned()));
+        true
     }
 
     /// One attempt of a step, counted from 1. When its command runs, what comes next is made ready.
@@ -259,7 +275,8 @@ impl Job<'_> {
         let disk = self.disk_watch(one, &prepared).await?;
         let (started, deadline) = (timestamp(), deadline(step.timeout, one.limit));
         let began = Instant::now();
-        let begun = step::begin(&mut prepared.sandbox, &go, self.stdin, ears).await;
+        let terminal = self.inside.and_then(|inside| inside.terminal.as_ref());
+        let begun = step::begin(&mut prepared.sandbox, &go, (self.stdin, terminal), ears).await;
         // From here on the command runs, and what it need not wait for is done beside it.
         trail.map_or(Ok(()), |trail| trail.record(&self.plan.id, self.feed))?;
         let (directory, log) = records.publish(self.plan.limits.log_bytes, began)?;
@@ -320,7 +337,8 @@ impl Job<'_> {
         let own = self.plan.workspace == jobs::Workspace::Empty;
         let start = self.rootfs.config.workdir.as_deref().filter(|path| own && path.starts_with('/'));
         let rights = one.room.rights(one.index);
-        let go = command::go(step, user, rights, &environment, start, self.plan.limits.files, single);
+        let mut go = command::go(step, user, rights, &environment, start, self.plan.limits.files, single);
+        go.terminal = self.inside.is_some_and(|inside| inside.terminal.is_some());
         Ok((go, environment))
     }
 
@@ -468,6 +486,7 @@ impl Job<'_> {
             log: ended.log?,
             cause: self.because(ended.stopped, verdict.cause),
             remedy: verdict.remedy,
+            kept: false,
         })
     }
 }
@@ -570,6 +589,7 @@ pub fn skipped(step: &StepPlan) -> StepResult {
         log: LogSummary::default(),
         cause: None,
         remedy: None,
+        kept: false,
     }
 }
 

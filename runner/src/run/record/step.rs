@@ -124,6 +124,11 @@ impl StepDirectory {
         self.write_json("env.json", variables)
     }
 
+    /// The environment that the command got, secrets hidden.
+    pub fn read_environment(&self) -> Result<BTreeMap<String, String>, RecordError> {
+        read_json(&self.path.join("env.json"))
+    }
+
     /// Keeps the outputs it handed on.
     pub fn write_outputs(&self, outputs: &[(String, String)]) -> Result<(), RecordError> {
         let outputs: BTreeMap<&str, &str> =

@@ -60,7 +60,8 @@ impl Mounts {
         root: &Path,
         parts: &[PathBuf],
     ) -> Result<usize, RunError> {
-        let layers = self.layers("l", root, plans.rootfs, plans.identity)?;
+        let own: Vec<&Path> = plans.above.into_iter().chain([root]).collect();
+        let layers = self.layers("l", &own, plans.rootfs, plans.identity)?;
         let path = fs::canonicalize(plans.scratch).map_err(RunError::io("find", plans.scratch))?;
         let map = layer_map(plans.identity).map_or(Idmap::None, |map| Idmap::Required(map.clone(), map));
         self.source(&path, "up", false, false, map).map_err(RunError::io("use", &path))?;
@@ -83,12 +84,12 @@ impl Mounts {
     pub(super) fn layers(
         &mut self,
         at: &str,
-        top: &Path,
+        top: &[&Path],
         rootfs: &Rootfs,
         identity: Identity,
     ) -> Result<usize, RunError> {
-        let layers: Vec<&Path> =
-            std::iter::once(top).chain(rootfs.layers.iter().rev().map(PathBuf::as_path)).collect();
+        let of_image = rootfs.layers.iter().rev().map(PathBuf::as_path);
+        let layers: Vec<&Path> = top.iter().copied().chain(of_image).collect();
         for (index, layer) in layers.iter().enumerate() {
             let map = layer_map(identity).map_or(Idmap::None, |map| Idmap::Required(map.clone(), map));
             let path = fs::canonicalize(layer).map_err(RunError::io("find the layer", layer))?;

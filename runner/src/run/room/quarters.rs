@@ -82,7 +82,7 @@ impl Place<'_> {
         let servants = Servants { zygote: self.zygote, identity: plans.identity, user };
         let skeleton = skeleton::obtain(plans.home, &layer, &servants)?;
         let root = format!("{below}/l");
-        let layers = mounts.layers(&root, &skeleton.path, rootfs, plans.identity)?;
+        let layers = mounts.layers(&root, &[&skeleton.path], rootfs, plans.identity)?;
         binds.extend(mounts.host_parts(&format!("{below}/h"), &parts, plans.identity)?);
         binds.extend(secret_files::bind_for_service(&mounts.with_secrets, &plan.name));
         Ok(Quarters {
