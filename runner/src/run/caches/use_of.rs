@@ -1,6 +1,7 @@
 //! One job's use of a cache: what it begins with, and what is kept of what it wrote.
 
 use std::fs::{self, DirBuilder, File, FileTimes};
+use std::io;
 use std::os::fd::AsFd as _;
 use std::os::unix::fs::DirBuilderExt as _;
 use std::path::{Path, PathBuf};
@@ -9,7 +10,7 @@ use std::time::SystemTime;
 use jobs::{CacheMode, CachePlan};
 use rustix::fs::{FlockOperation, flock};
 
-use super::{CacheError, Caches, Entry, LAYERS_MAX, Layer, VERSION};
+use super::{CacheError, Caches, Entry, LAYERS_MAX, Layer, VERSION, flatten};
 use crate::run::errands::Servants;
 use crate::run::prune::bytes_below;
 use crate::run::record::timestamp;
@@ -130,7 +131,7 @@ impl Use {
     ///
     /// # Errors
     /// Those of the file system; what was kept before stays as it was.
-    pub fn save(
+    pub async fn save(
         &self,
         caches: &Caches,
         scratch: &Path,
@@ -145,7 +146,7 @@ impl Use {
             return Ok(Saved::Unchanged);
         }
         let mut layers = before.map_or_else(Vec::new, |entry| entry.layers.clone());
-        let bytes = if is_changed { bytes_below(&upper) } else { 0 };
+        let bytes = if is_changed { measured(&upper).await } else { 0 };
         let all = bytes + layers.iter().map(|layer| layer.bytes).sum::<u64>();
         if self.bytes_max.is_some_and(|most| all > most) {
             return Ok(Saved::TooLarge(all));
@@ -156,9 +157,10 @@ impl Use {
                 layers.push(take_over(caches, &upper, bytes)?);
             }
             if layers.len() > LAYERS_MAX {
-                layers = vec![flat(caches, &layers, servants)?];
+                layers = vec![flat(caches, &layers, servants).await?];
             }
-            caches.flush()?;
+            let all = caches.clone();
+            elsewhere(move || all.flush()).await.map_err(CacheError::of("flush", &caches.root))??;
             let known = super::read_shelf(&caches.shelf(&self.path, &self.flavour));
             let generation = known.iter().find(|(_, entry, _)| entry.key == self.key);
             caches.write(&Entry {
@@ -193,8 +195,19 @@ fn take_over(caches: &Caches, upper: &Path, bytes: u64) -> Result<Layer, CacheEr
     Ok(Layer { name, bytes })
 }
 
+/// Does what takes long where nobody waits for it: other jobs go on meanwhile.
+async fn elsewhere<T: Send + 'static>(work: impl FnOnce() -> T + Send + 'static) -> io::Result<T> {
+    tokio::task::spawn_blocking(work).await.map_err(io::Error::other)
+}
+
+/// The bytes that a tree takes on the disk.
+async fn measured(tree: &Path) -> u64 {
+    let tree = tree.to_path_buf();
+    elsewhere(move || bytes_below(&tree)).await.unwrap_or_default()
+}
+
 /// Makes one layer of several, whose files it shares.
-fn flat(caches: &Caches, layers: &[Layer], servants: &Servants<'_>) -> Result<Layer, CacheError> {
+async fn flat(caches: &Caches, layers: &[Layer], servants: &Servants<'_>) -> Result<Layer, CacheError> {
     let (name, path) = new_layer(caches)?;
     let target = path.join("u");
     crate::run::room::make_directory(&target).map_err(CacheError::of("create", &target))?;
@@ -203,8 +216,18 @@ fn flat(caches: &Caches, layers: &[Layer], servants: &Servants<'_>) -> Result<La
         .iter()
         .map(|layer| open(&caches.layer(&layer.name).join("u")))
         .collect::<Result<Vec<_>, _>>()?;
-    let fds: Vec<_> = sources.iter().map(|source| source.as_fd()).collect();
-    let flattened = servants.flatten(&fds, open(&target)?.as_fd());
-    flattened.map_err(|error| CacheError::of("merge", &target)(std::io::Error::other(error)))?;
-    Ok(Layer { name, bytes: bytes_below(&target) })
+    let merged = open(&target)?;
+    let flattened = if servants.are_needed() {
+        let fds: Vec<_> = sources.iter().map(|source| source.as_fd()).collect();
+        servants.flatten(&fds, merged.as_fd()).map_err(io::Error::other)
+    } else {
+        let work = move || {
+            let fds: Vec<_> = sources.iter().map(|source| source.as_fd()).collect();
+            flatten(&fds, merged.as_fd())
+        };
+        elsewhere(work).await.and_then(|merged| Ok(merged?))
+    };
+    flattened.map_err(CacheError::of("merge", &target))?;
+    let bytes = measured(&target).await;
+    Ok(Layer { name, bytes })
 }

@@ -118,7 +118,10 @@ impl Job<'_> {
             if one.mode == CacheMode::Ro || !(success || one.always) {
                 continue;
             }
-            let saved = Caches::open(self.home).and_then(|caches| one.save(&caches, scratch, &servants));
+            let saved = match Caches::open(self.home) {
+                Ok(caches) => one.save(&caches, scratch, &servants).await,
+                Err(error) => Err(error),
+            };
             let Some(record) = end.caches.iter_mut().find(|record| record.path == one.path) else { continue };
             match saved {
                 Ok(Saved::Unchanged) => {}
@@ -134,8 +137,6 @@ impl Job<'_> {
                 }
                 Err(error) => self.warn_of(plan, &error.to_string()),
             }
-            // One job after the other may wait for the disk, but not without a look at what else happens.
-            tokio::task::yield_now().await;
         }
     }
 
