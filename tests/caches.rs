@@ -202,6 +202,28 @@ fn a_look_into_a_step_finds_what_its_job_began_with() {
 }
 
 #[test]
+fn artifacts_are_found_in_caches() {
+    require!(Root, Cgroups, Busybox, UserNamespaces, Newuidmap);
+    let before = Leftovers::now();
+    for user in [User::Current, User::WithSubids, User::OneId] {
+        let lab = Lab::new(user);
+        let job = "caches: [target]\nartifacts: [{name: all, paths: [\"**/app\", other]}]\n\
+            steps: [{run: 'mkdir -p target/release; date > target/release/app; ln -sf /etc target/out; echo x > other', artifacts: [{name: one, paths: [target/release/app]}]}]\n";
+        for _ in 0..2 {
+            let run = lab.exec(job, 0);
+            let artifacts = run.record["artifacts"].as_array().unwrap();
+            let files: Vec<_> = artifacts
+                .iter()
+                .map(|one| (one["name"].as_str().unwrap(), one["files"].as_u64().unwrap()))
+                .collect();
+            assert_eq!(files, [("one", 1), ("all", 2)], "{user:?}");
+        }
+        lab.context.run(&["artifacts", "verify", "latest"]).expect_code(0);
+    }
+    before.assert_nothing_new();
+}
+
+#[test]
 fn many_generations_are_merged() {
     require!(Root, Cgroups, Busybox, UserNamespaces, Newuidmap);
     let before = Leftovers::now();

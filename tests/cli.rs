@@ -294,6 +294,7 @@ fn collect_an_artifact(home: &Path, run: &RunDirectory) {
     std::os::unix::fs::symlink("app", workspace.join("out/link")).unwrap();
     collect(&CollectRequest {
         workspace: std::os::fd::AsFd::as_fd(&fs::File::open(&workspace).unwrap()),
+        over: &[],
         name: "app",
         patterns: &Patterns::new(&["out".to_owned()]),
         optional: false,

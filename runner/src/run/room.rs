@@ -28,7 +28,7 @@ use super::workspace::{self, Workspace};
 use crate::cgroup::{Cgroup, CgroupLimits, Hierarchy, RunCgroup};
 use crate::sandbox::ids::{Identity, layer_map, step_map, workspace_map};
 use crate::sandbox::ops::{self, SYS_MASKS};
-use crate::sandbox::spawn::{Sandbox, Stage};
+use crate::sandbox::spawn::{Sandbox, SandboxError, Stage};
 use crate::sandbox::spec::{Bind, Network, SandboxSpec, SharedMaps, StageOpening, StageSpec, Upper};
 use crate::sandbox::sweep::{self, Rule, Since, Sweep};
 use crate::sandbox::zygote::Zygote;
@@ -284,6 +284,18 @@ impl Room {
         let into = entry.into.as_ref().map(AsFd::as_fd);
         let sandbox = self.stage.build(script, into, &entry.tasks)?;
         Ok(Prepared { sandbox, cgroup, upper })
+    }
+
+    /// The caches below a directory, by their paths relative to it.
+    ///
+    /// # Errors
+    /// When the stage is gone.
+    pub fn caches_below(&self, directory: &str) -> Result<Vec<(String, OwnedFd)>, SandboxError> {
+        let below = |bind: &Bind| {
+            let path = bind.to.strip_prefix(directory)?.strip_prefix('/')?.to_owned();
+            Some(self.stage.directory(&bind.from).map(|handle| (path, handle)))
+        };
+        self.topmost.iter().filter_map(below).collect()
     }
 
     /// A stream socket of the job's network, not connected; `v6`: of IPv6.

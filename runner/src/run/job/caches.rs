@@ -1,5 +1,6 @@
 //! A job's caches: looked up before its room is made, kept when nothing of its steps lives any more.
 
+use std::os::fd::OwnedFd;
 use std::path::Path;
 
 use jobs::bounds::CACHE_KEY_BYTES_MAX;
@@ -16,7 +17,7 @@ use crate::run::caches::{self, Caches, Restored, Saved, Use};
 use crate::run::command::WORKSPACE;
 use crate::run::errands::Servants;
 use crate::run::error::RunError;
-use crate::run::room::{self, make_directory};
+use crate::run::room::{self, Room, make_directory};
 use crate::run::users::{Accounts, StepUser};
 use crate::run::values::Values;
 use crate::run::workspace::{self, Workspace};
@@ -136,6 +137,17 @@ impl Job<'_> {
                     self.warn_of(plan, &text);
                 }
                 Err(error) => self.warn_of(plan, &error.to_string()),
+            }
+        }
+    }
+
+    /// The caches that lie in the workspace, as the steps see them: the workspace itself has empty directories there.
+    pub(super) fn caches_in_workspace(&self, room: &Room) -> Vec<(String, OwnedFd)> {
+        match room.caches_below(WORKSPACE) {
+            Ok(found) => found,
+            Err(error) => {
+                self.warn(None, format!("caches are not searched for artifacts: {error}"), None);
+                Vec::new()
             }
         }
     }
