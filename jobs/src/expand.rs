@@ -116,6 +116,7 @@ impl<'a> Expander<'a> {
                 }
                 "setup" => self.setup(&entry.value),
                 "services" => self.services(&entry.value, needs),
+                "caches" => self.caches(&entry.value, needs),
                 "outputs" => Rc::clone(&entry.value),
                 _ => settled(self, entry),
             };
@@ -139,6 +140,27 @@ impl<'a> Expander<'a> {
             })
         });
         branch(node, Value::List(settled.collect()))
+    }
+
+    /// Settles caches but for their keys, which may name files of the workspace.
+    fn caches(&mut self, node: &Rc<Node>, needs: &Shape) -> Rc<Node> {
+        let Value::List(list) = &node.value else { return self.value(node, "caches") };
+        let mut scope = self.late(needs, None, "caches");
+        scope.files = true;
+        let mut cache = |cache: &Rc<Node>| match &cache.value {
+            Value::Map(_) => {
+                self.entries(cache, |this, entry| match (entry.key.as_str(), &entry.value.value) {
+                    ("key", _) => this.late_value(&entry.value, &scope),
+                    ("restore-keys", Value::List(keys)) => {
+                        let keys = keys.iter().map(|key| this.late_value(key, &scope)).collect();
+                        branch(&entry.value, Value::List(keys))
+                    }
+                    (key, _) => this.value(&entry.value, key),
+                })
+            }
+            Value::Scalar(_) | Value::List(_) | Value::Unreadable => self.value(cache, "caches"),
+        };
+        branch(node, Value::List(list.iter().map(&mut cache).collect()))
     }
 
     /// Settles services but for what they run; their variables may wait for other jobs.

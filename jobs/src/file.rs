@@ -131,6 +131,25 @@ pub(crate) struct JobFile {
     pub secrets: Vec<SecretField>,
     pub services: Vec<ServiceField>,
     pub setup: Vec<SetupField>,
+    pub caches: Vec<CacheField>,
+}
+
+/// One entry of `caches`; `- PATH` is `- path: PATH`.
+#[derive(Debug)]
+pub(crate) struct CacheField {
+    pub path: At<String>,
+    pub key: Option<At<Template>>,
+    pub restore_keys: Vec<At<Template>>,
+    pub mode: Option<At<String>>,
+    pub when: Option<At<String>>,
+    pub max_size: Option<At<String>>,
+}
+
+impl CacheField {
+    /// One of which nothing but the path is said.
+    pub fn of(path: At<String>) -> CacheField {
+        CacheField { path, key: None, restore_keys: Vec::new(), mode: None, when: None, max_size: None }
+    }
 }
 
 /// One entry of `services`; `NAME: IMAGE` is `NAME: {image: IMAGE}`.

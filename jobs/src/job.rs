@@ -3,6 +3,7 @@
 
 use std::time::Duration;
 
+use crate::cache::CachePlan;
 use crate::expression::{Expression, Template, Value};
 use crate::file::At;
 use crate::image::ImageSpec;
@@ -45,6 +46,7 @@ pub(crate) struct Job {
     pub quiet_timeout: Option<Duration>,
     pub secrets: Vec<SecretPlan>,
     pub services: Vec<Service>,
+    pub caches: Vec<CachePlan>,
     pub setup: Vec<Setup>,
 }
 

@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use serde::{Serialize, Serializer};
 
+use crate::cache::CachePlan;
 use crate::expression::{Expression, Template, Value};
 use crate::image::ImageSpec;
 use crate::mount::Mount;
@@ -93,6 +94,9 @@ pub struct JobPlan {
     /// What runs beside all its steps, in the order of the file.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub services: Vec<ServicePlan>,
+    /// Directories that outlive it; no two have the same path.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub caches: Vec<CachePlan>,
     /// What makes the root filesystem that all steps start from, each on what the one before came to.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub setup: Vec<SetupPlan>,

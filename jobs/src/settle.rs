@@ -4,6 +4,7 @@ use std::collections::{HashMap, HashSet};
 use std::time::Duration;
 
 use crate::bounds::{ARTIFACT_NAME_BYTES_MAX, DEFAULT_NAME_CHARS_MAX, NAME_CHARS_MAX};
+use crate::cache::{CacheMode, CachePlan};
 use crate::check::ValidOverrides;
 use crate::expression::{Template, Value};
 use crate::image::ImageSpec;
@@ -146,8 +147,15 @@ pub(crate) fn job(
         retry: job.retry,
         secrets: job.secrets,
         setup,
+        caches: job.caches.into_iter().map(|one| cache(one, overrides)).collect(),
         services: job.services.into_iter().map(|one| service(one, overrides)).collect(),
     }
+}
+
+/// Settles a cache. What nobody vouches for changes none.
+fn cache(cache: CachePlan, overrides: &Overrides) -> CachePlan {
+    let mode = if overrides.untrusted { CacheMode::Ro } else { cache.mode };
+    CachePlan { mode, ..cache }
 }
 
 /// Settles a service. The command line's `--pull` concerns its image as the job's.

@@ -94,6 +94,7 @@ fn every_code_and_key_is_told() {
         keys::MOUNT_KEYS,
         keys::ARTIFACT_KEYS,
         keys::SERVICE_KEYS,
+        keys::CACHE_KEYS,
         keys::SERVICE_LIMITS_KEYS,
         keys::READY_KEYS,
     ];

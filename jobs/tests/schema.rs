@@ -193,6 +193,7 @@ fn the_keys_are_the_readers() {
         ("/$defs/mount", keys::MOUNT_KEYS),
         ("/$defs/artifact", keys::ARTIFACT_KEYS),
         ("/$defs/service", keys::SERVICE_KEYS),
+        ("/$defs/cache", keys::CACHE_KEYS),
         ("/$defs/service_limits", keys::SERVICE_LIMITS_KEYS),
         ("/$defs/ready", keys::READY_KEYS),
     ];

@@ -4,7 +4,7 @@
 
 use serde::{Serialize, Serializer};
 
-use crate::outcome::{Outcome, ServiceResult, StepResult};
+use crate::outcome::{CacheRecord, Outcome, ServiceResult, StepResult};
 
 /// The version of the events' JSON.
 pub const EVENTS_VERSION: u32 = 1;
@@ -137,6 +137,20 @@ pub enum What {
         /// Everything about its end.
         #[serde(flatten)]
         result: Box<StepResult>,
+    },
+    /// A cache is there for the steps.
+    #[serde(rename = "cache.restore")]
+    CacheRestore {
+        /// What it begins with.
+        #[serde(flatten)]
+        cache: CacheRecord,
+    },
+    /// A cache is kept.
+    #[serde(rename = "cache.save")]
+    CacheSave {
+        /// What became of it.
+        #[serde(flatten)]
+        cache: CacheRecord,
     },
     /// A service's command gets its go.
     #[serde(rename = "service.start")]

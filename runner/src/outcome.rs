@@ -233,6 +233,25 @@ pub struct ImageRecord {
     pub platform: Option<String>,
 }
 
+/// One cache of `run.json`.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct CacheRecord {
+    /// Its path as the job file has it.
+    pub path: String,
+    /// The key.
+    pub key: String,
+    /// `hit`, `partial` or `miss`.
+    pub result: String,
+    /// The key under which what it began with was kept.
+    pub restored_from: Option<String>,
+    /// What it began with, in bytes.
+    pub restored_bytes: u64,
+    /// It was kept after the steps.
+    pub saved: bool,
+    /// All of it then, in bytes.
+    pub saved_bytes: Option<u64>,
+}
+
 /// One service of `run.json`, and all of its `result.json`.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct ServiceResult {

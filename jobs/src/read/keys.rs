@@ -34,6 +34,7 @@ pub const DEFAULT_KEYS: &[&str] = &[
     "privileges",
     "services",
     "setup",
+    "caches",
 ];
 
 /// Keys of a job that are settled before its matrix is multiplied out.
@@ -72,7 +73,11 @@ pub const JOB_KEYS: &[&str] = &[
     "secrets",
     "services",
     "setup",
+    "caches",
 ];
+
+/// Keys of a cache given as a map.
+pub const CACHE_KEYS: &[&str] = &["path", "key", "restore-keys", "mode", "when", "max-size"];
 
 /// Keys of a service given as a map.
 pub const SERVICE_KEYS: &[&str] = &[

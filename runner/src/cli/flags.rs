@@ -4,6 +4,7 @@ use std::path::PathBuf;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
 
+pub(super) mod cache;
 pub(super) mod papers;
 pub(super) mod records;
 
@@ -56,6 +57,9 @@ pub(super) enum Verb {
     /// List, copy out or check what a run collected
     #[command(after_help = "Example:\n  runner artifacts list latest")]
     Artifacts(Artifacts),
+    /// Look after what jobs have kept for later ones: `caches`
+    #[command(after_help = "Example:\n  runner cache list")]
+    Cache(cache::Cache),
     /// Work with images and the store
     #[command(after_help = "Example:\n  runner image pull alpine:3.20")]
     Image(Image),

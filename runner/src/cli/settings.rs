@@ -8,6 +8,7 @@ use images::RegistrySettings;
 use jobs::units::{parse_cpus, parse_duration, parse_size};
 use jobs::{ImageSpec, LimitsOverride, Mount, Overrides, Pull, Selection, StepChoice, User};
 
+use super::cache::{self, CacheSettings};
 use super::config;
 use super::environment::Environment;
 use super::flags::{self, Verb};
@@ -41,6 +42,8 @@ pub enum Command {
     ImageUnpack(UnpackSettings),
     /// `runner image` with what concerns the store
     Image(ImageSettings),
+    /// `runner cache`
+    Cache(CacheSettings),
     /// `runner doctor`
     Doctor(DoctorSettings),
     /// `runner shell`
@@ -68,6 +71,7 @@ impl Command {
             Self::Artifacts(settings) => settings.stderr_color,
             Self::ImageUnpack(settings) => settings.report.color,
             Self::Image(settings) => settings.report.color,
+            Self::Cache(settings) => settings.stderr_color,
             Self::Doctor(settings) => settings.stderr_color,
             Self::Runs(settings) => settings.stderr_color,
             Self::Init(settings) => settings.stderr_color,
@@ -343,6 +347,7 @@ pub(super) fn command(verb: Verb, environment: &Environment) -> Result<Command, 
         Verb::Wait(flags) => records::wait(flags, home()?, environment),
         Verb::Shell(flags) => shell::shell(flags, home()?, environment)?,
         Verb::Prune(flags) => records::prune(&flags, home()?, environment)?,
+        Verb::Cache(flags) => cache::command(flags, home()?, stderr_color)?,
         Verb::Init(flags::papers::Init { directory, kind, print }) => {
             Command::Init(InitSettings { directory, kind, print, stderr_color })
         }

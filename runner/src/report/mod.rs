@@ -6,6 +6,7 @@
 //!   they come to.
 
 pub mod artifacts;
+pub mod cache;
 pub mod check;
 pub mod doctor;
 pub mod error;

@@ -91,6 +91,8 @@ impl Passthrough {
             | What::JobStart { .. }
             | What::StepRetry { .. }
             | What::JobRetry { .. }
+            | What::CacheRestore { .. }
+            | What::CacheSave { .. }
             | What::ServiceStart { .. }
             | What::ServiceReady { .. }
             | What::ServiceEnd { .. }

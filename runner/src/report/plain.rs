@@ -8,8 +8,8 @@ use std::time::{Duration, Instant};
 use super::escape::{self, Colors};
 use super::format::{self, Paint};
 use super::lines::LineBuffer;
-use super::service;
 use super::sink::Sink;
+use super::{cache, service};
 use crate::event::{Event, Stream, What};
 use crate::outcome::{Outcome, StepResult};
 
@@ -133,6 +133,12 @@ impl Plain {
                 let job = event.job.as_deref().unwrap_or_default();
                 let again = format::again(*attempt, *attempts_max, *pause_s);
                 self.line(&format!("job {job}: {}; {again}", self.paint.bad(outcome.as_str())), now);
+            }
+            What::CacheRestore { .. } | What::CacheSave { .. } => {
+                let job = event.job.as_deref().filter(|_| self.jobs > 1);
+                if let Some(line) = cache::line(&event.what, job) {
+                    self.line(&line, now);
+                }
             }
             What::ServiceStart { .. } | What::ServiceReady { .. } | What::ServiceEnd { .. } => {
                 let job = event.job.as_deref().filter(|_| self.jobs > 1);

@@ -276,6 +276,7 @@ impl<'r> Conductor<'r> {
         if let Some(record) = record.jobs.get_mut(at) {
             record.steps = std::mem::take(&mut end.steps);
             record.services = std::mem::take(&mut end.services);
+            record.caches = std::mem::take(&mut end.caches);
             (record.outcome, record.conclusion) = (Some(end.outcome), Some(conclusion));
             record.ended = Some(timestamp());
         }

@@ -124,6 +124,14 @@ pub enum RunError {
         /// Which variable, and why.
         why: String,
     },
+    /// A cache's key that comes to nothing sensible.
+    #[error("error[E403]: cannot use the key of the cache {path}: {why}")]
+    CacheKey {
+        /// Which cache.
+        path: String,
+        /// Why.
+        why: String,
+    },
     /// Services that cannot be as they were asked for.
     #[error(transparent)]
     Service(#[from] ServiceError),
@@ -149,7 +157,14 @@ impl RunError {
             return error.is_usage();
         }
         matches!(self, Self::Service(error) if error.is_usage())
-            || matches!(self, Self::User { .. } | Self::Mount { .. } | Self::Reference(_) | Self::Digest(_))
+            || matches!(
+                self,
+                Self::CacheKey { .. }
+                    | Self::User { .. }
+                    | Self::Mount { .. }
+                    | Self::Reference(_)
+                    | Self::Digest(_)
+            )
             || matches!(self, Self::Rights(error) if !matches!(error, RightsError::Filter(_)))
             || matches!(self, Self::Egress(EgressError::NoCap))
             || matches!(self, Self::Git(GitError::NoCommit(_)))
@@ -182,8 +197,7 @@ impl RunError {
             Self::Workspace(error) if error.is_full() => {
                 Some("the copy goes below RUNNER_HOME: free some space there, or set it to a directory on another file system".to_owned())
             }
-            Self::Unsettled { .. } | Self::Hash(_)
-            | Self::Workspace(_) | Self::Disk(_) | Self::Errand(_) | Self::Io { .. } | Self::Mount { .. } => {
+            Self::CacheKey { .. } | Self::Unsettled { .. } | Self::Hash(_) | Self::Workspace(_) | Self::Disk(_) | Self::Errand(_) | Self::Io { .. } | Self::Mount { .. } => {
                 None
             }
         }

@@ -189,6 +189,7 @@ fn first_record(execution: &Execution, id: &str, host: &Host) -> RunRecord {
         ended: None,
         steps: Vec::new(),
         services: Vec::new(),
+        caches: Vec::new(),
         earlier: Vec::new(),
     };
     RunRecord {

@@ -29,7 +29,7 @@ use super::traces::{self, Ledger, Traces, Used, UsedTree};
 use super::workspace::{self, Workspace};
 use crate::cgroup::Hierarchy;
 use crate::event::What;
-use crate::outcome::{Keep, Outcome, ServiceResult, StepResult};
+use crate::outcome::{CacheRecord, Keep, Outcome, ServiceResult, StepResult};
 use crate::sandbox::ids::Identity;
 use crate::sandbox::sweep::Since;
 use crate::sandbox::zygote::Zygote;
@@ -37,6 +37,7 @@ use crate::sandbox::zygote::Zygote;
 mod ahead;
 mod attempts;
 mod beside;
+mod caches;
 mod harvest;
 mod hidden;
 mod services;
@@ -110,6 +111,8 @@ pub struct JobEnd {
     pub artifacts: Vec<ArtifactRecord>,
     /// How its services ended.
     pub services: Vec<ServiceResult>,
+    /// What became of its caches.
+    pub caches: Vec<CacheRecord>,
     /// Why our own part failed, after which nothing more was started.
     pub error: Option<RunError>,
     /// The steps of which the root filesystem is kept, and where it is in the job's private directory.
@@ -136,6 +139,7 @@ impl JobEnd {
             outputs: Vec::new(),
             artifacts: Vec::new(),
             services: Vec::new(),
+            caches: Vec::new(),
             error: None,
             kept: Vec::new(),
             rest: Rest::default(),
@@ -263,6 +267,7 @@ impl Job<'_> {
         let since = Since::now();
         let workspace = self.open_workspace(scratch)?;
         self.take_artifacts(&workspace)?;
+        let uses = self.restore_caches(&workspace, scratch, end)?;
         let plans = Plans {
             job: self.plan,
             rootfs: self.rootfs,
@@ -277,6 +282,7 @@ impl Job<'_> {
             secrets: self.secrets,
             above: self.inside.and_then(|inside| inside.upper.as_deref()),
             services: &self.services,
+            caches: &uses,
         };
         let mut used =
             Used { identity: self.lease.identity, user: (0, 0), since, trees: self.trees(&workspace)? };
@@ -296,6 +302,7 @@ impl Job<'_> {
         self.among_services(&room, &workspace, &used, end, &mut ending).await?;
         // Meanwhile the kernel takes the last sandbox apart.
         self.finish(&workspace, &used, &room, end);
+        self.save_caches(&uses, scratch, used.user, end).await;
         (end.rest.room, end.rest.ending) = (Some(room), ending);
         Ok(())
     }

@@ -2,6 +2,7 @@
 
 pub mod again;
 pub mod artifacts;
+pub mod caches;
 pub mod caps;
 pub mod command;
 pub mod conduct;

@@ -173,6 +173,7 @@ impl Conductor<'_> {
             retry: None,
             secrets: Vec::new(),
             services: Vec::new(),
+            caches: Vec::new(),
             ..site.job.clone()
         };
         let stage = room::open_stage(self.zygote, &plan, &self.execution.base, site.lease.identity)?;
@@ -214,6 +215,7 @@ impl Conductor<'_> {
         let request = CollectRequest {
             workspace: std::os::fd::AsFd::as_fd(&project),
             name: "reads",
+            over: &[],
             patterns: &Patterns::new(&setup.reads),
             optional: true,
             destination,

@@ -545,7 +545,7 @@ impl Limit {
 }
 
 /// Who reads the workspace for expressions, as it is when they are settled.
-fn hasher(workspace: &Workspace) -> FileHasher {
+pub(super) fn hasher(workspace: &Workspace) -> FileHasher {
     let root = workspace.handle.try_clone();
     FileHasher::new(move |globs| {
         let root = root.as_ref().map_err(ToString::to_string)?;
