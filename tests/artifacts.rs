@@ -53,6 +53,7 @@ impl Place {
         let workspace = File::open(&self.workspace).unwrap();
         collect(&CollectRequest {
             workspace: workspace.as_fd(),
+            over: &[],
             name: "app",
             patterns: &Patterns::new(&globs),
             optional,

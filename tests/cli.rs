@@ -234,6 +234,7 @@ fn step(index: usize, id: &str, outcome: Outcome) -> StepResult {
     };
     StepResult {
         kept: false,
+        reused: None,
         id: id.to_owned(),
         name: id.to_owned(),
         index,
@@ -294,6 +295,7 @@ fn collect_an_artifact(home: &Path, run: &RunDirectory) {
     std::os::unix::fs::symlink("app", workspace.join("out/link")).unwrap();
     collect(&CollectRequest {
         workspace: std::os::fd::AsFd::as_fd(&fs::File::open(&workspace).unwrap()),
+        over: &[],
         name: "app",
         patterns: &Patterns::new(&["out".to_owned()]),
         optional: false,
@@ -344,6 +346,7 @@ fn a_record(id: &str, steps: Vec<StepResult>) -> RunRecord {
             ended: None,
             steps,
             services: Vec::new(),
+            caches: Vec::new(),
             earlier: Vec::new(),
         }],
         artifacts: vec![ArtifactRecord {
@@ -391,6 +394,7 @@ fn read(home: &Path, terminal: bool, words: &str) -> Result<(u8, String), Comman
         | Command::Shell(_)
         | Command::ImageUnpack(_)
         | Command::Image(_)
+        | Command::Cache(_)
         | Command::Doctor(_) => {
             unreachable!("{words}")
         }

@@ -45,6 +45,7 @@ fn record(id: &str, state: RunState, outcome: Option<Outcome>) -> RunRecord {
             conclusion: None,
             steps: Vec::new(),
             services: Vec::new(),
+            caches: Vec::new(),
             earlier: Vec::new(),
         }],
         artifacts: Vec::new(),
@@ -77,6 +78,7 @@ fn result(id: &str) -> StepResult {
         cause: None,
         remedy: None,
         kept: false,
+        reused: None,
     }
 }
 

@@ -239,7 +239,7 @@ fn services_wait_for_those_that_they_need_and_end_before_them() {
         one("app", ", needs: [db, cache]", ""),
         one("db", "", "sleep 0.2; "),
         one("cache", ", needs: [db]", ""),
-        "  extra: {image: ./rootfs.tar, run: exit 5, ready: {run: 'true'}, optional: true}\n".to_owned(),
+        "  extra: {image: ./rootfs.tar, run: exit 5, ready: {tcp: 1}, optional: true}\n".to_owned(),
         "  late: {image: ./rootfs.tar, run: sleep 600, ready: {run: 'true'}, needs: [extra], optional: true}\n"
             .to_owned(),
     ];

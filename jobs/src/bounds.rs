@@ -12,6 +12,8 @@ pub const EXPANDED_BYTES_MAX: usize = 8 * 1024 * 1024;
 pub const INCLUDES_MAX: usize = 100;
 /// Most files that name one another.
 pub const INCLUDE_DEPTH_MAX: usize = 16;
+/// Most entries of `setup`: each is a layer of an overlay.
+pub const SETUP_MAX: usize = 30;
 /// Most steps of a job. Each keeps its result, a kilobyte or two, until the job is over.
 pub const STEPS_MAX: usize = 10_000;
 /// Most jobs of a run, cells counted. Each has a directory and a line on the screen.
@@ -24,6 +26,12 @@ pub const CELL_BYTES_MAX: usize = 63;
 pub const PLANNED_NODES_MAX: usize = 2_000_000;
 /// Most steps of a job that may run beside others: each has a sandbox, pipes and a log open.
 pub const BESIDE_MAX: usize = 64;
+/// Most caches of a job: each is a mount of every step.
+pub const CACHES_MAX: usize = 32;
+/// Most beginnings of keys of a cache.
+pub const RESTORE_KEYS_MAX: usize = 32;
+/// Longest key of a cache.
+pub const CACHE_KEY_BYTES_MAX: usize = 512;
 /// Most services of a job: each is a sandbox that lives as long as the job.
 pub const SERVICES_MAX: usize = 32;
 /// Most ports that a service publishes.

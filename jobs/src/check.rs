@@ -18,6 +18,7 @@ use crate::suggest::nearest;
 use crate::user::User;
 
 mod artifact;
+mod caches;
 mod forms;
 mod graph;
 mod image;
@@ -30,6 +31,7 @@ mod retry;
 mod rights;
 mod secrets;
 mod services;
+mod setup;
 mod steps;
 
 pub(crate) use graph::early;
@@ -94,8 +96,9 @@ pub(crate) fn job(
     let privileges = file.privileges.and_then(|rights| check.privileges(&rights, place));
     let secrets = check.secrets(file.secrets, place);
     let steps = check.steps(file.steps, &file.span, label, &secrets);
-    let over = valid.network.as_ref();
-    let services = check.services(file.services, &secrets, over, network.as_ref().zip(network_span));
+    let setup = check.setup(file.setup);
+    let caches = check.caches(file.caches);
+    let services = check.services(file.services, &secrets, valid, network.as_ref().zip(network_span));
     let (artifacts, reports) = (check.artifacts(file.artifacts, place), check.reports(file.reports));
     check.artifact_names(&steps, &artifacts);
     check.env_bytes(&env, &steps);
@@ -130,6 +133,8 @@ pub(crate) fn job(
         quiet_timeout,
         secrets,
         services,
+        setup,
+        caches,
     })
 }
 

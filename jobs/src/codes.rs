@@ -340,6 +340,20 @@ codes! {
     DuplicateArtifact "E264" "two artifacts have the same name"
         "Artifacts are kept side by side by name, so a job cannot have two of one name. Give one of them another \
          `name`, or join their `paths`."
+    CachePath "E401" "a path that cannot be a cache's"
+        "A cache is a directory that outlives the job, so its path is one of its own: relative to the workspace \
+         (`target`), absolute in the image (`/var/cache/apt`), or below the home of the first step's user \
+         (`~/.cargo/registry`). It is neither the whole workspace nor on or below `/proc`, `/sys` or `/dev`, and has no \
+         `..`."
+    DuplicateCache "E402" "two caches have the same path"
+        "Two caches of one job have the same path: one would hide the other. To try several keys, give one cache \
+         `restore-keys`."
+    CacheKey "E403" "a key of a cache is empty, too long or has control characters"
+        "A key is the name under which a cache is kept: text of 1 to 512 bytes without control characters. It usually ends \
+         in a digest of what decides over the cache's content:\n\
+         \n\
+         \x20   caches:\n\
+         \x20     - {path: target, key: \"target-${{ hashFiles('Cargo.lock') }}\", restore-keys: [target-]}"
     SecretContext "E303" "an expression names `secrets`"
         "Secrets are not values of expressions: an expression's result ends in plans, records and messages."
     SecretValue "E301" "a secret is written into the file"

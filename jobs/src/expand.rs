@@ -114,7 +114,9 @@ impl<'a> Expander<'a> {
                 "continue-on-error" => {
                     self.late_value(&entry.value, &self.late(needs, None, "continue-on-error"))
                 }
+                "setup" => self.setup(&entry.value),
                 "services" => self.services(&entry.value, needs),
+                "caches" => self.caches(&entry.value, needs),
                 "outputs" => Rc::clone(&entry.value),
                 _ => settled(self, entry),
             };
@@ -126,6 +128,39 @@ impl<'a> Expander<'a> {
             entry.value = self.members(&entry.value, &scope);
         }
         job
+    }
+
+    /// Settles what all steps start from: nothing of it may wait, for its layers are known by it.
+    fn setup(&mut self, node: &Rc<Node>) -> Rc<Node> {
+        let Value::List(list) = &node.value else { return Rc::clone(node) };
+        let settled = list.iter().map(|entry| {
+            self.entries(entry, |this, entry| match entry.key.as_str() {
+                "run" => Rc::clone(&entry.value),
+                key => this.value(&entry.value, key),
+            })
+        });
+        branch(node, Value::List(settled.collect()))
+    }
+
+    /// Settles caches but for their keys, which may name files of the workspace.
+    fn caches(&mut self, node: &Rc<Node>, needs: &Shape) -> Rc<Node> {
+        let Value::List(list) = &node.value else { return self.value(node, "caches") };
+        let mut scope = self.late(needs, None, "caches");
+        scope.files = true;
+        let mut cache = |cache: &Rc<Node>| match &cache.value {
+            Value::Map(_) => {
+                self.entries(cache, |this, entry| match (entry.key.as_str(), &entry.value.value) {
+                    ("key", _) => this.late_value(&entry.value, &scope),
+                    ("restore-keys", Value::List(keys)) => {
+                        let keys = keys.iter().map(|key| this.late_value(key, &scope)).collect();
+                        branch(&entry.value, Value::List(keys))
+                    }
+                    (key, _) => this.value(&entry.value, key),
+                })
+            }
+            Value::Scalar(_) | Value::List(_) | Value::Unreadable => self.value(cache, "caches"),
+        };
+        branch(node, Value::List(list.iter().map(&mut cache).collect()))
     }
 
     /// Settles services but for what they run; their variables may wait for other jobs.

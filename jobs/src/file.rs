@@ -132,6 +132,26 @@ pub(crate) struct JobFile {
     pub quiet_timeout: Option<At<String>>,
     pub secrets: Vec<SecretField>,
     pub services: Vec<ServiceField>,
+    pub setup: Vec<SetupField>,
+    pub caches: Vec<CacheField>,
+}
+
+/// One entry of `caches`; `- PATH` is `- path: PATH`.
+#[derive(Debug)]
+pub(crate) struct CacheField {
+    pub path: At<String>,
+    pub key: Option<At<Template>>,
+    pub restore_keys: Vec<At<Template>>,
+    pub mode: Option<At<String>>,
+    pub when: Option<At<String>>,
+    pub max_size: Option<At<String>>,
+}
+
+impl CacheField {
+    /// One of which nothing but the path is said.
+    pub fn of(path: At<String>) -> CacheField {
+        CacheField { path, key: None, restore_keys: Vec::new(), mode: None, when: None, max_size: None }
+    }
 }
 
 /// One entry of `services`; `NAME: IMAGE` is `NAME: {image: IMAGE}`.
@@ -189,6 +209,15 @@ pub(crate) struct ImageField {
     pub reference: At<String>,
     pub sha256: Option<At<String>>,
     pub pull: Option<At<String>>,
+}
+
+/// One entry of `setup`; `- TEXT` is `- run: TEXT`.
+#[derive(Debug, Default)]
+pub(crate) struct SetupField {
+    pub step: StepField,
+    pub reads: Option<At<Vec<At<String>>>>,
+    pub network: Option<At<NetworkField>>,
+    pub max_age: Option<At<String>>,
 }
 
 /// One entry of `include`; `- PATH` is `- path: PATH`.

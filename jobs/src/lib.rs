@@ -11,6 +11,7 @@
 //! `mount`, `user` and `names` hold the rules of single values; command-line flags use the same ones.
 
 pub mod bounds;
+pub mod cache;
 pub mod codes;
 pub mod glob;
 pub mod image;
@@ -48,6 +49,7 @@ use std::sync::Arc;
 use bounds::{JOBS_MAX, PLANNED_NODES_MAX, PROBLEMS_MAX};
 use expression::{Shape, Value};
 
+pub use cache::{CacheMode, CachePlan};
 pub use diagnostic::{Diagnostic, Diagnostics};
 pub use image::{ImageSpec, Pull};
 pub use include::{Files, NoFiles, Wanted};
@@ -56,7 +58,7 @@ pub use network::{AllowedHost, HostPattern, NetworkRules};
 pub use overrides::{Facts, Instead, LimitsOverride, Overrides, WorkTree};
 pub use plan::{
     ArtifactPlan, Command, IoLimits, JobPlan, Limits, Need, Network, Plan, ReportKind, ReportPlan,
-    SecretPlan, StepPlan, StepSecret, Switch, When, Workspace,
+    SecretPlan, SetupPlan, StepPlan, StepSecret, Switch, When, Workspace,
 };
 pub use retry::{Retry, RetryOn};
 pub use rights::{Privileges, Seccomp};
@@ -73,10 +75,10 @@ pub use user::User;
 /// The keys that exist, by the map in which they stand.
 pub mod keys {
     pub use crate::read::{
-        ARTIFACT_KEYS, DEFAULT_KEYS, FILE_KEYS, IMAGE_KEYS, INCLUDE_KEYS, IO_LIMITS_KEYS, JOB_KEYS,
-        LIMITS_KEYS, MOUNT_KEYS, NEED_KEYS, NET_LIMITS_KEYS, NETWORK_KEYS, PARAM_KEYS, READY_KEYS,
-        REPORT_KEYS, RETRY_KEYS, SECRET_KEYS, SERVICE_KEYS, SERVICE_LIMITS_KEYS, STEP_FILE_KEYS, STEP_KEYS,
-        STEP_SECRET_KEYS,
+        ARTIFACT_KEYS, CACHE_KEYS, DEFAULT_KEYS, FILE_KEYS, IMAGE_KEYS, INCLUDE_KEYS, IO_LIMITS_KEYS,
+        JOB_KEYS, LIMITS_KEYS, MOUNT_KEYS, NEED_KEYS, NET_LIMITS_KEYS, NETWORK_KEYS, PARAM_KEYS, READY_KEYS,
+        REPORT_KEYS, RETRY_KEYS, SECRET_KEYS, SERVICE_KEYS, SERVICE_LIMITS_KEYS, SETUP_KEYS, STEP_FILE_KEYS,
+        STEP_KEYS, STEP_SECRET_KEYS,
     };
 }
 

@@ -13,6 +13,7 @@ use crate::source::{Source, Span};
 use crate::suggest::nearest;
 use crate::yaml::{Entry, Kind, Node, Origin, Scalar, Value};
 
+mod caches;
 mod fields;
 mod include;
 mod jobs;
@@ -23,14 +24,16 @@ mod reports;
 mod retry;
 mod secrets;
 mod services;
+mod setup;
 mod step;
 
 pub(crate) use include::{includes, step_file};
 pub(crate) use keys::EARLY_KEYS;
 pub use keys::{
-    ARTIFACT_KEYS, DEFAULT_KEYS, FILE_KEYS, IMAGE_KEYS, INCLUDE_KEYS, IO_LIMITS_KEYS, JOB_KEYS, LIMITS_KEYS,
-    MOUNT_KEYS, NEED_KEYS, NET_LIMITS_KEYS, NETWORK_KEYS, PARAM_KEYS, READY_KEYS, REPORT_KEYS, RETRY_KEYS,
-    SECRET_KEYS, SERVICE_KEYS, SERVICE_LIMITS_KEYS, STEP_FILE_KEYS, STEP_KEYS, STEP_SECRET_KEYS,
+    ARTIFACT_KEYS, CACHE_KEYS, DEFAULT_KEYS, FILE_KEYS, IMAGE_KEYS, INCLUDE_KEYS, IO_LIMITS_KEYS, JOB_KEYS,
+    LIMITS_KEYS, MOUNT_KEYS, NEED_KEYS, NET_LIMITS_KEYS, NETWORK_KEYS, PARAM_KEYS, READY_KEYS, REPORT_KEYS,
+    RETRY_KEYS, SECRET_KEYS, SERVICE_KEYS, SERVICE_LIMITS_KEYS, SETUP_KEYS, STEP_FILE_KEYS, STEP_KEYS,
+    STEP_SECRET_KEYS,
 };
 
 /// Reads the top of the file: everything but what is in its jobs. `None` when the file is no map; that is reported.
@@ -111,6 +114,8 @@ pub(crate) fn job(
             "quiet-timeout" => file.quiet_timeout = reader.duration(value, "quiet-timeout", place),
             "secrets" => file.secrets = reader.secrets(value, place, false),
             "services" => file.services = reader.services(value, place),
+            "setup" => file.setup = reader.setup(value, key_span),
+            "caches" => file.caches = reader.caches(value, place),
             "outputs" => file.outputs = reader.templates(value, "outputs", place),
             "continue-on-error" => {
                 file.continue_on_error = reader.switch(value, "continue-on-error", place);

@@ -4,6 +4,7 @@ use std::collections::{HashMap, HashSet};
 use std::time::Duration;
 
 use crate::bounds::{ARTIFACT_NAME_BYTES_MAX, DEFAULT_NAME_CHARS_MAX, NAME_CHARS_MAX};
+use crate::cache::{CacheMode, CachePlan};
 use crate::check::ValidOverrides;
 use crate::expression::{Template, Value};
 use crate::image::ImageSpec;
@@ -11,7 +12,7 @@ use crate::job::{Artifact, Cell, Early, Env, Job, JobLimits, Report, Run, Servic
 use crate::names;
 use crate::overrides::{LimitsOverride, Overrides};
 use crate::plan::{
-    ArtifactPlan, Command, JobPlan, Limits, Network, Plan, ReportPlan, StepPlan, When, Workspace,
+    ArtifactPlan, Command, JobPlan, Limits, Network, Plan, ReportPlan, SetupPlan, StepPlan, When, Workspace,
 };
 use crate::rights::{Privileges, Seccomp};
 use crate::service::ServicePlan;
@@ -102,6 +103,18 @@ pub(crate) fn job(
         inherited.settle(step, at, &mut names)
     });
     let steps = steps.collect();
+    let setup = job.setup.into_iter().enumerate().map(|(at, setup)| {
+        let file = source.other_name_at(setup.step.start).map(str::to_owned);
+        let (id, line) = (format!("setup-{}", at + 1), source.position(setup.step.start).line);
+        // What is installed is root's, whoever the steps run as.
+        let user = setup.step.user.clone().or(Some(User::Root));
+        let step = inherited.settle(setup.step, At { index: 0, id, line, file, within: None }, &mut names);
+        let network = setup.network.unwrap_or(Network::Full);
+        let max_age = setup.max_age.filter(|age| !age.is_zero());
+        // The project may change beside it: it works nowhere but at its own root.
+        SetupPlan { step: StepPlan { workdir: None, user, ..step }, reads: setup.reads, network, max_age }
+    });
+    let setup = setup.collect();
     let artifacts = job.artifacts.into_iter().enumerate();
     let artifacts = artifacts.map(|(at, a)| names.settle(a, &format!("artifact-{}", at + 1))).collect();
     let network = overrides.network.clone().or(job.network);
@@ -136,8 +149,16 @@ pub(crate) fn job(
         continue_on_error: job.continue_on_error,
         retry: job.retry,
         secrets: job.secrets,
+        setup,
+        caches: job.caches.into_iter().map(|one| cache(one, overrides)).collect(),
         services: job.services.into_iter().map(|one| service(one, overrides)).collect(),
     }
+}
+
+/// Settles a cache. What nobody vouches for changes none.
+fn cache(cache: CachePlan, overrides: &Overrides) -> CachePlan {
+    let mode = if overrides.untrusted { CacheMode::Ro } else { cache.mode };
+    CachePlan { mode, ..cache }
 }
 
 /// Settles a service. The command line's `--pull` concerns its image as the job's.

@@ -85,6 +85,7 @@ fn every_code_and_key_is_told() {
         keys::STEP_SECRET_KEYS,
         keys::LIMITS_KEYS,
         keys::INCLUDE_KEYS,
+        keys::SETUP_KEYS,
         keys::STEP_FILE_KEYS,
         keys::IO_LIMITS_KEYS,
         keys::NET_LIMITS_KEYS,
@@ -94,6 +95,7 @@ fn every_code_and_key_is_told() {
         keys::ARTIFACT_KEYS,
         keys::REPORT_KEYS,
         keys::SERVICE_KEYS,
+        keys::CACHE_KEYS,
         keys::SERVICE_LIMITS_KEYS,
         keys::READY_KEYS,
     ];

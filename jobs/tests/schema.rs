@@ -185,6 +185,7 @@ fn the_keys_are_the_readers() {
         ("/$defs/step_secret", keys::STEP_SECRET_KEYS),
         ("/$defs/limits", keys::LIMITS_KEYS),
         ("/$defs/include", keys::INCLUDE_KEYS),
+        ("/$defs/setup", keys::SETUP_KEYS),
         ("/$defs/io_limits", keys::IO_LIMITS_KEYS),
         ("/$defs/net_limits", keys::NET_LIMITS_KEYS),
         ("/$defs/network", keys::NETWORK_KEYS),
@@ -193,6 +194,7 @@ fn the_keys_are_the_readers() {
         ("/$defs/artifact", keys::ARTIFACT_KEYS),
         ("/$defs/reports", keys::REPORT_KEYS),
         ("/$defs/service", keys::SERVICE_KEYS),
+        ("/$defs/cache", keys::CACHE_KEYS),
         ("/$defs/service_limits", keys::SERVICE_LIMITS_KEYS),
         ("/$defs/ready", keys::READY_KEYS),
     ];

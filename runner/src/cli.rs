@@ -3,6 +3,7 @@
 //! `config` is the file of what is known about registries. `flags` is what clap knows; `settings` is what commands get: every value parsed, every default of the
 //! environment applied. docs/cli.md describes all of it.
 
+mod cache;
 mod config;
 mod environment;
 mod flags;
@@ -19,6 +20,7 @@ use std::ffi::OsString;
 
 use clap::Parser;
 
+pub use cache::{CacheSettings, CacheVerb};
 pub use environment::{Environment, GitHub};
 pub use image::{ImageSettings, StoreVerb, UnpackSettings};
 pub use papers::{InitSettings, Project};

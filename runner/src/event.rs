@@ -4,7 +4,7 @@
 
 use serde::{Serialize, Serializer};
 
-use crate::outcome::{Covered, FindingCounts, Outcome, ServiceResult, StepResult, TestCounts};
+use crate::outcome::{CacheRecord, Covered, FindingCounts, Outcome, ServiceResult, StepResult, TestCounts};
 
 /// The version of the events' JSON.
 pub const EVENTS_VERSION: u32 = 1;
@@ -153,6 +153,20 @@ pub enum What {
         /// Everything about its end.
         #[serde(flatten)]
         result: Box<StepResult>,
+    },
+    /// A cache is there for the steps.
+    #[serde(rename = "cache.restore")]
+    CacheRestore {
+        /// What it begins with.
+        #[serde(flatten)]
+        cache: CacheRecord,
+    },
+    /// A cache is kept.
+    #[serde(rename = "cache.save")]
+    CacheSave {
+        /// What became of it.
+        #[serde(flatten)]
+        cache: CacheRecord,
     },
     /// A service's command gets its go.
     #[serde(rename = "service.start")]

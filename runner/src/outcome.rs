@@ -233,6 +233,25 @@ pub struct ImageRecord {
     pub platform: Option<String>,
 }
 
+/// One cache of `run.json`.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct CacheRecord {
+    /// Its path as the job file has it.
+    pub path: String,
+    /// The key.
+    pub key: String,
+    /// `hit`, `partial` or `miss`.
+    pub result: String,
+    /// The key under which what it began with was kept.
+    pub restored_from: Option<String>,
+    /// What it began with, in bytes.
+    pub restored_bytes: u64,
+    /// It was kept after the steps.
+    pub saved: bool,
+    /// All of it then, in bytes.
+    pub saved_bytes: Option<u64>,
+}
+
 /// One service of `run.json`, and all of its `result.json`.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct ServiceResult {
@@ -372,9 +391,21 @@ pub struct StepResult {
     pub cause: Option<String>,
     /// What the user can do about it, one line.
     pub remedy: Option<String>,
+    /// It did not run: what an earlier run made is used.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub reused: Option<Reused>,
     /// What it left of its root filesystem is kept, for `runner shell`.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub kept: bool,
+}
+
+/// Where the result of a step comes from that did not run.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Reused {
+    /// The run that made it.
+    pub run: String,
+    /// What it is known by: everything that it is made of.
+    pub key: String,
 }
 
 /// Of which steps the root filesystem is kept.

@@ -40,6 +40,7 @@ pub const ROOMS: &[(&str, &[&str])] = &[
             "run::record",
             "run::logs",
             "run::living",
+            "run::caches",
             "run::prune",
             "github::command",
             "run::artifacts::Manifest",
@@ -192,10 +193,10 @@ pub const CHECKS: &[Check] = &[
         ],
     },
     Check {
-        promise: "zygote, stage and sweep neither read the environment nor panic",
+        promise: "zygote, stage, shared and sweep neither read the environment nor panic",
         reason: "their message to the keeper is a value; a panic there would be a silent end of the job",
         breaches: |file| {
-            let names = ["zygote", "stage", "servant", "sweep"];
+            let names = ["zygote", "stage", "servant", "shared", "sweep"];
             let concerned = names.iter().any(|name| file.path == format!("runner/src/sandbox/{name}.rs"));
             words_if(concerned, file, CANNOT_FAIL)
         },

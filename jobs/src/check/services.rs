@@ -2,7 +2,7 @@
 
 use std::collections::{HashMap, HashSet};
 
-use super::Checker;
+use super::{Checker, ValidOverrides};
 use crate::bounds::{READY_LOG_BYTES_MAX, SHM_BYTES_MIN};
 use crate::codes::Code;
 use crate::diagnostic::Origin;
@@ -22,14 +22,12 @@ use crate::suggest::nearest;
 const RESERVED: [&str; 3] = ["localhost", "ip6-localhost", "ip6-loopback"];
 
 impl Checker<'_> {
-    /// Returns the services that are valid.
-    ///
-    /// `over`: the command line's network, which takes the place of the job's own.
+    /// Returns the services that are valid. `own`: the job's network, unless the command line has another.
     pub(super) fn services(
         &mut self,
         fields: Vec<ServiceField>,
         declared: &[SecretPlan],
-        over: Option<&Network>,
+        valid: &ValidOverrides,
         own: Option<(&Network, Span)>,
     ) -> Vec<Service> {
         let needs: Vec<(String, Vec<At<String>>)> =
@@ -38,7 +36,7 @@ impl Checker<'_> {
         self.one_port_each(&fields);
         let services: Vec<Service> =
             fields.into_iter().filter_map(|field| self.service(field, declared)).collect();
-        self.services_in_network(&services, over, own);
+        self.services_in_network(&services, valid.network.as_ref(), own);
         services
     }
 

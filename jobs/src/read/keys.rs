@@ -3,6 +3,10 @@
 /// Keys of a job file's top level besides those of its job; others that start with `x-` are passed over.
 pub const FILE_KEYS: &[&str] = &["version", "name", "include", "params", "jobs"];
 
+/// Keys of an entry of `setup` given as a map.
+pub const SETUP_KEYS: &[&str] =
+    &["run", "name", "env", "shell", "user", "timeout", "reads", "network", "max-age"];
+
 /// Keys of an entry of `include` given as a map.
 pub const INCLUDE_KEYS: &[&str] = &["path", "sha256"];
 
@@ -29,6 +33,8 @@ pub const DEFAULT_KEYS: &[&str] = &[
     "seccomp",
     "privileges",
     "services",
+    "setup",
+    "caches",
 ];
 
 /// Keys of a job that are settled before its matrix is multiplied out.
@@ -67,7 +73,12 @@ pub const JOB_KEYS: &[&str] = &[
     "quiet-timeout",
     "secrets",
     "services",
+    "setup",
+    "caches",
 ];
+
+/// Keys of a cache given as a map.
+pub const CACHE_KEYS: &[&str] = &["path", "key", "restore-keys", "mode", "when", "max-size"];
 
 /// Keys of a service given as a map.
 pub const SERVICE_KEYS: &[&str] = &[

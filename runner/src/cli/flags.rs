@@ -4,6 +4,7 @@ use std::path::PathBuf;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
 
+pub(super) mod cache;
 pub(super) mod papers;
 pub(super) mod records;
 pub(super) mod step;
@@ -63,6 +64,9 @@ pub(super) enum Verb {
     /// List, copy out or check what a run collected
     #[command(after_help = "Example:\n  runner artifacts list latest")]
     Artifacts(Artifacts),
+    /// Look after what jobs have kept for later ones: `caches`
+    #[command(after_help = "Example:\n  runner cache list")]
+    Cache(cache::Cache),
     /// Work with images and the store
     #[command(after_help = "Example:\n  runner image pull alpine:3.20")]
     Image(Image),
@@ -129,6 +133,9 @@ pub(super) struct Exec {
     /// Of which steps the root filesystem is kept for `runner shell`
     #[arg(long, value_enum, value_name = "WHICH", default_value_t = Keep::Failed)]
     pub(super) keep: Keep,
+    /// Make the layers of `setup` anew
+    #[arg(long)]
+    pub(super) no_reuse: bool,
     /// How the run is shown: `auto` is what the CI service around us reads, else `tty` on a terminal, else `plain`
     #[arg(long, value_enum, value_name = "HOW", default_value_t = Output::Auto)]
     pub(super) output: Output,

@@ -8,6 +8,7 @@ use images::RegistrySettings;
 use jobs::units::{parse_cpus, parse_duration, parse_size};
 use jobs::{ImageSpec, LimitsOverride, Mount, Overrides, Pull, Selection, StepChoice, User};
 
+use super::cache::{self, CacheSettings};
 use super::config;
 use super::environment::{Environment, GitHub};
 use super::flags::{self, Verb};
@@ -45,6 +46,8 @@ pub enum Command {
     ImageUnpack(UnpackSettings),
     /// `runner image` with what concerns the store
     Image(ImageSettings),
+    /// `runner cache`
+    Cache(CacheSettings),
     /// `runner doctor`
     Doctor(DoctorSettings),
     /// `runner shell`
@@ -73,6 +76,7 @@ impl Command {
             Self::Artifacts(settings) => settings.stderr_color,
             Self::ImageUnpack(settings) => settings.report.color,
             Self::Image(settings) => settings.report.color,
+            Self::Cache(settings) => settings.stderr_color,
             Self::Doctor(settings) => settings.stderr_color,
             Self::Runs(settings) => settings.stderr_color,
             Self::Init(settings) => settings.stderr_color,
@@ -125,6 +129,8 @@ pub struct ExecSettings {
     pub secrets_in_artifacts: bool,
     /// Of which steps the root filesystem is kept.
     pub keep: Keep,
+    /// Whether what earlier runs made is used.
+    pub reuse: bool,
     /// Most jobs at once.
     pub jobs_max: Option<usize>,
     /// How images are come by.
@@ -353,6 +359,7 @@ pub(super) fn command(verb: Verb, environment: &Environment) -> Result<Command, 
         Verb::Wait(flags) => records::wait(flags, home()?, environment),
         Verb::Shell(flags) => shell::shell(flags, home()?, environment)?,
         Verb::Prune(flags) => records::prune(&flags, home()?, environment)?,
+        Verb::Cache(flags) => cache::command(flags, home()?, stderr_color)?,
         Verb::Init(flags::papers::Init { directory, kind, print }) => {
             Command::Init(InitSettings { directory, kind, print, stderr_color })
         }
@@ -407,6 +414,7 @@ fn exec(flags: flags::Exec, home: PathBuf, environment: &Environment) -> Result<
         dry_run: flags.dry_run,
         secrets: secrets::read(&flags.secret, &flags.secrets_file, environment)?,
         secrets_in_artifacts: flags.allow_secret_in_artifacts,
+        reuse: !flags.no_reuse,
         keep: match flags.keep {
             flags::Keep::Always => Keep::Always,
             flags::Keep::Failed => Keep::Failed,

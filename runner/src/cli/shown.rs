@@ -58,6 +58,7 @@ impl Command {
             | Self::Runs(_)
             | Self::Init(_)
             | Self::Explain(_)
+            | Self::Cache(_)
             | Self::Print(_) => None,
         }
     }

@@ -74,6 +74,7 @@ fn run_file(zygote: Zygote, settings: ExecSettings, ended: &mut Option<String>) 
         secrets,
         secrets_in_artifacts: settings.secrets_in_artifacts,
         keep: settings.keep,
+        reuse: settings.reuse,
         inside: None,
         file: Some((settings.file.display().to_string(), text)),
         included,

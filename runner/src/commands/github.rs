@@ -52,6 +52,7 @@ pub(super) fn file_of(command: &Command) -> Option<String> {
         | Command::Runs(_)
         | Command::Init(_)
         | Command::Explain(_)
+        | Command::Cache(_)
         | Command::Print(_) => None,
     }
 }

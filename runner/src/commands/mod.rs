@@ -4,6 +4,7 @@
 //! [`crate::outcome::Outcome::run_exit_code`].
 
 pub mod artifacts;
+pub mod cache;
 pub mod check;
 pub mod doctor;
 pub mod exec;
@@ -128,6 +129,7 @@ pub fn dispatch(command: Command, zygote: Result<Zygote, Errno>) -> u8 {
         Command::Artifacts(settings) => artifacts::artifacts(&settings, &mut out),
         Command::ImageUnpack(settings) => image::unpack(&settings, &mut out),
         Command::Image(settings) => zygote().and_then(|zygote| image::image(zygote, &settings, &mut out)),
+        Command::Cache(settings) => zygote().and_then(|zygote| cache::cache(&zygote, &settings, &mut out)),
         Command::Doctor(settings) => doctor::doctor(zygote, &settings, &mut out),
         Command::Runs(settings) => runs::runs(zygote, &settings, &mut out),
         Command::Init(settings) => init::init(&settings, &mut out),
@@ -167,6 +169,7 @@ fn infrastructure_exit_code(command: &Command) -> Option<u8> {
         | Command::Artifacts(_)
         | Command::ImageUnpack(_)
         | Command::Image(_)
+        | Command::Cache(_)
         | Command::Doctor(_)
         | Command::Runs(_)
         | Command::Init(_)

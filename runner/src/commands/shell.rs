@@ -54,7 +54,8 @@ pub fn shell(zygote: Zygote, settings: ShellSettings) -> Result<u8, CommandError
         secrets: Secrets::default(),
         secrets_in_artifacts: false,
         keep: Keep::Never,
-        inside: Some(Inside { upper: place.upper, workspace: place.workspace, terminal }),
+        reuse: true,
+        inside: Some(Inside { upper: Some(place.upper), workspace: place.workspace, terminal }),
     };
     let finished = launch(zygote, execution, settings.report, Briefing::default()).and_then(ours);
     drop(relay);
@@ -157,6 +158,7 @@ impl Place {
         text["mounts"] = mounts
             .map(|mount| json!({"host": mount["host"], "path": mount["path"], "ro": mount["read_only"]}))
             .collect();
+        text["caches"] = caches(of_job);
         let planned = jobs::plan("records", "shell", text.to_string().as_bytes(), &overrides)?;
         let mut plan = planned.plan;
         plan.name = format!("shell in {}:{}", self.kept.run, self.step);
@@ -212,6 +214,17 @@ fn user(plan: &Value) -> Option<String> {
         }),
         None => plan["name"].as_str().map(str::to_owned),
     }
+}
+
+/// The caches as the job's steps began with them, and not to be changed.
+fn caches(record: Option<&JobRecord>) -> Value {
+    let all = record.into_iter().flat_map(|job| &job.caches);
+    let restored = all.filter_map(|cache| {
+        // A key that looks like an expression would be taken for one.
+        let key = cache.restored_from.as_ref().filter(|key| !key.contains("${{"))?;
+        Some(json!({"path": cache.path, "key": key, "mode": "ro"}))
+    });
+    restored.collect()
 }
 
 fn network(plan: &Value) -> Value {

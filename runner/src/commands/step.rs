@@ -67,6 +67,7 @@ pub fn step(zygote: Zygote, settings: StepSettings) -> Result<u8, CommandError> 
         warnings,
         jobs_max: None,
         keep: Keep::Failed,
+        reuse: true,
         inside: None,
         stdin: no_input()?,
     };

@@ -8,6 +8,7 @@
 
 pub mod artifacts;
 mod blocks;
+pub mod cache;
 pub mod check;
 pub mod doctor;
 pub mod error;

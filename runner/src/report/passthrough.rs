@@ -130,6 +130,8 @@ impl Passthrough {
             What::StepRetry { .. } => self.end_lines(),
             What::JobStart { .. }
             | What::JobRetry { .. }
+            | What::CacheRestore { .. }
+            | What::CacheSave { .. }
             | What::ServiceStart { .. }
             | What::ServiceReady { .. }
             | What::ServiceEnd { .. }

@@ -11,8 +11,8 @@ use super::escape::{self, Colors};
 use super::format::{self, Paint};
 use super::lines::LineBuffer;
 use super::outer::Briefing;
-use super::service;
 use super::sink::Sink;
+use super::{cache, service};
 use crate::event::{Event, FailedTest, Stream, What};
 use crate::outcome::{LogSummary, Outcome, StepResult};
 use crate::run::logs::LogReader;
@@ -184,6 +184,12 @@ impl Plain {
                 let job = event.job.as_deref().unwrap_or_default();
                 let again = format::again(*attempt, *attempts_max, *pause_s);
                 self.line(&format!("job {job}: {}; {again}", self.paint.bad(outcome.as_str())), now);
+            }
+            What::CacheRestore { .. } | What::CacheSave { .. } => {
+                let job = event.job.as_deref().filter(|_| self.jobs > 1);
+                if let Some(line) = cache::line(&event.what, job) {
+                    self.line(&line, now);
+                }
             }
             What::ServiceStart { .. } | What::ServiceReady { .. } | What::ServiceEnd { .. } => {
                 self.service(event, now);

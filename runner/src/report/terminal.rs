@@ -13,7 +13,7 @@ use super::format::{self, Paint};
 use super::lines::{TAIL_LINES_MAX, Tail};
 use super::plain::{end_lines, failed_test, run_end, show_name, warning_lines};
 use super::pull::Pulls;
-use super::service;
+use super::{cache, service};
 use crate::event::{Event, What};
 use crate::outcome::{Outcome, StepResult};
 pub use screen::Screen;
@@ -157,17 +157,11 @@ impl Terminal {
                 let (mark, outcome) = (self.paint.mark(*outcome), self.paint.bad(outcome.as_str()));
                 self.print(&format!("{mark} job {job}: {outcome}; {again}"));
             }
-            What::ServiceStart { .. } | What::ServiceReady { .. } | What::ServiceEnd { .. } => {
-                let job = event.job.as_deref().filter(|_| self.jobs > 1);
-                let lines = service::lines(&event.what, job, &self.directory, self.paint);
-                let outcome = match &event.what {
-                    What::ServiceEnd { result, .. } => result.outcome,
-                    _ => Outcome::Success,
-                };
-                if !lines.is_empty() {
-                    self.print(&format!("{} {}", self.paint.mark(outcome), lines.join("\n")));
-                }
-            }
+            What::CacheRestore { .. }
+            | What::CacheSave { .. }
+            | What::ServiceStart { .. }
+            | What::ServiceReady { .. }
+            | What::ServiceEnd { .. } => self.beside(event),
             What::Artifact { name, files, bytes } => {
                 let files = format::count(*files, "file");
                 self.print(&format!("  artifact {name}: {files}, {}", format::size(*bytes)));
@@ -199,6 +193,22 @@ impl Terminal {
             text.push_str(&format!("\n    {} {}", self.paint.bad("✗"), failed_test(test)));
         }
         self.print(&text);
+    }
+
+    /// Says what becomes of caches and services.
+    fn beside(&self, event: &Event) {
+        let job = event.job.as_deref().filter(|_| self.jobs > 1);
+        let outcome = match &event.what {
+            What::ServiceEnd { result, .. } => result.outcome,
+            _ => Outcome::Success,
+        };
+        let lines = match cache::line(&event.what, job) {
+            Some(line) => vec![line],
+            None => service::lines(&event.what, job, &self.directory, self.paint),
+        };
+        if !lines.is_empty() {
+            self.print(&format!("{} {}", self.paint.mark(outcome), lines.join("\n")));
+        }
     }
 
     fn label(&self, event: &Event) -> String {

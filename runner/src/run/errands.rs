@@ -14,7 +14,7 @@ use rustix::pipe::{PipeFlags, fcntl_setpipe_size, pipe_with};
 use serde::{Deserialize, Serialize};
 use thiserror::Error;
 
-use super::disk;
+use super::{caches, disk};
 use crate::network;
 use crate::sandbox::ids::{Identity, step_map};
 use crate::sandbox::servant::{self, Errand};
@@ -38,6 +38,8 @@ enum Task {
     Pack,
     /// Remove the entry of this name from the directory.
     Remove(Vec<u8>),
+    /// Lay the directories behind the first descriptor, the lowest first, over one another into the first.
+    Flatten,
     /// Hand what has changed since then below the directory to this user and group.
     HandOver(u32, u32, Since),
     /// Watch what a step's writes take on the disk, for as long as it runs.
@@ -53,6 +55,7 @@ enum Done {
     Recorded(Result<Digest, (String, i32)>),
     Packed(Result<(), String>),
     Removed(Result<(), String>),
+    Flattened(Result<(), i32>),
     HandedOver(u64, u64),
 }
 
@@ -77,6 +80,13 @@ pub fn work(words: &[u8], socket: &OwnedFd, fds: Vec<OwnedFd>) {
         Task::DiskWatch(settings) => return disk::watch(&settings, socket, fds),
         other => other,
     };
+    if matches!(task, Task::Flatten) {
+        let layers: Vec<BorrowedFd<'_>> = fds.iter().skip(1).map(AsFd::as_fd).collect();
+        let Some(target) = fds.first() else { return };
+        let flattened = caches::flatten(&layers, target.as_fd()).map_err(Errno::raw_os_error);
+        let _keeper_gone = servant::answer(socket, &Done::Flattened(flattened));
+        return;
+    }
     let mut fds = fds.into_iter();
     let done = match (task, fds.next(), fds.next()) {
         (Task::Unpack(options), Some(stream), Some(target)) => {
@@ -133,6 +143,22 @@ impl Servants<'_> {
         }
         match self.send(&Task::Remove(name.as_bytes().to_vec()), &[parent])?.wait()? {
             Done::Removed(result) => result.map_err(|what| ErrandError { what }),
+            _ => Err(Errno::BADMSG.into()),
+        }
+    }
+
+    /// Makes one tree of several, the lowest first, in an empty directory.
+    ///
+    /// # Errors
+    /// What could not be done.
+    pub fn flatten(&self, layers: &[BorrowedFd<'_>], target: BorrowedFd<'_>) -> Result<(), ErrandError> {
+        if !self.are_needed() {
+            return Ok(caches::flatten(layers, target)?);
+        }
+        let fds: Vec<BorrowedFd<'_>> = std::iter::once(target).chain(layers.iter().copied()).collect();
+        match self.send(&Task::Flatten, &fds)?.wait()? {
+            Done::Flattened(Ok(())) => Ok(()),
+            Done::Flattened(Err(errno)) => Err(Errno::from_raw_os_error(errno).into()),
             _ => Err(Errno::BADMSG.into()),
         }
     }

@@ -10,6 +10,7 @@ use super::disk::DiskError;
 use super::egress::EgressError;
 use super::errands::ErrandError;
 use super::git::GitError;
+use super::hash_files::HashError;
 use super::identity::IdentityError;
 use super::record::RecordError;
 use super::rights::RightsError;
@@ -49,6 +50,9 @@ pub enum RunError {
     /// The ids.
     #[error(transparent)]
     Identity(#[from] IdentityError),
+    /// What an entry of `setup` reads.
+    #[error("cannot read what `setup` names: {0}")]
+    Hash(#[from] HashError),
     /// The commit for the workspace.
     #[error("cannot make the workspace: {0}")]
     Git(#[from] GitError),
@@ -120,6 +124,14 @@ pub enum RunError {
         /// Which variable, and why.
         why: String,
     },
+    /// A cache's key that comes to nothing sensible.
+    #[error("error[E403]: cannot use the key of the cache {path}: {why}")]
+    CacheKey {
+        /// Which cache.
+        path: String,
+        /// Why.
+        why: String,
+    },
     /// Services that cannot be as they were asked for.
     #[error(transparent)]
     Service(#[from] ServiceError),
@@ -145,7 +157,14 @@ impl RunError {
             return error.is_usage();
         }
         matches!(self, Self::Service(error) if error.is_usage())
-            || matches!(self, Self::User { .. } | Self::Mount { .. } | Self::Reference(_) | Self::Digest(_))
+            || matches!(
+                self,
+                Self::CacheKey { .. }
+                    | Self::User { .. }
+                    | Self::Mount { .. }
+                    | Self::Reference(_)
+                    | Self::Digest(_)
+            )
             || matches!(self, Self::Rights(error) if !matches!(error, RightsError::Filter(_)))
             || matches!(self, Self::Egress(EgressError::NoCap))
             || matches!(self, Self::Git(GitError::NoCommit(_)))
@@ -178,7 +197,7 @@ impl RunError {
             Self::Workspace(error) if error.is_full() => {
                 Some("the copy goes below RUNNER_HOME: free some space there, or set it to a directory on another file system".to_owned())
             }
-            Self::Unsettled { .. } | Self::Workspace(_) | Self::Disk(_) | Self::Errand(_) | Self::Io { .. } | Self::Mount { .. } => {
+            Self::CacheKey { .. } | Self::Unsettled { .. } | Self::Hash(_) | Self::Workspace(_) | Self::Disk(_) | Self::Errand(_) | Self::Io { .. } | Self::Mount { .. } => {
                 None
             }
         }

@@ -62,6 +62,8 @@ pub struct Execution {
     pub secrets_in_artifacts: bool,
     /// Of which steps the root filesystem is kept.
     pub keep: Keep,
+    /// What earlier runs made for `setup` is used.
+    pub reuse: bool,
     /// Where an earlier step left off, if this is a look at that. Then no records are kept.
     pub inside: Option<Inside>,
 }
@@ -192,6 +194,7 @@ fn first_record(execution: &Execution, id: &str, host: &Host) -> RunRecord {
         ended: None,
         steps: Vec::new(),
         services: Vec::new(),
+        caches: Vec::new(),
         earlier: Vec::new(),
     };
     RunRecord {

@@ -5,7 +5,7 @@ use std::collections::HashMap;
 use std::fs::{self, DirBuilder};
 use std::os::fd::OwnedFd;
 use std::os::unix::fs::DirBuilderExt as _;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use images::Rootfs;
 use jobs::expression::Value;
@@ -32,7 +32,7 @@ use super::traces::{self, Ledger, Traces, Used, UsedTree};
 use super::workspace::Workspace;
 use crate::cgroup::Hierarchy;
 use crate::event::What;
-use crate::outcome::{Keep, Outcome, ServiceResult, StepResult};
+use crate::outcome::{CacheRecord, Keep, Outcome, ServiceResult, StepResult};
 use crate::sandbox::ids::Identity;
 use crate::sandbox::sweep::Since;
 use crate::sandbox::zygote::Zygote;
@@ -40,6 +40,7 @@ use crate::sandbox::zygote::Zygote;
 mod ahead;
 mod attempts;
 mod beside;
+mod caches;
 mod harvest;
 mod hidden;
 mod limit;
@@ -123,6 +124,8 @@ pub struct JobEnd {
     pub reports: Gathered,
     /// How its services ended.
     pub services: Vec<ServiceResult>,
+    /// What became of its caches.
+    pub caches: Vec<CacheRecord>,
     /// Why our own part failed, after which nothing more was started.
     pub error: Option<RunError>,
     /// The steps of which the root filesystem is kept, and where it is in the job's private directory.
@@ -150,6 +153,7 @@ impl JobEnd {
             artifacts: Vec::new(),
             reports: Gathered::default(),
             services: Vec::new(),
+            caches: Vec::new(),
             error: None,
             kept: Vec::new(),
             rest: Rest::default(),
@@ -176,6 +180,23 @@ struct Scratch {
 }
 
 impl Rest {
+    /// Waits for the end of what used it, and returns the private directory of the step that was kept last, which is the
+    /// caller's now.
+    pub async fn take_upper(&mut self, home: &Path) -> Option<PathBuf> {
+        let kept = self.kept.take()?;
+        if let Some(room) = &self.room {
+            room.dismiss();
+        }
+        while self.ending.join_next().await.is_some() {}
+        let (_, name) = kept.steps.last()?;
+        Some(kept.directory(home).join(name))
+    }
+
+    /// The steps' user inside.
+    pub fn user(&self) -> (u32, u32) {
+        self.scratch.as_ref().map_or((0, 0), |scratch| scratch.user)
+    }
+
     /// Nothing of it is to be kept: it is tried again.
     pub fn keep_nothing(&mut self) {
         self.kept = None;
@@ -260,6 +281,7 @@ impl Job<'_> {
         let since = Since::now();
         let workspace = self.open_workspace(scratch)?;
         self.take_artifacts(&workspace)?;
+        let uses = self.restore_caches(&workspace, scratch, end)?;
         let plans = Plans {
             job: self.plan,
             rootfs: self.rootfs,
@@ -272,8 +294,9 @@ impl Job<'_> {
             number: self.number,
             since,
             secrets: self.secrets,
-            above: self.inside.map(|inside| inside.upper.as_path()),
+            above: self.inside.and_then(|inside| inside.upper.as_deref()),
             services: &self.services,
+            caches: &uses,
         };
         let mut used =
             Used { identity: self.lease.identity, user: (0, 0), since, trees: self.trees(&workspace)? };
@@ -293,6 +316,7 @@ impl Job<'_> {
         self.among_services(&room, &workspace, &used, end, &mut ending).await?;
         // Meanwhile the kernel takes the last sandbox apart.
         self.finish(&workspace, &used, &room, end);
+        self.save_caches(&uses, scratch, used.user, end).await;
         (end.rest.room, end.rest.ending) = (Some(room), ending);
         Ok(())
     }

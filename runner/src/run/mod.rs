@@ -2,6 +2,7 @@
 
 pub mod again;
 pub mod artifacts;
+pub mod caches;
 pub mod caps;
 pub mod command;
 pub mod conduct;
@@ -34,6 +35,7 @@ pub mod schedule;
 mod secret_files;
 pub mod secrets;
 pub mod services;
+pub mod setup_layers;
 pub mod skeleton;
 pub mod step;
 pub mod step_files;

@@ -118,7 +118,7 @@ fn ended(run: &RunDirectory) -> Option<SystemTime> {
 }
 
 /// What a directory and everything below it takes on the disk. Links are not followed.
-fn bytes_below(path: &Path) -> u64 {
+pub(super) fn bytes_below(path: &Path) -> u64 {
     let Ok(found) = fs::symlink_metadata(path) else { return 0 };
     let own = found.blocks() * BLOCK_BYTES;
     if !found.is_dir() {

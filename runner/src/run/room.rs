@@ -10,6 +10,7 @@ use std::path::{Path, PathBuf};
 use images::{Rootfs, RootfsKind};
 use jobs::{JobPlan, Network as PlanNetwork, StepPlan, User};
 
+use super::caches::Use;
 use super::caps::{Warning, limits};
 use super::egress::{self, Egress, Outlook};
 use super::errands::Servants;
@@ -27,8 +28,8 @@ use super::workspace::Workspace;
 use crate::cgroup::{Cgroup, CgroupLimits, Hierarchy, RunCgroup};
 use crate::sandbox::ids::{Identity, layer_map, step_map, workspace_map};
 use crate::sandbox::ops::{self, SYS_MASKS};
-use crate::sandbox::spawn::{Sandbox, Stage};
-use crate::sandbox::spec::{Bind, Network, SandboxSpec, StageOpening, StageSpec, Upper};
+use crate::sandbox::spawn::{Sandbox, SandboxError, Stage};
+use crate::sandbox::spec::{Bind, Network, SandboxSpec, SharedMaps, StageOpening, StageSpec, Upper};
 use crate::sandbox::sweep::{self, Rule, Since, Sweep};
 use crate::sandbox::zygote::Zygote;
 
@@ -78,6 +79,8 @@ pub struct Plans<'p> {
     pub above: Option<&'p Path>,
     /// What runs beside the steps.
     pub services: &'p [Service<'p>],
+    /// Directories that outlive the job.
+    pub caches: &'p [Use],
 }
 
 /// The room.
@@ -100,6 +103,8 @@ pub struct Room {
     binds: Vec<Bind>,
     /// Binds whose source exists once per user.
     per_user: Vec<Bind>,
+    /// What lies over all others.
+    topmost: Vec<Bind>,
     hand_back: Vec<String>,
     since: Since,
     scratch: PathBuf,
@@ -148,6 +153,7 @@ impl Room {
         let secrets = mounts.of_the_secrets(plans, &users);
         let resolv_conf = resolv_conf(&plans.job.network, outlook.as_ref());
         let tun = nested && mounts.of_sandboxes_inside();
+        let shared = mounts.of_the_caches(plans)?;
         let (layer, parts) = layer::plan(&Wishes {
             hostname: &plans.job.hostname,
             mount_points: std::mem::take(&mut mounts.points),
@@ -178,6 +184,8 @@ impl Room {
             filters: rights.filters,
             sys_masks: sys_masks(),
             nested,
+            shared,
+            shared_maps: shared_maps(plans.identity, user),
         })?;
         // Meanwhile the stage works.
         let cgroup = hierarchy.open_run(plans.unit)?;
@@ -202,6 +210,7 @@ impl Room {
             layers,
             binds: mounts.binds,
             per_user: mounts.per_user,
+            topmost: mounts.topmost,
             hand_back: mounts.hand_back,
             since: plans.since,
             scratch: plans.scratch.to_path_buf(),
@@ -242,8 +251,13 @@ impl Room {
             directory: false,
         });
         let secrets = secret_files::bind(&self.with_secrets, index);
-        let binds =
-            binds.chain(self.per_user.iter().map(own)).chain(home).chain(tun).chain(secrets).collect();
+        let binds = binds
+            .chain(self.per_user.iter().map(own))
+            .chain(self.topmost.iter().cloned())
+            .chain(home)
+            .chain(tun)
+            .chain(secrets)
+            .collect();
         let spec = SandboxSpec {
             hostname: self.hostname.clone(),
             root: "l".to_owned(),
@@ -270,6 +284,18 @@ impl Room {
         let into = entry.into.as_ref().map(AsFd::as_fd);
         let sandbox = self.stage.build(script, into, &entry.tasks)?;
         Ok(Prepared { sandbox, cgroup, upper })
+    }
+
+    /// The caches below a directory, by their paths relative to it.
+    ///
+    /// # Errors
+    /// When the stage is gone.
+    pub fn caches_below(&self, directory: &str) -> Result<Vec<(String, OwnedFd)>, SandboxError> {
+        let below = |bind: &Bind| {
+            let path = bind.to.strip_prefix(directory)?.strip_prefix('/')?.to_owned();
+            Some(self.stage.directory(&bind.from).map(|handle| (path, handle)))
+        };
+        self.topmost.iter().filter_map(below).collect()
     }
 
     /// A stream socket of the job's network, not connected; `v6`: of IPv6.
@@ -374,6 +400,14 @@ fn resolv_conf(network: &PlanNetwork, outlook: Option<&Outlook>) -> String {
             String::new()
         }
     }
+}
+
+/// How the overlays of a job's caches are mounted: as its steps see ids.
+fn shared_maps(identity: Identity, user: (u32, u32)) -> SharedMaps {
+    let map = |id| step_map(identity, id).to_string();
+    let single_id = identity == Identity::Single;
+    let inside = if single_id { user } else { (0, 0) };
+    SharedMaps { uid_map: map(user.0), gid_map: map(user.1), single_id, inside }
 }
 
 /// The names of all services, which everybody in the job's network knows.

@@ -182,6 +182,15 @@ impl Values {
         job.outputs.iter().map(settle).collect()
     }
 
+    /// Settles one text.
+    ///
+    /// # Errors
+    /// What it cannot be settled for.
+    pub fn text(&self, what: &str, template: &Template) -> Result<String, Unsettled> {
+        let text = template.text(&self.contexts(None));
+        text.map_err(|fault| unsettled(what, template.source(), fault))
+    }
+
     /// Settles a switch.
     ///
     /// # Errors

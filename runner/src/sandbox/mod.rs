@@ -13,6 +13,7 @@ pub mod policy;
 pub mod profile;
 pub mod seccomp;
 pub mod servant;
+mod shared;
 pub mod spawn;
 pub mod spec;
 pub mod stage;

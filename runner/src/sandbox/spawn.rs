@@ -164,7 +164,7 @@ impl Stage {
             (Answer::Failed { what, errno }, _) => {
                 Err(SandboxError::Stage { what, errno: Errno::from_raw_os_error(errno) })
             }
-            (Answer::Cloned | Answer::Socket, _) => Err(SandboxError::Lost),
+            (Answer::Cloned | Answer::Made, _) => Err(SandboxError::Lost),
         }
     }
 
@@ -199,7 +199,7 @@ impl Stage {
                 }
                 Err(SandboxError::Stage { what, errno: Errno::from_raw_os_error(errno) })
             }
-            Answer::Ready { .. } | Answer::NoTun { .. } | Answer::Socket => Err(SandboxError::Lost),
+            Answer::Ready { .. } | Answer::NoTun { .. } | Answer::Made => Err(SandboxError::Lost),
         }
     }
 
@@ -208,15 +208,27 @@ impl Stage {
     /// # Errors
     /// [`SandboxError::Stage`] when the kernel has none.
     pub fn socket(&self, v6: bool) -> Result<OwnedFd, SandboxError> {
+        self.made(&Ask::Socket { v6 })
+    }
+
+    /// A handle on a directory of the stage, which the keeper cannot reach otherwise.
+    ///
+    /// # Errors
+    /// [`SandboxError::Stage`] when it is not there.
+    pub fn directory(&self, at: &str) -> Result<OwnedFd, SandboxError> {
+        self.made(&Ask::Directory(at.to_owned()))
+    }
+
+    fn made(&self, ask: &Ask) -> Result<OwnedFd, SandboxError> {
         let socket = self.socket.as_ref().ok_or(SandboxError::Lost)?;
-        wire::send_value(socket.as_fd(), &Ask::Socket { v6 }, &[]).map_err(|_| SandboxError::Lost)?;
+        wire::send_value(socket.as_fd(), ask, &[]).map_err(|_| SandboxError::Lost)?;
         let (answer, mut fds) = self.hear()?;
         match (answer, fds.pop()) {
-            (Answer::Socket, Some(made)) => Ok(made),
+            (Answer::Made, Some(made)) => Ok(made),
             (Answer::Failed { what, errno }, _) => {
                 Err(SandboxError::Stage { what, errno: Errno::from_raw_os_error(errno) })
             }
-            (Answer::Socket | Answer::Ready { .. } | Answer::NoTun { .. } | Answer::Cloned, _) => {
+            (Answer::Made | Answer::Ready { .. } | Answer::NoTun { .. } | Answer::Cloned, _) => {
                 Err(SandboxError::Lost)
             }
         }

@@ -131,6 +131,30 @@ pub struct Filters {
     pub late: Vec<Vec<u8>>,
 }
 
+/// An overlay that all sandboxes of a job share.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct SharedOverlay {
+    /// Where it stands in the stage.
+    pub at: String,
+    /// Places in the stage of its lower directories, the highest first; an empty one if there are none.
+    pub lower: Vec<String>,
+    /// The place in the stage of a directory with `u` and `w`, both the keeper's.
+    pub upper: String,
+}
+
+/// The id maps that shared overlays are mounted with: the steps'.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct SharedMaps {
+    /// Content of uid_map.
+    pub uid_map: String,
+    /// Content of gid_map.
+    pub gid_map: String,
+    /// `setgroups` is denied: the maps hold one id.
+    pub single_id: bool,
+    /// Whom the mounting process becomes: root inside, or the only id.
+    pub inside: (u32, u32),
+}
+
 /// Everything else that the sandboxes of one job share.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct StageSpec {
@@ -150,6 +174,10 @@ pub struct StageSpec {
     pub sys_masks: Vec<String>,
     /// Some step may make sandboxes of its own: it gets a /sys without covers.
     pub nested: bool,
+    /// Overlays besides the steps' own roots.
+    pub shared: Vec<SharedOverlay>,
+    /// How those are mounted.
+    pub shared_maps: SharedMaps,
 }
 
 /// Where the step's writes to its root go.

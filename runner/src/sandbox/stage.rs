@@ -21,7 +21,7 @@ use serde::{Deserialize, Serialize};
 use super::ids::IdMap;
 use super::ops::{STAGE_SYS_BARE, Script};
 use super::spec::{Idmap, Kind, Network, Source, StageOpening, StageSpec};
-use super::{child, servant, wire};
+use super::{child, servant, shared, wire};
 use crate::network::link::{self, LinkTrouble};
 use crate::sys::clone::{self, Holder, Side};
 use crate::sys::{mount, process, socket};
@@ -36,6 +36,8 @@ pub enum Ask {
         /// Of IPv6.
         v6: bool,
     },
+    /// A handle on the directory at this place.
+    Directory(String),
 }
 
 /// Asks the stage for one sandbox. Descriptors along: control, go, the cgroup directory if `cgroup`, `tasks` files.
@@ -59,8 +61,8 @@ pub enum Answer {
     },
     /// An init has been cloned; its pidfd comes along.
     Cloned,
-    /// A socket comes along.
-    Socket,
+    /// What was asked for comes along.
+    Made,
     /// This machine has no tun device for the job's interface.
     NoTun {
         /// Fits after "cannot".
@@ -123,13 +125,12 @@ pub fn run(opening: &StageOpening, socket: &OwnedFd) {
         let build = match ask {
             Ask::Sandbox(build) => build,
             Ask::Socket { v6 } => {
-                match make_socket(v6) {
-                    Ok(made) => reply(socket, &Answer::Socket, &[made]),
-                    Err((what, errno)) => {
-                        let errno = errno.raw_os_error();
-                        reply(socket, &Answer::Failed { what, errno }, &[]);
-                    }
-                }
+                hand_over(socket, make_socket(v6));
+                continue;
+            }
+            Ask::Directory(at) => {
+                let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
+                hand_over(socket, tried(format!("open {at}"), openat(CWD, &at, flags, Mode::empty())));
                 continue;
             }
         };
@@ -140,6 +141,17 @@ pub fn run(opening: &StageOpening, socket: &OwnedFd) {
                 reply(socket, &Answer::Failed { what, errno: errno.raw_os_error() }, &pidfd);
             }
             (None, Ok(())) => {}
+        }
+    }
+}
+
+/// Hands over what was made, or says why it could not be.
+fn hand_over(socket: &OwnedFd, made: Result<OwnedFd, Trouble>) {
+    match made {
+        Ok(made) => reply(socket, &Answer::Made, &[made]),
+        Err((what, errno)) => {
+            let errno = errno.raw_os_error();
+            reply(socket, &Answer::Failed { what, errno }, &[]);
         }
     }
 }
@@ -258,6 +270,12 @@ fn furnish(foundation: &mut Foundation, spec: &StageSpec) -> Result<Vec<usize>, 
     tried("change to the job's root", pivot_root(".", "."))?;
     tried("let go of the host's mounts", unmount(".", UnmountFlags::DETACH))?;
     tried("enter the job's root", chdir("/"))?;
+    if !spec.shared.is_empty() {
+        let mounts = shared::mount_all(&spec.shared, &spec.shared_maps)?;
+        for (overlay, tree) in spec.shared.iter().zip(&mounts) {
+            attach(tree, &overlay.at, true)?;
+        }
+    }
     Ok(unmapped)
 }
 

@@ -28,6 +28,8 @@ const SKIPPED_SHOWN_MAX: usize = 10;
 pub struct CollectRequest<'a> {
     /// The directory of the workspace.
     pub workspace: BorrowedFd<'a>,
+    /// Directories that stand in place of others in it, by their paths: the steps saw them there.
+    pub over: &'a [(String, OwnedFd)],
     /// The artifact's name.
     pub name: &'a str,
     /// What belongs to it.
@@ -230,8 +232,12 @@ impl<'a> Collection<'a> {
         if self.levels.len() > depth_max {
             return Err(self.limit("directories within one another", depth_max as u64, path));
         }
-        let source = handles::open_directory(self.here(), name.as_bytes())
-            .map_err(|source| self.opening_error(path, source))?;
+        let over = self.request.over.iter().find(|(place, _)| place.as_bytes() == path);
+        let opened = match over {
+            Some((_, directory)) => directory.try_clone(),
+            None => handles::open_directory(self.here(), name.as_bytes()),
+        };
+        let source = opened.map_err(|source| self.opening_error(path, source))?;
         self.levels.push(Level { source, target: None, name });
         let read = self.directory(path);
         self.levels.pop();

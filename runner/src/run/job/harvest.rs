@@ -24,7 +24,7 @@ impl Job<'_> {
     ) -> Result<Vec<ArtifactRecord>, RunError> {
         let success = result.outcome == Outcome::Success;
         let (records, problem) =
-            self.collect(&one.step.artifacts, Some(one.step), success, one.workspace, one.used);
+            self.collect(&one.step.artifacts, Some(one.step), success, one.workspace, (one.used, one.room));
         match problem {
             Some(error) if error.is_failure_of_step() => {
                 if success {
@@ -45,7 +45,7 @@ impl Job<'_> {
         let success = end.outcome == Outcome::Success && end.error.is_none();
         self.hand_back(used);
         let plan = self.plan;
-        let (records, problem) = self.collect(&plan.artifacts, None, success, workspace, used);
+        let (records, problem) = self.collect(&plan.artifacts, None, success, workspace, (used, room));
         end.artifacts.extend(records);
         if let Some(error) = problem {
             self.warn(error.code(), error.to_string(), error.hint());
@@ -61,7 +61,7 @@ impl Job<'_> {
                 end.error.get_or_insert(error.into());
             }
         }
-        self.job_reports(workspace, end);
+        self.job_reports(workspace, room, end);
         if room.workspace_was_given {
             self.hand_back(used);
         }
@@ -80,7 +80,7 @@ impl Job<'_> {
         step: Option<&StepPlan>,
         success: bool,
         workspace: &Workspace,
-        used: &Used,
+        (used, room): (&Used, &Room),
     ) -> (Vec<ArtifactRecord>, Option<ArtifactError>) {
         let due = |artifact: &&jobs::ArtifactPlan| match artifact.when {
             When::Always => true,
@@ -88,6 +88,7 @@ impl Job<'_> {
             When::Failure => !success,
         };
         let mut records = Vec::new();
+        let over = if wanted.is_empty() { Vec::new() } else { self.caches_in_workspace(room) };
         for (index, artifact) in wanted.iter().filter(due).enumerate() {
             if index == 0 && step.is_some() && self.lease.identity.is_subids() {
                 self.hand_back(used);
@@ -95,6 +96,7 @@ impl Job<'_> {
             let step_id = step.map(|step| step.id.as_str());
             let collected = artifacts::collect(&CollectRequest {
                 workspace: workspace.handle.as_fd(),
+                over: &over,
                 name: &artifact.name,
                 patterns: &Patterns::new(&artifact.paths),
                 optional: artifact.optional,

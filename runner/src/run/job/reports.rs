@@ -13,6 +13,7 @@ use crate::run::artifacts::{self, ArtifactError, ArtifactLimits, CollectRequest,
 use crate::run::error::RunError;
 use crate::run::record::ArtifactRecord;
 use crate::run::reports::{Gathered, Tally, TestOutcome, gather};
+use crate::run::room::Room;
 use crate::run::workspace::Workspace;
 
 /// What of a workspace is taken for a report: far more than any tool writes.
@@ -37,7 +38,8 @@ impl Job<'_> {
             self.hand_back(one.used);
         }
         let tally = self.tallies.borrow_mut().remove(&one.index).unwrap_or_default();
-        let leak = self.reports(&one.step.reports, Some(&one.step.id), one.workspace, tally, end)?;
+        let leak =
+            self.reports(&one.step.reports, Some(&one.step.id), (one.workspace, one.room), tally, end)?;
         if let Some(error) = leak.filter(|_| result.outcome == Outcome::Success) {
             result.outcome = Outcome::Leak;
             result.conclusion = conclusion(one.turn.forgiving, Outcome::Leak);
@@ -47,8 +49,8 @@ impl Job<'_> {
     }
 
     /// The job's own reports, and a line about all of them.
-    pub(super) fn job_reports(&self, workspace: &Workspace, end: &mut JobEnd) {
-        match self.reports(&self.plan.reports, None, workspace, Tally::default(), end) {
+    pub(super) fn job_reports(&self, workspace: &Workspace, room: &Room, end: &mut JobEnd) {
+        match self.reports(&self.plan.reports, None, (workspace, room), Tally::default(), end) {
             Ok(Some(error)) => {
                 self.warn(error.code(), error.to_string(), error.hint());
                 if end.outcome == Outcome::Success {
@@ -74,7 +76,8 @@ impl Job<'_> {
         let tally = tallies.entry(one.index).or_default();
         let place = self.run.path().join(format!(".attempt-{}-{}", self.number, one.index));
         for report in tests {
-            if let Ok(collected) = self.copied(report, Some(&one.step.id), one.workspace, &place) {
+            if let Ok(collected) = self.copied(report, Some(&one.step.id), (one.workspace, one.room), &place)
+            {
                 let from = place.join(&report.artifact.name);
                 // It is told when the last attempt's is read, if it is still so then.
                 let _faults = gather(report.kind, &from, &collected, tally, &mut Gathered::default());
@@ -87,12 +90,14 @@ impl Job<'_> {
         &self,
         report: &ReportPlan,
         step: Option<&str>,
-        workspace: &Workspace,
+        (workspace, room): (&Workspace, &Room),
         place: &Path,
     ) -> Result<Collected, ArtifactError> {
         use std::os::fd::AsFd as _;
+        let over = self.caches_in_workspace(room);
         artifacts::collect(&CollectRequest {
             workspace: workspace.handle.as_fd(),
+            over: &over,
             name: &report.artifact.name,
             patterns: &Patterns::new(&report.artifact.paths),
             optional: true,
@@ -111,14 +116,14 @@ impl Job<'_> {
         &self,
         wanted: &[ReportPlan],
         step: Option<&str>,
-        workspace: &Workspace,
+        (workspace, room): (&Workspace, &Room),
         mut tally: Tally,
         end: &mut JobEnd,
     ) -> Result<Option<ArtifactError>, RunError> {
         let mut leak = None;
         for report in wanted {
             let place = self.run.artifacts_path();
-            match self.copied(report, step, workspace, &place) {
+            match self.copied(report, step, (workspace, room), &place) {
                 Ok(collected) if collected.files > 0 => {
                     let name = report.artifact.name.clone();
                     let faults =

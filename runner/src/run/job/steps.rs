@@ -498,6 +498,7 @@ impl Job<'_> {
             cause: self.because(ended.stopped, verdict.cause),
             remedy: verdict.remedy,
             kept: false,
+            reused: None,
         })
     }
 }
@@ -534,7 +535,7 @@ pub(super) fn conclusion(forgiving: bool, outcome: Outcome) -> Outcome {
 }
 
 /// Who reads the workspace for expressions, as it is when they are settled.
-fn hasher(workspace: &Workspace) -> FileHasher {
+pub(super) fn hasher(workspace: &Workspace) -> FileHasher {
     let root = workspace.handle.try_clone();
     FileHasher::new(move |globs| {
         let root = root.as_ref().map_err(ToString::to_string)?;
@@ -572,6 +573,7 @@ pub fn skipped(step: &StepPlan) -> StepResult {
         cause: None,
         remedy: None,
         kept: false,
+        reused: None,
     }
 }
 

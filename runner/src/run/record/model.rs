@@ -2,7 +2,9 @@
 
 use serde::{Deserialize, Serialize};
 
-use crate::outcome::{Covered, FindingCounts, ImageRecord, Outcome, ServiceResult, StepResult, TestCounts};
+use crate::outcome::{
+    CacheRecord, Covered, FindingCounts, ImageRecord, Outcome, ServiceResult, StepResult, TestCounts,
+};
 
 /// The version of `run.json`, `result.json` and the artifact manifest.
 pub const RECORD_VERSION: u32 = 1;
@@ -117,6 +119,9 @@ pub struct JobRecord {
     pub ended: Option<String>,
     /// Its steps, in order; those that are over.
     pub steps: Vec<StepResult>,
+    /// Its caches, in the order of the file.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub caches: Vec<CacheRecord>,
     /// Its services, in the order of the file.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub services: Vec<ServiceResult>,

@@ -16,7 +16,7 @@ use crate::run::layer::{self, NESTED_HOME, SCRIPTS, SECRETS};
 use crate::run::secret_files;
 use crate::run::users::StepUser;
 use crate::sandbox::ids::{Identity, layer_map, workspace_map};
-use crate::sandbox::spec::{Bind, Idmap, Kind, Script, SecretFile, Source};
+use crate::sandbox::spec::{Bind, Idmap, Kind, Script, SecretFile, SharedOverlay, Source};
 
 /// Sources for the stage and binds for the steps, as they come together.
 #[derive(Default)]
@@ -25,6 +25,8 @@ pub(super) struct Mounts {
     pub(super) binds: Vec<Bind>,
     /// Binds whose source exists once per user.
     pub(super) per_user: Vec<Bind>,
+    /// Binds that lie over all others: in the workspace, for example.
+    pub(super) topmost: Vec<Bind>,
     /// Paths inside that steps can write to and that belong to the host.
     pub(super) hand_back: Vec<String>,
     /// Mount points for the layer.
@@ -133,6 +135,32 @@ impl Mounts {
             self.source(&canonical, &place_for(at, *user), mount.read_only, true, map).map_err(wrong)?;
         }
         Ok(metadata.is_dir())
+    }
+
+    /// The caches: their layers as sources, the overlays to be made of them, their places inside.
+    pub(super) fn of_the_caches(&mut self, plans: &Plans<'_>) -> Result<Vec<SharedOverlay>, RunError> {
+        let mut overlays = Vec::with_capacity(plans.caches.len());
+        for (index, cache) in plans.caches.iter().enumerate() {
+            let mut lower = Vec::new();
+            for (number, layer) in cache.layers().enumerate() {
+                let map =
+                    layer_map(plans.identity).map_or(Idmap::None, |map| Idmap::Required(map.clone(), map));
+                let at = format!("kl/{index}/{number}");
+                self.source(layer, &at, true, false, map).map_err(RunError::io("use the cache", layer))?;
+                lower.push(at);
+            }
+            let at = format!("k/{index}");
+            self.topmost.push(Bind { from: at.clone(), to: cache.to.clone(), directory: true });
+            let in_workspace = cache.to.starts_with(&format!("{WORKSPACE}/"));
+            let linked = |layer: &PathBuf| layer::leads_through_link(layer, &cache.to);
+            if !in_workspace && !plans.rootfs.layers.iter().any(linked) {
+                self.points.push((cache.to.clone(), true));
+            }
+            overlays.push(SharedOverlay { at, lower, upper: format!("up/{}", cache.name) });
+        }
+        // One within another lies over it.
+        self.topmost.sort_by_key(|bind| bind.to.len());
+        Ok(overlays)
     }
 
     /// The home of runners inside; and the device of which sandboxes inside make their interfaces, where this machine lets

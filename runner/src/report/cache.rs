@@ -1,0 +1,85 @@
+//! What is said of caches.
+
+use serde::Serialize;
+
+use super::format::{count, duration, size};
+use super::plain::show_name;
+use super::sink::Sink;
+use crate::event::What;
+use crate::run::caches::{CacheLimits, KeptCache, PrunedCaches};
+
+/// The line of an event of a cache. `job`: which, where there are several.
+pub(super) fn line(what: &What, job: Option<&str>) -> Option<String> {
+    let label = |path: &str| match job {
+        Some(job) => format!("cache {job}: {}", show_name(path)),
+        None => format!("cache {}", show_name(path)),
+    };
+    Some(match what {
+        What::CacheRestore { cache } => {
+            let label = label(&cache.path);
+            match &cache.restored_from {
+                None => format!("{label}: nothing under {}", show_name(&cache.key)),
+                Some(key) => {
+                    let like = match *key == cache.key {
+                        true => String::new(),
+                        false => format!(", in place of {}", show_name(&cache.key)),
+                    };
+                    format!("{label} restored from {} ({}){like}", show_name(key), size(cache.restored_bytes))
+                }
+            }
+        }
+        What::CacheSave { cache } => {
+            let bytes = cache.saved_bytes.map(size).unwrap_or_default();
+            format!("{} kept as {} ({bytes})", label(&cache.path), show_name(&cache.key))
+        }
+        _ => return None,
+    })
+}
+
+/// Prints caches as a table, or an array.
+pub fn list(sink: &mut Sink, caches: &[KeptCache], as_json: bool) {
+    if as_json {
+        return print(sink, &caches);
+    }
+    for cache in caches {
+        let (path, key) = (show_name(&cache.path), show_name(&cache.key));
+        let age = duration(cache.age_s as f64);
+        sink.line(&format!("{:>8}  used {age} ago  {path}  {key}", size(cache.bytes)));
+    }
+    sink.flush();
+}
+
+/// Says which caches went.
+pub fn removed(sink: &mut Sink, caches: &[KeptCache]) {
+    for cache in caches {
+        sink.line(&gone("removed", cache));
+    }
+    sink.flush();
+}
+
+fn gone(verb: &str, cache: &KeptCache) -> String {
+    let (path, key) = (show_name(&cache.path), show_name(&cache.key));
+    format!("{verb} {path} {key}: {}, used {} ago", size(cache.bytes), duration(cache.age_s as f64))
+}
+
+/// Prints which caches went, or would go, and what is left.
+pub fn pruned(sink: &mut Sink, pruned: &PrunedCaches, limits: CacheLimits, as_json: bool) {
+    if as_json {
+        return print(sink, pruned);
+    }
+    let verb = if limits.dry_run { "would remove" } else { "removed" };
+    for cache in &pruned.removed {
+        sink.line(&gone(verb, cache));
+    }
+    let kept = count(pruned.kept, "cache");
+    sink.line(&format!("{kept} stay, {}", size(pruned.kept_bytes)));
+    sink.flush();
+}
+
+fn print(sink: &mut Sink, value: &impl Serialize) {
+    // Strings and numbers only: serialising cannot fail.
+    if let Ok(text) = serde_json::to_string_pretty(value) {
+        sink.line(&text);
+    }
+    sink.flush();
+}
