@@ -470,3 +470,25 @@ fn a_service_that_dies_is_told_and_a_cancelled_step_is_no_error() {
     assert_eq!(github_orders(&text).iter().filter(|order| *order == "error").count(), 1, "{text}");
     assert!(text.contains("job m@2: cancelled"), "{text}");
 }
+
+#[test]
+fn in_a_file_output_is_as_it_is_and_masks_are_not() {
+    require!(Root, Cgroups, Busybox);
+    let lab = Lab::new(User::Current);
+    let attack = "echo ::error::out; echo ::error::err >&2";
+    let words = ["run", "./rootfs.tar", "--network", "none", "--", "sh", "-c", attack];
+    let file = lab.context.path("captured");
+    let mut command = inside(&lab, "github", &words);
+    command.stdout(fs::File::create(&file).unwrap()).stderr(std::process::Stdio::piped());
+    let output = command.spawn().unwrap().wait_with_output().unwrap();
+    assert!(output.status.success());
+    assert_eq!(fs::read_to_string(&file).unwrap(), "::error::out\n");
+    let said = String::from_utf8(output.stderr).unwrap();
+    assert!(said.ends_with("| ::error::err\n") && github_orders(&said).is_empty(), "{said}");
+    lab.write("secrets: [TOKEN]\nsteps: [{id: a, run: 'true'}]\n");
+    let mut command = in_workflow(&lab, &["exec", "job.yml", "--secret", "TOKEN"]);
+    command.env("TOKEN", "tok3n-Wn7xZz").stdout(fs::File::create(&file).unwrap());
+    assert!(command.status().unwrap().success());
+    let text = fs::read_to_string(&file).unwrap();
+    assert!(text.contains("::group::") && !text.contains("tok3n"), "{text}");
+}
