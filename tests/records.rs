@@ -49,6 +49,7 @@ fn record(id: &str, state: RunState, outcome: Option<Outcome>) -> RunRecord {
             earlier: Vec::new(),
         }],
         artifacts: Vec::new(),
+        reports: None,
         warnings: Vec::new(),
     }
 }
@@ -340,7 +341,7 @@ fn logs_are_raw_for_pipes_and_safe_for_terminals() {
         [(Stream::Stdout, b"\x1b[2Jfake\xff\n"), (Stream::Stdout, &long), (Stream::Stdout, b"\nend")];
     write_log(directory.path(), 1 << 20, &chunks);
     let path = log_path(directory.path());
-    let raw = LogView { raw: true, timestamps: false, color: false };
+    let raw = LogView { raw: true, timestamps: false, color: false, outer: None };
     assert_eq!(shown(&path, 0, raw), chunks.map(|(_, data)| data).concat());
 
     let safe = String::from_utf8(shown(&path, 0, LogView { raw: false, ..raw })).unwrap();

@@ -99,7 +99,7 @@ pub(crate) fn job(
     let setup = check.setup(file.setup);
     let caches = check.caches(file.caches);
     let services = check.services(file.services, &secrets, valid, network.as_ref().zip(network_span));
-    let artifacts = file.artifacts.map(|list| check.artifacts(list.value, place)).unwrap_or_default();
+    let (artifacts, reports) = (check.artifacts(file.artifacts, place), check.reports(file.reports));
     check.artifact_names(&steps, &artifacts);
     check.env_bytes(&env, &steps);
     let outputs = check.outputs(file.outputs, place);
@@ -126,6 +126,7 @@ pub(crate) fn job(
         seccomp,
         privileges,
         artifacts,
+        reports,
         outputs,
         continue_on_error: switch(file.continue_on_error),
         retry,

@@ -504,6 +504,23 @@ const OF_RUNS: &[Explained] = &[
          `--allow-secret-in-artifacts` keeps it knowingly.",
     },
     Explained {
+        id: "W461",
+        meaning: "no file matches a pattern of `reports`",
+        text: "The job names files that tell of its tests, coverage or findings, and none was there when it ended: a \
+         misspelt path, one that is relative to another directory than the workspace, or a step that failed before it \
+         wrote any. Reports tell what steps did and do not judge it, so this is a warning: whether the step succeeded \
+         says its exit code.\n\
+         \n\
+         Where a missing file is to be a failure, name it in `artifacts` as well.",
+    },
+    Explained {
+        id: "W462",
+        meaning: "a report cannot be read",
+        text: "A file that `reports` names is not what it should be: JUnit's XML, Cobertura's or JaCoCo's XML or lcov's \
+         text, or SARIF. Often a program was ended while it wrote it. It may also be larger or deeper than reports are \
+         read: 64 MiB, 64 elements within one another. It is kept as it is; only tests that stand before the fault count.",
+    },
+    Explained {
         id: "W421",
         meaning: "nothing tells when a service is ready",
         text: "The service's image exposes no port and has no health check, and the job file has no `ready`: the service \

@@ -3,6 +3,7 @@
 use std::rc::Rc;
 
 use crate::expression::{Expression, Template, Value};
+use crate::plan::ReportKind;
 use crate::source::Span;
 use crate::yaml::{Entry, Node};
 
@@ -124,6 +125,7 @@ pub(crate) struct JobFile {
     pub seccomp: Option<At<String>>,
     pub privileges: Option<At<PrivilegesField>>,
     pub artifacts: Option<At<Vec<ArtifactField>>>,
+    pub reports: Vec<ReportField>,
     pub outputs: Vec<EnvField>,
     pub continue_on_error: Option<SwitchField>,
     pub retry: Option<At<RetryField>>,
@@ -317,6 +319,7 @@ pub(crate) struct StepField {
     pub continue_on_error: Option<SwitchField>,
     pub expect_exit: Option<At<Vec<At<i64>>>>,
     pub artifacts: Option<At<Vec<ArtifactField>>>,
+    pub reports: Vec<ReportField>,
     pub retry: Option<At<RetryField>>,
     pub quiet_timeout: Option<At<String>>,
     pub secrets: Vec<SecretField>,
@@ -357,6 +360,13 @@ pub(crate) enum ShellField {
 pub(crate) enum MountField {
     Short(At<String>),
     Long { host: At<String>, path: At<String>, read_only: bool },
+}
+
+/// One entry of `reports`.
+#[derive(Debug)]
+pub(crate) struct ReportField {
+    pub kind: ReportKind,
+    pub paths: At<Vec<At<String>>>,
 }
 
 /// One entry of `artifacts`; `- PATTERN` is `- paths: [PATTERN]`.

@@ -8,7 +8,7 @@ use crate::expression::{Expression, Template, Value};
 use crate::file::At;
 use crate::image::ImageSpec;
 use crate::mount::Mount;
-use crate::plan::{IoLimits, Need, Network, SecretPlan, StepSecret, Switch, When, Workspace};
+use crate::plan::{IoLimits, Need, Network, ReportKind, SecretPlan, StepSecret, Switch, When, Workspace};
 use crate::retry::Retry;
 use crate::rights::{Privileges, Seccomp};
 use crate::service::{PublishedPort, Ready};
@@ -39,6 +39,7 @@ pub(crate) struct Job {
     pub seccomp: Option<Seccomp>,
     pub privileges: Option<Privileges>,
     pub artifacts: Vec<Artifact>,
+    pub reports: Vec<Report>,
     pub outputs: Vec<(String, Template)>,
     pub continue_on_error: Switch,
     pub retry: Option<Retry>,
@@ -117,6 +118,14 @@ pub(crate) struct JobLimits {
     pub net_send_bytes: Option<u64>,
 }
 
+/// Files that tell of tests, coverage or findings.
+#[derive(Debug)]
+pub(crate) struct Report {
+    pub kind: ReportKind,
+    /// Good patterns, not all of them exclusions.
+    pub paths: Vec<String>,
+}
+
 /// A valid step.
 #[derive(Debug)]
 pub(crate) struct Step {
@@ -139,6 +148,7 @@ pub(crate) struct Step {
     /// Not empty when given.
     pub expect_exit: Option<Vec<u8>>,
     pub artifacts: Vec<Artifact>,
+    pub reports: Vec<Report>,
     pub retry: Option<Retry>,
     /// Zero is off.
     pub quiet_timeout: Option<Duration>,

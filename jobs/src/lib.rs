@@ -31,6 +31,7 @@ mod expand;
 pub mod expression;
 mod file;
 mod include;
+mod instead;
 mod job;
 mod merge;
 mod overrides;
@@ -54,14 +55,14 @@ pub use image::{ImageSpec, Pull};
 pub use include::{Files, NoFiles, Wanted};
 pub use mount::Mount;
 pub use network::{AllowedHost, HostPattern, NetworkRules};
-pub use overrides::{Facts, LimitsOverride, Overrides, WorkTree};
+pub use overrides::{Facts, Instead, LimitsOverride, Overrides, WorkTree};
 pub use plan::{
-    ArtifactPlan, Command, IoLimits, JobPlan, Limits, Need, Network, Plan, SecretPlan, SetupPlan, StepPlan,
-    StepSecret, Switch, When, Workspace,
+    ArtifactPlan, Command, IoLimits, JobPlan, Limits, Need, Network, Plan, ReportKind, ReportPlan,
+    SecretPlan, SetupPlan, StepPlan, StepSecret, Switch, When, Workspace,
 };
 pub use retry::{Retry, RetryOn};
 pub use rights::{Privileges, Seccomp};
-pub use select::{SelectError, Selection, StepChoice, select};
+pub use select::{SelectError, Selection, StepChoice, select, select_one};
 pub use service::{Probe, PublishedPort, Ready, ServicePlan};
 pub use settle::{
     DEFAULT_GRACE, DEFAULT_HOSTNAME, DEFAULT_LOG_BYTES, DEFAULT_NETWORK, DEFAULT_PIDS, DEFAULT_SWAP_BYTES,
@@ -76,8 +77,8 @@ pub mod keys {
     pub use crate::read::{
         ARTIFACT_KEYS, CACHE_KEYS, DEFAULT_KEYS, FILE_KEYS, IMAGE_KEYS, INCLUDE_KEYS, IO_LIMITS_KEYS,
         JOB_KEYS, LIMITS_KEYS, MOUNT_KEYS, NEED_KEYS, NET_LIMITS_KEYS, NETWORK_KEYS, PARAM_KEYS, READY_KEYS,
-        RETRY_KEYS, SECRET_KEYS, SERVICE_KEYS, SERVICE_LIMITS_KEYS, SETUP_KEYS, STEP_FILE_KEYS, STEP_KEYS,
-        STEP_SECRET_KEYS,
+        REPORT_KEYS, RETRY_KEYS, SECRET_KEYS, SERVICE_KEYS, SERVICE_LIMITS_KEYS, SETUP_KEYS, STEP_FILE_KEYS,
+        STEP_KEYS, STEP_SECRET_KEYS,
     };
 }
 
@@ -230,7 +231,7 @@ fn jobs(
                 let (early, used) = (&early[at], expander.used.as_slice());
                 let place =
                     settle::Place { id: &file_job.id.value, early, cell, alone, params: &params, used };
-                jobs.push(settle::job(&place, job, asker.overrides, asker.valid, source));
+                jobs.push(instead::settle(&place, job, asker.overrides, asker.valid, source));
             } else if problems.len() > before {
                 break;
             }

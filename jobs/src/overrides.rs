@@ -33,6 +33,22 @@ pub struct Overrides {
     pub untrusted: bool,
     /// When the source of the image is asked.
     pub pull: Option<Pull>,
+    /// What runs in the place of each job's steps.
+    pub instead: Option<Instead>,
+}
+
+/// A script that runs in the place of a job's steps: in the job's sandbox, with all that its steps inherit from it, and with
+/// nothing that only its own steps can mean: conditions, artifacts, outputs, attempts.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct Instead {
+    /// The program; in one argument, `{0}` stands for the script's path.
+    pub argv: Vec<String>,
+    /// The script.
+    pub script: String,
+    /// The ending of its file's name.
+    pub suffix: String,
+    /// Which of the job's secrets it sees.
+    pub secrets: Vec<String>,
 }
 
 /// Limits from the command line; `None` leaves the file's.

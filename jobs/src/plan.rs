@@ -80,6 +80,9 @@ pub struct JobPlan {
     pub steps: Vec<StepPlan>,
     /// Collected after the last step.
     pub artifacts: Vec<ArtifactPlan>,
+    /// Read and collected after the last step, whatever its end.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub reports: Vec<ReportPlan>,
     /// For jobs that need this one.
     #[serde(serialize_with = "named")]
     pub outputs: Vec<(String, Template)>,
@@ -264,6 +267,9 @@ pub struct StepPlan {
     pub expect_exit: Vec<u8>,
     /// Collected after this step.
     pub artifacts: Vec<ArtifactPlan>,
+    /// Read and collected after this step, whatever its end.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub reports: Vec<ReportPlan>,
     /// Whether it is tried again when it does not succeed.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub retry: Option<Retry>,
@@ -341,6 +347,41 @@ pub struct ArtifactPlan {
     pub when: When,
     /// Finding nothing is no failure.
     pub optional: bool,
+}
+
+/// Files that tell of tests, coverage or findings.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct ReportPlan {
+    /// What they tell.
+    pub kind: ReportKind,
+    /// As what they are kept.
+    pub artifact: ArtifactPlan,
+}
+
+/// What a report tells.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub enum ReportKind {
+    /// Tests and how they ended, in JUnit's XML.
+    Junit,
+    /// Lines that were executed: Cobertura, JaCoCo, lcov.
+    Coverage,
+    /// What analysers have found.
+    Sarif,
+}
+
+impl ReportKind {
+    /// All of them.
+    pub const ALL: [Self; 3] = [Self::Junit, Self::Coverage, Self::Sarif];
+
+    /// Returns its key, which is also the name of what is kept.
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Junit => "junit",
+            Self::Coverage => "coverage",
+            Self::Sarif => "sarif",
+        }
+    }
 }
 
 /// After which end an artifact is collected.

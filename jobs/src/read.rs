@@ -20,6 +20,7 @@ mod jobs;
 mod keys;
 mod matrix;
 mod params;
+mod reports;
 mod retry;
 mod secrets;
 mod services;
@@ -30,8 +31,9 @@ pub(crate) use include::{includes, step_file};
 pub(crate) use keys::EARLY_KEYS;
 pub use keys::{
     ARTIFACT_KEYS, CACHE_KEYS, DEFAULT_KEYS, FILE_KEYS, IMAGE_KEYS, INCLUDE_KEYS, IO_LIMITS_KEYS, JOB_KEYS,
-    LIMITS_KEYS, MOUNT_KEYS, NEED_KEYS, NET_LIMITS_KEYS, NETWORK_KEYS, PARAM_KEYS, READY_KEYS, RETRY_KEYS,
-    SECRET_KEYS, SERVICE_KEYS, SERVICE_LIMITS_KEYS, SETUP_KEYS, STEP_FILE_KEYS, STEP_KEYS, STEP_SECRET_KEYS,
+    LIMITS_KEYS, MOUNT_KEYS, NEED_KEYS, NET_LIMITS_KEYS, NETWORK_KEYS, PARAM_KEYS, READY_KEYS, REPORT_KEYS,
+    RETRY_KEYS, SECRET_KEYS, SERVICE_KEYS, SERVICE_LIMITS_KEYS, SETUP_KEYS, STEP_FILE_KEYS, STEP_KEYS,
+    STEP_SECRET_KEYS,
 };
 
 /// Reads the top of the file: everything but what is in its jobs. `None` when the file is no map; that is reported.
@@ -107,6 +109,7 @@ pub(crate) fn job(
             "seccomp" => file.seccomp = reader.seccomp(value, place),
             "privileges" => file.privileges = reader.privileges(value, place),
             "artifacts" => file.artifacts = reader.artifacts(value, place),
+            "reports" => file.reports = reader.reports(value, place),
             "retry" => file.retry = reader.retry(value, place),
             "quiet-timeout" => file.quiet_timeout = reader.duration(value, "quiet-timeout", place),
             "secrets" => file.secrets = reader.secrets(value, place, false),

@@ -59,6 +59,18 @@ pub enum SelectError {
         /// The jobs' ids.
         jobs: Vec<String>,
     },
+    /// One job is wanted, and this names several.
+    #[error("{} stands for {} jobs, and one is wanted", named(name.as_deref()), jobs.len())]
+    SeveralJobs {
+        /// As given; none: the whole file.
+        name: Option<String>,
+        /// The jobs' ids.
+        jobs: Vec<String>,
+    },
+}
+
+fn named(job: Option<&str>) -> String {
+    job.map_or_else(|| "the file".to_owned(), |job| format!("`{job}`"))
 }
 
 fn meant(similar: Option<&str>) -> String {
@@ -76,6 +88,7 @@ impl SelectError {
             Self::UnknownJob { known, .. } => format!("it has {}", known.join(", ")),
             Self::UnknownStep { known, .. } => format!("there are {}", known.join(", ")),
             Self::Ambiguous { name, jobs } => format!("say which: {}/{name}", jobs[0]),
+            Self::SeveralJobs { jobs, .. } => format!("say which: {}", jobs.join(", ")),
         }
     }
 }
@@ -97,6 +110,23 @@ pub fn select(mut plan: Plan, selection: &Selection) -> Result<Plan, SelectError
     if let Some(choice) = &selection.steps {
         choose_steps(&mut plan, choice)?;
     }
+    Ok(plan)
+}
+
+/// Leaves of a plan one job, the file's only one if none is named; what it needs is left out.
+///
+/// # Errors
+/// A name that is not there, or that stands for several; none where there are several.
+pub fn select_one(mut plan: Plan, name: Option<&str>) -> Result<Plan, SelectError> {
+    if let Some(name) = name.filter(|name| !plan.jobs.iter().any(|job| is_named(job, name))) {
+        return Err(unknown_job(&plan, name));
+    }
+    plan.jobs.retain(|job| name.is_none_or(|name| is_named(job, name)));
+    if plan.jobs.len() > 1 {
+        let jobs = plan.jobs.iter().map(|job| job.id.clone()).collect();
+        return Err(SelectError::SeveralJobs { name: name.map(str::to_owned), jobs });
+    }
+    plan.jobs.iter_mut().for_each(|job| job.needs.clear());
     Ok(plan)
 }
 

@@ -8,10 +8,12 @@ use crate::cache::{CacheMode, CachePlan};
 use crate::check::ValidOverrides;
 use crate::expression::{Template, Value};
 use crate::image::ImageSpec;
-use crate::job::{Artifact, Cell, Early, Env, Job, JobLimits, Run, Service, Step};
+use crate::job::{Artifact, Cell, Early, Env, Job, JobLimits, Report, Run, Service, Step};
 use crate::names;
 use crate::overrides::{LimitsOverride, Overrides};
-use crate::plan::{ArtifactPlan, Command, JobPlan, Limits, Network, Plan, SetupPlan, StepPlan, Workspace};
+use crate::plan::{
+    ArtifactPlan, Command, JobPlan, Limits, Network, Plan, ReportPlan, SetupPlan, StepPlan, When, Workspace,
+};
 use crate::rights::{Privileges, Seccomp};
 use crate::service::ServicePlan;
 use crate::shell::Shell;
@@ -142,6 +144,7 @@ pub(crate) fn job(
         env,
         steps,
         artifacts,
+        reports: names.reports(job.reports),
         outputs: job.outputs,
         continue_on_error: job.continue_on_error,
         retry: job.retry,
@@ -183,7 +186,9 @@ fn service(service: Service, overrides: &Overrides) -> ServicePlan {
 fn apart(mut jobs: Vec<JobPlan>) -> Vec<JobPlan> {
     let mut counts: HashMap<String, usize> = HashMap::new();
     fn all(job: &JobPlan) -> impl Iterator<Item = &ArtifactPlan> {
-        job.steps.iter().flat_map(|step| &step.artifacts).chain(&job.artifacts)
+        let reports = job.steps.iter().flat_map(|step| &step.reports).chain(&job.reports);
+        let artifacts = job.steps.iter().flat_map(|step| &step.artifacts).chain(&job.artifacts);
+        artifacts.chain(reports.map(|report| &report.artifact))
     }
     for artifact in jobs.iter().flat_map(all) {
         *counts.entry(artifact.name.clone()).or_default() += 1;
@@ -191,8 +196,12 @@ fn apart(mut jobs: Vec<JobPlan>) -> Vec<JobPlan> {
     let mut taken: HashSet<String> = counts.keys().cloned().collect();
     for job in &mut jobs {
         let suffix = job.id.replace('@', "-");
-        let of_steps = job.steps.iter_mut().flat_map(|step| &mut step.artifacts);
-        for artifact in of_steps.chain(&mut job.artifacts) {
+        let of_steps = job.steps.iter_mut().flat_map(|step| {
+            let reports = step.reports.iter_mut().map(|report| &mut report.artifact);
+            step.artifacts.iter_mut().chain(reports)
+        });
+        let reports = job.reports.iter_mut().map(|report| &mut report.artifact);
+        for artifact in of_steps.chain(&mut job.artifacts).chain(reports) {
             if counts.get(&artifact.name).is_some_and(|count| *count > 1) {
                 let base = format!("{}-{suffix}", artifact.name);
                 artifact.name = names::free(&base, ARTIFACT_NAME_BYTES_MAX, |name| taken.contains(name));
@@ -277,6 +286,7 @@ impl Inherited<'_> {
         let env = merged(own.unwrap_or_default(), step.env);
         let env = merged(env, self.overrides.env.iter().map(literal));
         let artifacts = step.artifacts.into_iter().map(|artifact| names.settle(artifact, &id)).collect();
+        let reports = names.reports(step.reports);
         StepPlan {
             index,
             name: step.name.unwrap_or_else(|| default_name(&step.run)),
@@ -296,6 +306,7 @@ impl Inherited<'_> {
             continue_on_error: step.continue_on_error,
             expect_exit: step.expect_exit.unwrap_or_else(|| vec![0]),
             artifacts,
+            reports,
             retry: step.retry,
             secrets: step.secrets,
             quiet_timeout: step.quiet_timeout.or(self.quiet_timeout).filter(|time| !time.is_zero()),
@@ -371,5 +382,14 @@ impl ArtifactNames {
         };
         self.0.insert(name.clone());
         ArtifactPlan { name, paths: artifact.paths, when: artifact.when, optional: artifact.optional }
+    }
+
+    /// Reports are kept by the name of what they tell, whatever comes of their step, and may be absent.
+    fn reports(&mut self, reports: Vec<Report>) -> Vec<ReportPlan> {
+        let settle = |Report { kind, paths }| {
+            let artifact = Artifact { name: None, paths, when: When::Always, optional: true };
+            ReportPlan { kind, artifact: self.settle(artifact, kind.as_str()) }
+        };
+        reports.into_iter().map(settle).collect()
     }
 }

@@ -93,6 +93,7 @@ fn every_code_and_key_is_told() {
         keys::IMAGE_KEYS,
         keys::MOUNT_KEYS,
         keys::ARTIFACT_KEYS,
+        keys::REPORT_KEYS,
         keys::SERVICE_KEYS,
         keys::CACHE_KEYS,
         keys::SERVICE_LIMITS_KEYS,

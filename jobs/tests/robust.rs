@@ -205,6 +205,7 @@ const JOB: &[u8] =
 #[test]
 fn the_command_line_wins() {
     let overrides = Overrides {
+        instead: None,
         env: vec![("A".into(), Some("line".into())), ("B".into(), None), ("C".into(), Some("new".into()))],
         limits: LimitsOverride {
             memory_bytes: Some(5),
@@ -248,6 +249,7 @@ fn the_command_line_wins() {
 #[test]
 fn the_command_line_is_tested_like_the_file() {
     let overrides = Overrides {
+        instead: None,
         env: vec![("1A".into(), None), ("B".into(), Some("x\0".into()))],
         limits: LimitsOverride {
             cpus: Some(f64::NAN),

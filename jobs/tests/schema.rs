@@ -192,6 +192,7 @@ fn the_keys_are_the_readers() {
         ("/$defs/image", keys::IMAGE_KEYS),
         ("/$defs/mount", keys::MOUNT_KEYS),
         ("/$defs/artifact", keys::ARTIFACT_KEYS),
+        ("/$defs/reports", keys::REPORT_KEYS),
         ("/$defs/service", keys::SERVICE_KEYS),
         ("/$defs/cache", keys::CACHE_KEYS),
         ("/$defs/service_limits", keys::SERVICE_LIMITS_KEYS),

@@ -13,13 +13,15 @@ mod records;
 mod secrets;
 mod settings;
 mod shell;
+mod shown;
+mod step;
 
 use std::ffi::OsString;
 
 use clap::Parser;
 
 pub use cache::{CacheSettings, CacheVerb};
-pub use environment::Environment;
+pub use environment::{Environment, GitHub};
 pub use image::{ImageSettings, StoreVerb, UnpackSettings};
 pub use papers::{InitSettings, Project};
 pub use records::{RunsSettings, RunsVerb};
@@ -28,6 +30,8 @@ pub use settings::{
     ExitCodeOf, ExplainSettings, ImageSources, LogsSettings, Printed, RunSettings, ShowSettings,
 };
 pub use shell::ShellSettings;
+
+pub use step::{HANDED_VARIABLE, StepSettings};
 
 use crate::commands::{Class, RUN_ERROR_EXIT_CODE};
 
@@ -66,13 +70,13 @@ fn stop(error: &clap::Error, is_run: bool, environment: &Environment) -> Stop {
     }
 }
 
-/// `runner run` gives the command's own codes back: ours must be told apart from them.
+/// `runner run` and `runner step` give the command's own codes back: ours must be told apart from them.
 fn usage_exit_code(is_run: bool) -> u8 {
     if is_run { RUN_ERROR_EXIT_CODE } else { Class::Usage.exit_code() }
 }
 
-/// Whether the command line means `runner run`, readable or not.
+/// Whether the command line means one of those, readable or not.
 fn names_run(arguments: &[OsString]) -> bool {
     let verb = arguments.iter().skip(1).find(|argument| !argument.as_encoded_bytes().starts_with(b"-"));
-    verb.is_some_and(|verb| verb == "run")
+    verb.is_some_and(|verb| verb == "run" || verb == "step")
 }

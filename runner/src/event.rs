@@ -4,7 +4,7 @@
 
 use serde::{Serialize, Serializer};
 
-use crate::outcome::{CacheRecord, Outcome, ServiceResult, StepResult};
+use crate::outcome::{CacheRecord, Covered, FindingCounts, Outcome, ServiceResult, StepResult, TestCounts};
 
 /// The version of the events' JSON.
 pub const EVENTS_VERSION: u32 = 1;
@@ -52,6 +52,22 @@ pub struct LayerPull {
     pub total: Option<u64>,
     /// Whether it is unpacked.
     pub finished: bool,
+}
+
+/// A test that failed.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct FailedTest {
+    /// Class and name.
+    pub name: String,
+    /// The first line of what it said.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub message: Option<String>,
+    /// Where it stands, from the workspace on.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub file: Option<String>,
+    /// In that file, from 1.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub line: Option<u64>,
 }
 
 /// The kinds of events.
@@ -189,6 +205,22 @@ pub enum What {
         files: u64,
         /// Bytes in it.
         bytes: u64,
+    },
+    /// What a job's reports say, before its end.
+    #[serde(rename = "reports")]
+    Reports {
+        /// Of tests.
+        #[serde(skip_serializing_if = "Option::is_none")]
+        tests: Option<TestCounts>,
+        /// The first tests that failed.
+        #[serde(skip_serializing_if = "Vec::is_empty")]
+        failed: Vec<FailedTest>,
+        /// Of lines.
+        #[serde(skip_serializing_if = "Option::is_none")]
+        coverage: Option<Covered>,
+        /// Of findings.
+        #[serde(skip_serializing_if = "Option::is_none")]
+        findings: Option<FindingCounts>,
     },
     /// A job did not succeed and is tried again.
     #[serde(rename = "job.retry")]

@@ -6,6 +6,7 @@ pub mod cgroup;
 pub mod cli;
 pub mod commands;
 pub mod event;
+pub mod github;
 pub mod host;
 pub mod network;
 pub mod outcome;

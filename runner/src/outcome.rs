@@ -430,3 +430,43 @@ impl Keep {
         }
     }
 }
+
+/// What became of tests.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct TestCounts {
+    /// All of them, each once.
+    pub tests: u64,
+    /// Those that failed and did not pass afterwards.
+    pub failed: u64,
+    /// Those that were not run.
+    pub skipped: u64,
+    /// Those that failed and passed afterwards.
+    pub flaky: u64,
+}
+
+/// How many lines were executed.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Covered {
+    /// Lines that could be.
+    pub lines: u64,
+    /// Lines that were.
+    pub covered: u64,
+}
+
+impl Covered {
+    /// In percent.
+    pub fn percent(self) -> f64 {
+        if self.lines == 0 { 100.0 } else { self.covered as f64 * 100.0 / self.lines as f64 }
+    }
+}
+
+/// What analysers have found.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct FindingCounts {
+    /// Of level `error`.
+    pub errors: u64,
+    /// Of level `warning`.
+    pub warnings: u64,
+    /// Of level `note`.
+    pub notes: u64,
+}

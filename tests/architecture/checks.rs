@@ -42,7 +42,9 @@ pub const ROOMS: &[(&str, &[&str])] = &[
             "run::living",
             "run::caches",
             "run::prune",
+            "github::command",
             "run::artifacts::Manifest",
+            "run::artifacts::ManifestEntry",
             "run::artifacts::EntryKind",
             "run::artifacts::Extracted",
             "run::artifacts::Verification",
@@ -54,7 +56,17 @@ pub const ROOMS: &[(&str, &[&str])] = &[
             "commands::Class",
         ],
     ),
-    ("github", &["outcome", "event"]),
+    (
+        "github",
+        &[
+            "outcome",
+            "event",
+            "run::record",
+            "run::artifacts::Manifest",
+            "run::artifacts::ManifestEntry",
+            "run::artifacts::EntryKind",
+        ],
+    ),
     (
         "run",
         &[

@@ -4,16 +4,17 @@ use std::collections::HashMap;
 
 use super::{Checker, given};
 use crate::codes::Code;
-use crate::file::{ArtifactField, At, Required};
+use crate::file::{ArtifactField, At, ReportField, Required};
 use crate::glob::{self, GlobError};
-use crate::job::{Artifact, Step};
+use crate::job::{Artifact, Report, Step};
 use crate::names;
 use crate::plan::When;
 use crate::render::quote;
 use crate::source::Span;
 
 impl Checker<'_> {
-    pub(super) fn artifacts(&mut self, fields: Vec<ArtifactField>, place: &str) -> Vec<Artifact> {
+    pub(super) fn artifacts(&mut self, fields: Option<At<Vec<ArtifactField>>>, place: &str) -> Vec<Artifact> {
+        let fields = fields.map(|list| list.value).unwrap_or_default();
         fields.into_iter().filter_map(|field| self.artifact(field, place)).collect()
     }
 
@@ -28,7 +29,7 @@ impl Checker<'_> {
             let text = format!("the artifact{place} has no `paths`");
             self.problems.add(Code::NoPaths, &field.span, text).hint("paths: [target/app, \"logs/*.txt\"]");
         }
-        let paths = self.patterns(given(field.paths)?)?;
+        let paths = self.patterns(given(field.paths)?, "paths")?;
         Some(Artifact { name, paths, when: when?, optional: field.optional })
     }
 
@@ -42,7 +43,16 @@ impl Checker<'_> {
         good
     }
 
-    fn patterns(&mut self, paths: At<Vec<At<String>>>) -> Option<Vec<String>> {
+    /// Returns what is read of the files that tell of tests, coverage and findings.
+    pub(super) fn reports(&mut self, fields: Vec<ReportField>) -> Vec<Report> {
+        let report = |field: ReportField| {
+            let paths = self.patterns(field.paths, field.kind.as_str())?;
+            Some(Report { kind: field.kind, paths })
+        };
+        fields.into_iter().filter_map(report).collect()
+    }
+
+    fn patterns(&mut self, paths: At<Vec<At<String>>>, key: &str) -> Option<Vec<String>> {
         let mut good = true;
         for pattern in &paths.value {
             if let Err(error) = glob::check(&pattern.value) {
@@ -52,8 +62,8 @@ impl Checker<'_> {
         }
         if good && paths.value.iter().all(|pattern| glob::is_exclusion(&pattern.value)) {
             let text = match paths.value.is_empty() {
-                true => "`paths` is empty",
-                false => "`paths` only excludes: nothing is ever collected",
+                true => format!("`{key}` is empty"),
+                false => format!("`{key}` only excludes: nothing is ever collected"),
             };
             self.problems.add(Code::NoPaths, &paths.span, text);
             return None;

@@ -71,7 +71,8 @@ impl Checker<'_> {
         let seccomp = step.seccomp.and_then(|seccomp| self.seccomp(&seccomp, place));
         let privileges = step.privileges.and_then(|rights| self.privileges(&rights, place));
         let expect_exit = step.expect_exit.and_then(|codes| self.exit_codes(codes, place));
-        let artifacts = step.artifacts.map(|list| self.artifacts(list.value, place)).unwrap_or_default();
+        let artifacts = self.artifacts(step.artifacts, place);
+        let reports = self.reports(step.reports);
         let retry = step.retry.and_then(|retry| self.retry(retry, place));
         let quiet_timeout =
             step.quiet_timeout.and_then(|time| self.time(&time, "quiet-timeout", place, true));
@@ -94,6 +95,7 @@ impl Checker<'_> {
             continue_on_error: switch(step.continue_on_error),
             expect_exit,
             artifacts,
+            reports,
             retry,
             quiet_timeout,
             secrets,

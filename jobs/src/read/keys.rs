@@ -66,6 +66,7 @@ pub const JOB_KEYS: &[&str] = &[
     "seccomp",
     "privileges",
     "artifacts",
+    "reports",
     "outputs",
     "continue-on-error",
     "retry",
@@ -118,6 +119,7 @@ pub const STEP_KEYS: &[&str] = &[
     "continue-on-error",
     "expect-exit",
     "artifacts",
+    "reports",
     "retry",
     "quiet-timeout",
     "background",
@@ -160,5 +162,7 @@ pub const IMAGE_KEYS: &[&str] = &["ref", "sha256", "pull"];
 /// Keys of a mount given as a map.
 pub const MOUNT_KEYS: &[&str] = &["host", "path", "ro"];
 
+/// Keys of `reports`: what is understood.
+pub const REPORT_KEYS: &[&str] = &["junit", "coverage", "sarif"];
 /// Keys of an artifact given as a map.
 pub const ARTIFACT_KEYS: &[&str] = &["name", "paths", "when", "optional"];

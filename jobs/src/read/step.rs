@@ -91,6 +91,7 @@ impl Reader<'_> {
                 "retry" => step.retry = self.retry(value, place),
                 "quiet-timeout" => step.quiet_timeout = self.duration(value, "quiet-timeout", place),
                 "artifacts" => step.artifacts = self.artifacts(value, place),
+                "reports" => step.reports = self.reports(value, place),
                 _ => {}
             }
         }

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::ffi::OsString;
 use std::path::{Path, PathBuf};
 
-use crate::report::{Output, Terminals};
+use crate::report::{self, Outer, Output, Terminals};
 
 /// The part of the environment that matters, read once.
 #[derive(Debug, Clone, Default)]
@@ -27,13 +27,41 @@ pub struct Environment {
     pub stderr_color: bool,
     /// Whether cursor movements make sense: no `TERM=dumb`, no CI service that only keeps lines.
     pub live: bool,
+    /// The CI service that reads our output.
+    pub outer: Option<Outer>,
+    /// Whether colours are refused.
+    pub colorless: bool,
+    /// Standard output is a regular file: no service reads it while we write.
+    pub stdout_is_file: bool,
+    /// What GitHub Actions says of the step of a workflow that we are.
+    pub github: Option<GitHub>,
+}
+
+/// What GitHub Actions says of the step of a workflow that we are.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct GitHub {
+    /// Where the repository is checked out.
+    pub workspace: Option<PathBuf>,
+    /// For files that only this job of the workflow needs.
+    pub temp: Option<PathBuf>,
+    /// The file of the step's outputs.
+    pub output: Option<PathBuf>,
+    /// The file of its Markdown.
+    pub summary: Option<PathBuf>,
+    /// The file of variables for later steps.
+    pub env: Option<PathBuf>,
+    /// The file of directories for later steps' PATH.
+    pub path: Option<PathBuf>,
 }
 
 impl Environment {
     /// Reads the process's environment.
     pub fn of_process() -> Self {
         let variables = std::env::vars_os().filter_map(|(name, value)| Some((text(name)?, text(value)?)));
-        Self::new(variables.collect(), Terminals::probe(), rustix::process::geteuid().is_root())
+        let mut environment =
+            Self::new(variables.collect(), Terminals::probe(), rustix::process::geteuid().is_root());
+        environment.stdout_is_file = report::stdout_is_file();
+        environment
     }
 
     /// Concludes from variables, terminals and whether we are root.
@@ -54,15 +82,55 @@ impl Environment {
             stdout_color: color(terminals.stdout),
             stderr_color: color(terminals.stderr),
             live,
+            outer: outer(&set),
+            colorless: refused,
+            stdout_is_file: false,
+            github: github(&set),
             variables,
         }
     }
 
     /// Chooses how a run is shown when the user does not.
     pub(super) fn output(&self, json: bool) -> Output {
+        if let Some(outer) = self.outer {
+            return Output::Blocks(outer);
+        }
         let terminal = if json { self.terminals.stderr } else { self.terminals.stdout };
         if terminal && self.live { Output::Terminal } else { Output::Plain }
     }
+
+    /// Chooses how a single command is shown: as it is, but where a service would take a line for an order.
+    pub(super) fn output_of_one(&self) -> Output {
+        match self.outer {
+            Some(outer) if !self.stdout_is_file => Output::Guarded(outer),
+            Some(_) | None => Output::Passthrough,
+        }
+    }
+}
+
+/// Each service says so itself.
+fn outer<'a>(set: &impl Fn(&str) -> Option<&'a str>) -> Option<Outer> {
+    if set("GITHUB_ACTIONS") == Some("true") {
+        return Some(Outer::GitHub);
+    }
+    let signs = [
+        ("GITLAB_CI", Outer::GitLab),
+        ("BUILDKITE", Outer::Buildkite),
+        ("TEAMCITY_VERSION", Outer::TeamCity),
+    ];
+    signs.into_iter().find(|(variable, _)| set(variable).is_some()).map(|(_, outer)| outer)
+}
+
+fn github<'a>(set: &impl Fn(&str) -> Option<&'a str>) -> Option<GitHub> {
+    let path = |name: &str| set(name).map(PathBuf::from).filter(|path| path.is_absolute());
+    (set("GITHUB_ACTIONS") == Some("true")).then(|| GitHub {
+        workspace: path("GITHUB_WORKSPACE"),
+        temp: path("RUNNER_TEMP"),
+        output: path("GITHUB_OUTPUT"),
+        summary: path("GITHUB_STEP_SUMMARY"),
+        env: path("GITHUB_ENV"),
+        path: path("GITHUB_PATH"),
+    })
 }
 
 fn text(value: OsString) -> Option<String> {
@@ -182,5 +250,39 @@ mod tests {
         assert_eq!(environment(&[], false, false).output(false), Output::Plain);
         assert_eq!(environment(&[("TERM", "dumb")], true, false).output(false), Output::Plain);
         assert_eq!(environment(&[("CI", "true")], true, false).output(false), Output::Plain);
+    }
+
+    #[test]
+    fn services_are_known_by_what_they_set() {
+        for (variables, output, of_one) in [
+            (
+                &[("GITHUB_ACTIONS", "true")][..],
+                Output::Blocks(Outer::GitHub),
+                Output::Guarded(Outer::GitHub),
+            ),
+            (&[("GITHUB_ACTIONS", "false")], Output::Terminal, Output::Passthrough),
+            (
+                &[("GITLAB_CI", "true"), ("CI", "true")],
+                Output::Blocks(Outer::GitLab),
+                Output::Guarded(Outer::GitLab),
+            ),
+            (&[("BUILDKITE", "true")], Output::Blocks(Outer::Buildkite), Output::Guarded(Outer::Buildkite)),
+            (
+                &[("TEAMCITY_VERSION", "2026.1")],
+                Output::Blocks(Outer::TeamCity),
+                Output::Guarded(Outer::TeamCity),
+            ),
+        ] {
+            let environment = environment(variables, true, false);
+            assert_eq!(
+                (environment.output(false), environment.output_of_one()),
+                (output, of_one),
+                "{variables:?}"
+            );
+        }
+        let mut filed = environment(&[("GITHUB_ACTIONS", "true")], false, false);
+        filed.stdout_is_file = true;
+        assert_eq!(filed.output_of_one(), Output::Passthrough, "nobody obeys a file");
+        assert_eq!(environment(&[("GITHUB_WORKSPACE", "/w")], false, false).github, None);
     }
 }

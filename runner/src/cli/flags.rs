@@ -7,6 +7,7 @@ use clap::{Args, Parser, Subcommand, ValueEnum};
 pub(super) mod cache;
 pub(super) mod papers;
 pub(super) mod records;
+pub(super) mod step;
 
 /// Runs CI jobs in fresh, capped, isolated sandboxes, and keeps logs, artifacts and measurements.
 #[derive(Debug, Parser)]
@@ -26,6 +27,12 @@ pub(super) enum Verb {
     #[command(after_help = "Example:\n  runner run debian:12 --limits memory=512M -- make test\n\n\
         Exit codes: the command's own; 125 the runner failed, 126 cannot execute, 127 not found.")]
     Run(Run),
+    /// Run one script of a workflow of GitHub Actions in a job's sandbox: the `shell:` of its steps
+    #[command(
+        after_help = "Example, in a workflow:\n  defaults: {run: {shell: 'runner step --job ci/job.yml -- bash -e {0}'}}\n\n\
+        Exit codes: the script's own; 125 the runner failed, 126 cannot execute, 127 not found."
+    )]
+    Step(step::Step),
     /// Check job files without running anything
     #[command(after_help = "Example:\n  runner check job.yml ci/*.yml --format json")]
     Check(Check),
@@ -33,7 +40,7 @@ pub(super) enum Verb {
     #[command(after_help = "Example:\n  runner logs latest-failed --step test --tail 50")]
     Logs(Logs),
     /// Show how a run went: steps, outcomes, what they used
-    #[command(after_help = "Example:\n  runner show latest --json")]
+    #[command(after_help = "Example:\n  runner show latest --html run.html")]
     Show(Show),
     /// List runs, the newest first
     #[command(after_help = "Example:\n  runner runs --failed --last 10")]
@@ -129,8 +136,8 @@ pub(super) struct Exec {
     /// Make the layers of `setup` anew
     #[arg(long)]
     pub(super) no_reuse: bool,
-    /// How the run is shown: `auto` is `tty` on a terminal, else `plain`
-    #[arg(long, value_enum, default_value_t = Output::Auto)]
+    /// How the run is shown: `auto` is what the CI service around us reads, else `tty` on a terminal, else `plain`
+    #[arg(long, value_enum, value_name = "HOW", default_value_t = Output::Auto)]
     pub(super) output: Output,
     /// Print events as JSON lines on standard output, everything for people on standard error
     #[arg(long)]
@@ -217,6 +224,10 @@ pub(super) struct Run {
     /// Pass standard input to the command
     #[arg(short, long)]
     pub(super) interactive: bool,
+    /// How the run is shown: `auto` is the command's own output, in which a CI service around us finds no orders; `raw` is
+    /// every byte of it
+    #[arg(long, value_enum, value_name = "HOW", default_value_t = OutputOfOne::Auto)]
+    pub(super) output: OutputOfOne,
     /// The digest that the tarball, or the image's manifest, must have
     #[arg(long, value_name = "HEX")]
     pub(super) sha256: Option<String>,
@@ -278,6 +289,9 @@ pub(super) struct Show {
     /// Print the record, run.json
     #[arg(long)]
     pub(super) json: bool,
+    /// Write a page that needs nothing else: timeline, logs, charts, artifacts; `-` is standard output
+    #[arg(long, value_name = "FILE", conflicts_with = "json")]
+    pub(super) html: Option<PathBuf>,
 }
 
 #[derive(Debug, Args)]
@@ -463,8 +477,24 @@ pub(super) enum ExportFormat {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
 pub(super) enum Output {
     Auto,
-    Plain,
     Tty,
+    Plain,
+    Github,
+    Gitlab,
+    Buildkite,
+    Teamcity,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub(super) enum OutputOfOne {
+    Auto,
+    Raw,
+    Tty,
+    Plain,
+    Github,
+    Gitlab,
+    Buildkite,
+    Teamcity,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]

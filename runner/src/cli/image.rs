@@ -8,7 +8,8 @@ use jobs::units::{parse_duration, parse_size};
 
 use super::environment::Environment;
 use super::flags::{self, ExportFormat, ImageVerb, Sources};
-use super::settings::{Command, ImageSources, invalid, report, sources as sources_of};
+use super::settings::{Command, ImageSources, invalid, sources as sources_of};
+use super::shown::report;
 use crate::report::{Output, ReportSettings};
 
 /// `runner image unpack`

@@ -10,15 +10,17 @@ use jobs::{ImageSpec, LimitsOverride, Mount, Overrides, Pull, Selection, StepCho
 
 use super::cache::{self, CacheSettings};
 use super::config;
-use super::environment::Environment;
+use super::environment::{Environment, GitHub};
 use super::flags::{self, Verb};
 use super::image::{self, ImageSettings, UnpackSettings};
 use super::papers::{self, InitSettings};
 use super::records::{self, RunsSettings};
 use super::secrets;
 use super::shell::{self, ShellSettings};
+use super::shown;
+use super::step::{self, StepSettings};
 use crate::outcome::Keep;
-use crate::report::{Output, ReportSettings};
+use crate::report::{Outer, ReportSettings};
 
 /// Bytes of a file of variables; a larger one is another file.
 const ENV_FILE_BYTES_MAX: u64 = 1024 * 1024;
@@ -30,6 +32,8 @@ pub enum Command {
     Exec(ExecSettings),
     /// `runner run`
     Run(RunSettings),
+    /// `runner step`
+    Step(Box<StepSettings>),
     /// `runner check`
     Check(CheckSettings),
     /// `runner logs`
@@ -64,6 +68,7 @@ impl Command {
         match self {
             Self::Exec(settings) => settings.stderr_color,
             Self::Run(settings) => settings.report.color,
+            Self::Step(settings) => settings.report.color,
             Self::Shell(settings) => settings.report.color,
             Self::Check(settings) => settings.stderr_color,
             Self::Logs(settings) => settings.stderr_color,
@@ -138,6 +143,8 @@ pub struct ExecSettings {
     pub suggest_network: bool,
     /// Whose exit code to end with.
     pub exit_code: ExitCodeOf,
+    /// The step of a workflow that we are.
+    pub github: Option<Box<GitHub>>,
     /// How the run is shown.
     pub report: ReportSettings,
     /// Whether words on standard error have colours.
@@ -223,6 +230,8 @@ pub struct LogsSettings {
     pub attempt: Option<u32>,
     /// Whether bytes are printed as they are: asked for, or standard output is no terminal.
     pub raw: bool,
+    /// The CI service that reads them.
+    pub outer: Option<Outer>,
     /// Whether standard output is a terminal: headings are for eyes.
     pub terminal: bool,
     /// Whether text on standard output has colours.
@@ -240,6 +249,8 @@ pub struct ShowSettings {
     pub run: String,
     /// Whether the record itself is printed.
     pub json: bool,
+    /// Where a page is written to.
+    pub html: Option<PathBuf>,
     /// Whether text on standard output has colours.
     pub stdout_color: bool,
     /// Whether words on standard error have colours.
@@ -314,6 +325,7 @@ pub(super) fn command(verb: Verb, environment: &Environment) -> Result<Command, 
     Ok(match verb {
         Verb::Exec(flags) => Command::Exec(exec(flags, home()?, environment)?),
         Verb::Run(flags) => Command::Run(run(flags, home()?, environment)?),
+        Verb::Step(flags) => Command::Step(Box::new(step::step(flags, home()?, environment)?)),
         Verb::Check(flags::Check { files, format, param, print }) => {
             let format = match format {
                 flags::Format::Text => CheckFormat::Text,
@@ -328,8 +340,8 @@ pub(super) fn command(verb: Verb, environment: &Environment) -> Result<Command, 
             Command::Check(CheckSettings { files, format, params, print, stdout_color, stderr_color })
         }
         Verb::Logs(flags) => Command::Logs(logs(flags, home()?, environment)),
-        Verb::Show(flags::Show { run, json }) => {
-            Command::Show(ShowSettings { home: home()?, run, json, stdout_color, stderr_color })
+        Verb::Show(flags::Show { run, json, html }) => {
+            Command::Show(ShowSettings { home: home()?, run, json, html, stdout_color, stderr_color })
         }
         Verb::Artifacts(flags::Artifacts { verb }) => {
             let (run, verb) = match verb {
@@ -375,7 +387,8 @@ fn logs(flags: flags::Logs, home: PathBuf, environment: &Environment) -> LogsSet
         timestamps: flags.timestamps,
         tail: flags.tail,
         attempt: flags.attempt.map(std::num::NonZero::get),
-        raw: flags.raw || !terminal,
+        raw: flags.raw || !terminal && (environment.outer.is_none() || environment.stdout_is_file),
+        outer: environment.outer,
         terminal,
         stdout_color: environment.stdout_color,
         stderr_color: environment.stderr_color,
@@ -383,13 +396,10 @@ fn logs(flags: flags::Logs, home: PathBuf, environment: &Environment) -> LogsSet
 }
 
 fn exec(flags: flags::Exec, home: PathBuf, environment: &Environment) -> Result<ExecSettings, String> {
-    let output = match flags.output {
-        flags::Output::Auto => environment.output(flags.json),
-        flags::Output::Plain => Output::Plain,
-        flags::Output::Tty => Output::Terminal,
-    };
+    let output = shown::output(flags.output, flags.json, environment);
     let color = if flags.json { environment.stderr_color } else { environment.stdout_color };
     Ok(ExecSettings {
+        github: environment.github.clone().map(Box::new),
         home,
         file: flags.file,
         selection: Selection {
@@ -424,13 +434,13 @@ fn exec(flags: flags::Exec, home: PathBuf, environment: &Environment) -> Result<
             flags::ExitCode::Run => ExitCodeOf::Run,
             flags::ExitCode::Step => ExitCodeOf::Step,
         },
-        report: report(output, color, flags.json, environment),
+        report: shown::report(output, color, flags.json, environment),
         stderr_color: environment.stderr_color,
     })
 }
 
 /// What the flags say about asking, over what the job file says.
-fn pull(flags: &flags::Sources) -> Option<Pull> {
+pub(super) fn pull(flags: &flags::Sources) -> Option<Pull> {
     match (flags.offline, flags.refresh) {
         (true, _) => Some(Pull::Never),
         (false, true) => Some(Pull::Always),
@@ -449,11 +459,6 @@ pub(super) fn sources(flags: flags::Sources, environment: &Environment) -> Resul
     })
 }
 
-pub(super) fn report(output: Output, color: bool, json: bool, environment: &Environment) -> ReportSettings {
-    let stderr_is_terminal = environment.terminals.stderr && environment.live;
-    ReportSettings { output, color, json, stderr_is_terminal }
-}
-
 fn run(flags: flags::Run, home: PathBuf, environment: &Environment) -> Result<RunSettings, String> {
     let mut overrides = overrides(flags.overrides, environment)?;
     if let Some(user) = &flags.user {
@@ -469,6 +474,10 @@ fn run(flags: flags::Run, home: PathBuf, environment: &Environment) -> Result<Ru
     }
     let mounts =
         flags.mount.iter().map(|mount| mount.parse().map_err(|error| invalid("--mount", mount, error)));
+    let color = match flags.output {
+        flags::OutputOfOne::Tty | flags::OutputOfOne::Plain => environment.stdout_color,
+        _ => environment.stderr_color,
+    };
     Ok(RunSettings {
         home,
         image,
@@ -483,7 +492,7 @@ fn run(flags: flags::Run, home: PathBuf, environment: &Environment) -> Result<Ru
             flags::Workspace::Empty => jobs::Workspace::Empty,
         },
         interactive: flags.interactive,
-        report: report(Output::Passthrough, environment.stderr_color, false, environment),
+        report: shown::report(shown::output_of_one(flags.output, environment), color, false, environment),
     })
 }
 
@@ -491,7 +500,7 @@ pub(super) fn invalid(flag: &str, value: &str, error: impl Display) -> String {
     format!("invalid value '{value}' for {flag}: {error}")
 }
 
-fn overrides(flags: flags::Overrides, environment: &Environment) -> Result<Overrides, String> {
+pub(super) fn overrides(flags: flags::Overrides, environment: &Environment) -> Result<Overrides, String> {
     let mut env = Vec::new();
     for file in &flags.env_file {
         env.extend(read_env_file(file, environment)?);
@@ -517,7 +526,7 @@ fn overrides(flags: flags::Overrides, environment: &Environment) -> Result<Overr
 }
 
 /// Reads `NAME=VALUE` of params.
-fn params(flags: &[String]) -> Result<Vec<(String, String)>, String> {
+pub(super) fn params(flags: &[String]) -> Result<Vec<(String, String)>, String> {
     let param = |text: &String| match text.split_once('=') {
         Some((name, value)) => Ok((name.to_owned(), value.to_owned())),
         None => Err(invalid("--param", text, "it is not NAME=VALUE")),

@@ -4,7 +4,8 @@ use std::path::PathBuf;
 
 use super::environment::Environment;
 use super::flags::records as flags;
-use super::settings::{Command, ImageSources, report, sources};
+use super::settings::{Command, ImageSources, sources};
+use super::shown::report;
 use crate::report::{Output, ReportSettings};
 
 /// `runner shell`
@@ -34,14 +35,16 @@ pub(super) fn shell(
     environment: &Environment,
 ) -> Result<Command, String> {
     let terminals = &environment.terminals;
+    let terminal = terminals.stdin && terminals.stdout;
+    let output = if terminal { Output::Passthrough } else { environment.output_of_one() };
     Ok(Command::Shell(ShellSettings {
         home,
         at: flags.at,
         root: flags.root,
         command: flags.command,
-        terminal: terminals.stdin && terminals.stdout,
+        terminal,
         term: environment.variables.get("TERM").cloned(),
         sources: sources(flags.sources, environment)?,
-        report: report(Output::Passthrough, environment.stderr_color, false, environment),
+        report: report(output, environment.stderr_color, false, environment),
     }))
 }

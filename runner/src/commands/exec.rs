@@ -6,7 +6,8 @@ use jobs::{Facts, Network, Overrides, Planned, SelectError};
 
 use super::check::read_job_file;
 use super::files::NamedFiles;
-use super::launch::{fetch_settings, launch, no_input};
+use super::github;
+use super::launch::{fetch_settings, launch, no_input, ours};
 use super::secrets;
 use super::{Class, CommandError, RUN_ERROR_EXIT_CODE};
 use crate::cli::{ExecSettings, ExitCodeOf};
@@ -16,14 +17,34 @@ use crate::run::artifacts;
 use crate::run::execute::{Execution, Finished};
 use crate::run::git;
 use crate::run::record::{IncludedFile, RunDirectory, Selector, WarningRecord, suggestion};
+use crate::run::step_files::Handed;
 use crate::run::workspace;
 use crate::sandbox::zygote::Zygote;
 
-/// Runs the file and returns what to exit with.
+/// Runs the file and returns what to exit with. A workflow around us is told how it went, whatever came of it.
 ///
 /// # Errors
 /// A file that cannot be read or is wrong; a machine that cannot do its part.
 pub fn exec(zygote: Zygote, settings: ExecSettings) -> Result<u8, CommandError> {
+    let (github, outer) = (settings.github.clone(), settings.report.output.outer());
+    let (home, artifacts, whose) =
+        (settings.home.clone(), settings.artifacts_dir.clone(), settings.exit_code);
+    let mut ended = None;
+    let done = run_file(zygote, settings, &mut ended);
+    if let Some(github) = &github {
+        let exit_code = match (&done, whose) {
+            (Ok(code), _) => *code,
+            (Err(_), ExitCodeOf::Step) => RUN_ERROR_EXIT_CODE,
+            (Err(error), ExitCodeOf::Run) => error.class.exit_code(),
+        };
+        let told = github::tell(github, &home, ended.as_deref(), artifacts.as_deref(), exit_code);
+        told.unwrap_or_else(|error| report::error::warning(&mut Sink::words(), &error, outer));
+    }
+    done
+}
+
+/// Runs the file. `ended`: the id of the run, when there is one.
+fn run_file(zygote: Zygote, settings: ExecSettings, ended: &mut Option<String>) -> Result<u8, CommandError> {
     let Loaded { text, included, planned } = load(&settings)?;
     let planned = Planned { plan: jobs::select(planned.plan, &settings.selection)?, ..planned };
     if settings.dry_run {
@@ -39,9 +60,12 @@ pub fn exec(zygote: Zygote, settings: ExecSettings) -> Result<u8, CommandError> 
         text: warning.text.clone(),
         hint: warning.hint.clone(),
     });
+    let briefing = github::briefing(&settings.file, settings.github.as_deref(), &planned.plan, &secrets);
     let execution = Execution {
         fetch: fetch_settings(&settings.sources),
+        root: workspace::root_of(&base_of(&settings.file)?),
         base: base_of(&settings.file)?,
+        inherited: Handed::default(),
         home: settings.home.clone(),
         run_id: settings.run_id,
         warnings: warnings.collect(),
@@ -57,7 +81,9 @@ pub fn exec(zygote: Zygote, settings: ExecSettings) -> Result<u8, CommandError> 
         plan: planned.plan,
     };
     let json = settings.report.json;
-    let finished = launch(zygote, execution, settings.report)?;
+    let finished = launch(zygote, execution, settings.report, briefing)?;
+    *ended = Some(finished.id.clone());
+    let finished = ours(finished)?;
     if settings.suggest_network {
         suggest(&settings.home, &finished.id, json)?;
     }

@@ -10,7 +10,7 @@ use images::{FetchSettings, Refresh};
 
 use super::{Class, CommandError};
 use crate::cli::ImageSources;
-use crate::report::{ReportSettings, Reporter};
+use crate::report::{Briefing, ReportSettings, Reporter};
 use crate::run::credentials::Logins;
 use crate::run::error::RunError;
 use crate::run::execute::{Execution, Finished, execute};
@@ -19,17 +19,18 @@ use crate::sandbox::zygote::Zygote;
 /// Runs a plan to its end, showing it.
 ///
 /// # Errors
-/// When nothing ran, or when our own part failed on the way.
+/// When nothing ran. That our own part failed on the way is in what is returned.
 pub fn launch(
     zygote: Zygote,
     execution: Execution,
     settings: ReportSettings,
+    briefing: Briefing,
 ) -> Result<Finished, CommandError> {
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()
         .build()
         .map_err(|error| CommandError::new(Class::Host, error))?;
-    let reporter = Rc::new(RefCell::new(Reporter::new(settings)));
+    let reporter = Rc::new(RefCell::new(Reporter::new(settings).briefed(briefing)));
     let shown = Rc::clone(&reporter);
     let show = Box::new(move |event: Option<&crate::event::Event>| {
         let mut reporter = shown.borrow_mut();
@@ -40,7 +41,14 @@ pub fn launch(
     });
     let finished = runtime.block_on(execute(Arc::new(zygote), execution, show));
     reporter.borrow_mut().finish();
-    let mut finished = finished.map_err(CommandError::from)?;
+    Ok(finished?)
+}
+
+/// Takes a failure of our own part out of how a run ended.
+///
+/// # Errors
+/// That failure.
+pub fn ours(mut finished: Finished) -> Result<Finished, CommandError> {
     match finished.error.take() {
         Some(error) => Err(error.into()),
         None => Ok(finished),

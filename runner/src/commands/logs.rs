@@ -19,7 +19,12 @@ pub fn logs(settings: &LogsSettings, out: &mut Sink) -> Result<u8, CommandError>
         None => (run.steps()?, settings.step.as_deref(), "step"),
     };
     let chosen = choose(&all, wanted, run.id(), kind)?;
-    let view = LogView { raw: settings.raw, timestamps: settings.timestamps, color: settings.stdout_color };
+    let view = LogView {
+        raw: settings.raw,
+        timestamps: settings.timestamps,
+        color: settings.stdout_color,
+        outer: settings.outer,
+    };
     let several_jobs = all.iter().any(|step| step.job != all[0].job);
     let heading = settings.terminal && chosen.len() > 1;
     let logs = of_attempt(&chosen, settings.attempt, run.id())?;

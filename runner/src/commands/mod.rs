@@ -10,6 +10,7 @@ pub mod doctor;
 pub mod exec;
 pub mod explain;
 mod files;
+mod github;
 pub mod image;
 pub mod init;
 mod launch;
@@ -19,6 +20,7 @@ pub mod runs;
 mod secrets;
 mod shell;
 pub mod show;
+pub mod step;
 
 use std::error::Error;
 use std::fmt;
@@ -59,7 +61,7 @@ impl Class {
     }
 }
 
-/// The exit code of `runner run` for everything that is not the command's own doing.
+/// The exit code of `runner run` and `runner step` for everything that is not the command's own doing.
 pub const RUN_ERROR_EXIT_CODE: u8 = 125;
 
 /// Why a command could not do its part.
@@ -113,11 +115,13 @@ impl From<RecordError> for CommandError {
 pub fn dispatch(command: Command, zygote: Result<Zygote, Errno>) -> u8 {
     let color = command.stderr_color();
     let infrastructure = infrastructure_exit_code(&command);
+    let (outer, file) = (command.outer(), github::file_of(&command));
     let zygote = || zygote.map_err(no_zygote);
     let mut out = Sink::results();
     let done = match command {
         Command::Exec(settings) => zygote().and_then(|zygote| exec::exec(zygote, settings)),
         Command::Run(settings) => zygote().and_then(|zygote| run::run(zygote, settings)),
+        Command::Step(settings) => zygote().and_then(|zygote| step::step(zygote, *settings)),
         Command::Shell(settings) => zygote().and_then(|zygote| shell::shell(zygote, settings)),
         Command::Check(settings) => check::check(&settings, &mut out),
         Command::Logs(settings) => logs::logs(&settings, &mut out),
@@ -137,7 +141,7 @@ pub fn dispatch(command: Command, zygote: Result<Zygote, Errno>) -> u8 {
     };
     out.flush();
     done.unwrap_or_else(|error| {
-        report::error::error(&mut Sink::words(), &error, color);
+        report::error::error(&mut Sink::words(), &error, color, outer, file.as_deref());
         infrastructure.unwrap_or(error.class.exit_code())
     })
 }
@@ -156,7 +160,7 @@ fn no_zygote(errno: Errno) -> CommandError {
 /// Where a step's own exit code is passed through, one code stands for everything that is not the step's doing.
 fn infrastructure_exit_code(command: &Command) -> Option<u8> {
     match command {
-        Command::Run(_) | Command::Shell(_) => Some(RUN_ERROR_EXIT_CODE),
+        Command::Run(_) | Command::Step(_) | Command::Shell(_) => Some(RUN_ERROR_EXIT_CODE),
         Command::Exec(settings) if settings.exit_code == ExitCodeOf::Step => Some(RUN_ERROR_EXIT_CODE),
         Command::Exec(_)
         | Command::Check(_)

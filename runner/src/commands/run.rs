@@ -7,12 +7,15 @@ use jobs::{Command, Workspace};
 use rustix::pipe::{PipeFlags, pipe_with};
 use serde_json::json;
 
-use super::launch::{fetch_settings, launch, no_input};
+use super::launch::{fetch_settings, launch, no_input, ours};
 use super::{Class, CommandError, RUN_ERROR_EXIT_CODE};
 use crate::cli::RunSettings;
 use crate::outcome::Keep;
+use crate::report::Briefing;
 use crate::run::execute::Execution;
 use crate::run::secrets::Secrets;
+use crate::run::step_files::Handed;
+use crate::run::workspace;
 use crate::sandbox::zygote::Zygote;
 
 /// Runs the command and returns its exit code.
@@ -33,14 +36,16 @@ pub fn run(zygote: Zygote, settings: RunSettings) -> Result<u8, CommandError> {
         file: None,
         included: Vec::new(),
         fetch: fetch_settings(&settings.sources),
+        root: workspace::root_of(&base),
         base,
+        inherited: Handed::default(),
         home: settings.home,
         run_id: None,
         warnings: Vec::new(),
         jobs_max: None,
         stdin,
     };
-    let finished = launch(zygote, execution, settings.report)?;
+    let finished = ours(launch(zygote, execution, settings.report, Briefing::default())?)?;
     Ok(finished.step_exit_code.unwrap_or(RUN_ERROR_EXIT_CODE))
 }
 

@@ -6,16 +6,18 @@ use std::path::Path;
 use jobs::{Command, Overrides};
 use serde_json::{Value, json};
 
-use super::launch::{fetch_settings, launch, no_input};
+use super::launch::{fetch_settings, launch, no_input, ours};
 use super::{Class, CommandError, RUN_ERROR_EXIT_CODE};
 use crate::cli::ShellSettings;
 use crate::outcome::Keep;
-use crate::report::Relay;
+use crate::report::{Briefing, Relay};
 use crate::run::execute::Execution;
 use crate::run::inside::Inside;
 use crate::run::kept::{self, Kept};
 use crate::run::record::{JobRecord, RunDirectory, Selector};
 use crate::run::secrets::{MASK, Secrets};
+use crate::run::step_files::Handed;
+use crate::run::workspace;
 use crate::sandbox::zygote::Zygote;
 
 /// The shell of an image: bash where there is one.
@@ -42,6 +44,8 @@ pub fn shell(zygote: Zygote, settings: ShellSettings) -> Result<u8, CommandError
         included: Vec::new(),
         fetch: fetch_settings(&settings.sources),
         base: place.kept.base.clone(),
+        root: workspace::root_of(&place.kept.base),
+        inherited: Handed::default(),
         home: settings.home.clone(),
         run_id: None,
         warnings: Vec::new(),
@@ -53,7 +57,7 @@ pub fn shell(zygote: Zygote, settings: ShellSettings) -> Result<u8, CommandError
         reuse: true,
         inside: Some(Inside { upper: Some(place.upper), workspace: place.workspace, terminal }),
     };
-    let finished = launch(zygote, execution, settings.report);
+    let finished = launch(zygote, execution, settings.report, Briefing::default()).and_then(ours);
     drop(relay);
     Ok(finished?.step_exit_code.unwrap_or(RUN_ERROR_EXIT_CODE))
 }

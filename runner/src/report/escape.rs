@@ -141,7 +141,7 @@ impl Escaper {
                     self.out.push_str("\x1b[");
                     self.out.push_str(&parameters);
                     self.out.push('m');
-                    self.colored = true;
+                    self.colored = !matches!(parameters.as_str(), "" | "0");
                 }
                 State::Ground
             }

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use crate::outcome::{Outcome, StepResult};
+use crate::outcome::{Covered, FindingCounts, Outcome, StepResult, TestCounts};
 
 /// Formats bytes: `512B`, `1.9G`.
 pub fn size(bytes: u64) -> String {
@@ -50,6 +50,44 @@ pub fn outcome(result: &StepResult) -> String {
         (Outcome::Signal, _, Some(signal)) => format!("{word} ({})", signal_name(signal)),
         _ => word.to_owned(),
     }
+}
+
+/// Sums up reports: `214 tests, 2 failed, 1 flaky; 81.4 % of 9,120 lines covered; 1 error, 4 warnings found`.
+pub fn reports(
+    tests: Option<TestCounts>,
+    coverage: Option<Covered>,
+    findings: Option<FindingCounts>,
+) -> String {
+    let mut parts = Vec::new();
+    if let Some(tests) = tests {
+        let mut text = count(tests.tests, "test");
+        for (number, word) in [(tests.failed, "failed"), (tests.skipped, "skipped"), (tests.flaky, "flaky")] {
+            if number > 0 {
+                text.push_str(&format!(", {number} {word}"));
+            }
+        }
+        if tests.failed + tests.flaky == 0 {
+            text.push_str(", none failed");
+        }
+        parts.push(text);
+    }
+    if let Some(coverage) = coverage {
+        parts.push(format!("{:.1} % of {} covered", coverage.percent(), count(coverage.lines, "line")));
+    }
+    if let Some(findings) = findings {
+        let kinds = [(findings.errors, "error"), (findings.warnings, "warning"), (findings.notes, "note")];
+        let found: Vec<String> = kinds
+            .iter()
+            .filter(|(number, _)| *number > 0)
+            .map(|(number, kind)| count(*number, kind))
+            .collect();
+        parts.push(if found.is_empty() {
+            "nothing found".to_owned()
+        } else {
+            format!("{} found", found.join(", "))
+        });
+    }
+    parts.join("; ")
 }
 
 /// Names a signal: `SIGSEGV`, or `signal 34` where it has no name.

@@ -4,6 +4,7 @@ use std::io;
 
 use super::escape::{self, Colors};
 use super::format::Paint;
+use super::outer::Outer;
 use super::sink::Sink;
 use crate::run::logs::{LogReader, Stamp};
 
@@ -16,6 +17,8 @@ pub struct LogView {
     pub timestamps: bool,
     /// Colours of the log stay (and ours are used); not for raw bytes.
     pub color: bool,
+    /// The service that must not find an order in a line; not for raw bytes.
+    pub outer: Option<Outer>,
 }
 
 /// Prints a heading over the log of one step among several.
@@ -79,7 +82,10 @@ fn lines(sink: &mut Sink, log: &mut LogReader, view: LogView) -> io::Result<()> 
         if start.cut_bytes > 0 {
             text.push_str(&paint.dim(&format!(" [{} bytes more]", start.cut_bytes)));
         }
-        sink.line(&text);
+        match view.outer {
+            Some(outer) => sink.line(&outer.harmless(&text)),
+            None => sink.line(&text),
+        }
     }
     Ok(())
 }

@@ -1,11 +1,13 @@
 //! The only room that prints. It hears events and calls nobody; nothing here decides.
 //!
-//! - [`Reporter`] shows a run while it happens: plain lines, a live terminal, JSON lines, or passed through.
+//! - [`Reporter`] shows a run while it happens: plain lines, blocks for a CI service, a live terminal, JSON lines, or passed
+//!   through.
 //! - [`error`] words the end of a command that could not do its part.
-//! - [`show`], [`logs`] and [`artifacts`] print what is on record, [`check`] what is wrong with job files, [`plan`] what
+//! - [`html`] writes a run as a page; [`show`], [`logs`] and [`artifacts`] print what is on record, [`check`] what is wrong with job files, [`plan`] what
 //!   they come to.
 
 pub mod artifacts;
+mod blocks;
 pub mod cache;
 pub mod check;
 pub mod doctor;
@@ -13,10 +15,12 @@ pub mod error;
 pub mod escape;
 pub mod explain;
 pub mod format;
+pub mod html;
 pub mod image;
 mod lines;
 pub mod logs;
 pub mod network;
+mod outer;
 mod passthrough;
 mod plain;
 pub mod plan;
@@ -29,9 +33,10 @@ pub mod show;
 mod sink;
 mod terminal;
 
+pub use outer::{Briefing, Outer, StepPlace};
 pub use relay::Relay;
 pub use reporter::{Output, ReportSettings, Reporter};
-pub use sink::{Sink, Terminals};
+pub use sink::{Sink, Terminals, stdout_is_file};
 pub use terminal::Screen;
 
 /// Prints why there is nothing to do: help, or a wrong command line. Returns the exit code given.

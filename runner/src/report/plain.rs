@@ -1,17 +1,21 @@
 //! Lines, appended: for files, CI logs and pipes. Each line of a step begins with the step, so that no step
-//! can speak for another, or for us.
+//! can speak for another, or for us. For a service that folds output, steps are blocks instead ([`super::blocks`]).
 
-use std::collections::BTreeMap;
+use std::borrow::Cow;
+use std::collections::{BTreeMap, VecDeque};
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
+use super::blocks::{Blocks, Key, LAST_LINES, Open};
 use super::escape::{self, Colors};
 use super::format::{self, Paint};
 use super::lines::LineBuffer;
+use super::outer::Briefing;
 use super::sink::Sink;
 use super::{cache, service};
-use crate::event::{Event, Stream, What};
-use crate::outcome::{Outcome, StepResult};
+use crate::event::{Event, FailedTest, Stream, What};
+use crate::outcome::{LogSummary, Outcome, StepResult};
+use crate::run::logs::LogReader;
 
 /// Silence after which a line says that the run is alive: CI services give up on silent jobs.
 const HEARTBEAT: Duration = Duration::from_secs(60);
@@ -24,8 +28,22 @@ const BYTES_STEP: u64 = 100 * 1024 * 1024;
 #[derive(Debug)]
 struct Running {
     label: String,
+    title: String,
     started: Instant,
     lines: LineBuffer,
+    /// Its output is shown while it runs.
+    shown: bool,
+    /// Its last lines as they were shown; kept for blocks only.
+    last: VecDeque<String>,
+}
+
+impl Running {
+    fn keep(&mut self, line: &str) {
+        if self.last.len() == LAST_LINES {
+            self.last.pop_front();
+        }
+        self.last.push_back(line.to_owned());
+    }
 }
 
 /// Shows a run as lines.
@@ -37,15 +55,17 @@ pub(super) struct Plain {
     run: String,
     directory: PathBuf,
     jobs: usize,
-    running: BTreeMap<(String, String), Running>,
+    running: BTreeMap<Key, Running>,
+    blocks: Option<Blocks>,
     /// The last step of progress that was told, by image.
     pulls: BTreeMap<String, u64>,
     last_line: Option<Instant>,
 }
 
 impl Plain {
-    pub(super) fn new(sink: Sink, color: bool) -> Self {
+    pub(super) fn new(sink: Sink, color: bool, blocks: Option<Blocks>) -> Self {
         Self {
+            blocks,
             sink,
             paint: Paint { color },
             colors: if color { Colors::Keep } else { Colors::Strip },
@@ -55,6 +75,12 @@ impl Plain {
             running: BTreeMap::new(),
             pulls: BTreeMap::new(),
             last_line: None,
+        }
+    }
+
+    pub(super) fn brief(&mut self, briefing: Briefing) {
+        if let Some(blocks) = &mut self.blocks {
+            blocks.briefing = briefing;
         }
     }
 
@@ -87,9 +113,30 @@ impl Plain {
         }
     }
 
+    /// A line of ours. It may repeat what others said, and is no order.
     fn line(&mut self, text: &str, now: Instant) {
-        self.sink.line(text);
+        let text = match &self.blocks {
+            Some(blocks) => blocks.outer.harmless(text),
+            None => Cow::Borrowed(text),
+        };
+        self.sink.line(&text);
         self.last_line = Some(now);
+    }
+
+    /// A line that the service obeys.
+    fn order(&mut self, order: &str) {
+        self.sink.line(order);
+    }
+
+    /// A line that is not folded into the block before it.
+    fn heading(&mut self, is_bad: bool, text: &str, now: Instant) {
+        match &self.blocks {
+            Some(blocks) if is_bad && !blocks.outer.loud().is_empty() => {
+                let text = format!("{}{}", blocks.outer.loud(), blocks.outer.harmless(text));
+                self.order(&text);
+            }
+            Some(_) | None => self.line(text, now),
+        }
     }
 
     fn label(&self, event: &Event) -> String {
@@ -106,6 +153,9 @@ impl Plain {
                 self.run.clone_from(&event.run);
                 self.directory = PathBuf::from(directory);
                 self.jobs = *jobs;
+                // Before anything else is said.
+                let masks = self.blocks.as_ref().map(|blocks| blocks.outer.masks(&blocks.briefing.masks));
+                masks.unwrap_or_default().iter().for_each(|mask| self.order(mask));
                 let of = file.as_ref().map(|file| format!(" ({file})")).unwrap_or_default();
                 self.line(&format!("run {}: {name}{of}", event.run), now);
             }
@@ -124,10 +174,11 @@ impl Plain {
             What::StepLog { stream, data, .. } => self.output(event, *stream, data, now),
             What::StepEnd { result } => self.end(event, result, now),
             What::StepRetry { result, attempts_max, pause_s } => {
-                let label = self.ended(event);
+                let ended = self.ended(event, &result.log);
                 let outcome = self.paint.bad(&format::outcome(result));
                 let again = format::again(result.attempts, *attempts_max, *pause_s);
-                self.line(&format!("{label}: {outcome} in {}; {again}", format::usage(result)), now);
+                self.line(&format!("{}: {outcome} in {}; {again}", ended.label, format::usage(result)), now);
+                self.resume(ended, event);
             }
             What::JobRetry { outcome, attempt, attempts_max, pause_s } => {
                 let job = event.job.as_deref().unwrap_or_default();
@@ -150,6 +201,7 @@ impl Plain {
                 let files = format::count(*files, "file");
                 self.line(&format!("artifact {name}: {files}, {}", format::size(*bytes)), now);
             }
+            What::Reports { .. } => self.reports(event, now),
             What::JobEnd { outcome } => {
                 if let Some(job) = event.job.as_ref().filter(|_| self.jobs > 1) {
                     self.line(&format!("job {job}: {}", outcome.as_str()), now);
@@ -157,11 +209,54 @@ impl Plain {
             }
             What::RunEnd { outcome, exit_code, wall_s, directory } => {
                 let text = run_end(&event.run, *outcome, *exit_code, *wall_s, self.paint);
-                self.line(&text, now);
-                self.line(&format!("  records: {directory}"), now);
+                self.over(&text, outcome.is_failure(), directory, now);
             }
-            What::Warning { code, text, hint } => {
-                for line in warning_lines(code.as_deref(), text, hint.as_deref(), self.paint) {
+            What::Warning { code, text, hint } => self.warning(code.as_deref(), text, hint.as_deref(), now),
+        }
+    }
+
+    /// The run is over.
+    fn over(&mut self, text: &str, failed: bool, directory: &str, now: Instant) {
+        let quiet = self.blocks.as_ref().map_or("", |blocks| blocks.outer.quiet());
+        if quiet.is_empty() || failed {
+            self.heading(failed, text, now);
+        } else {
+            self.order(&format!("{quiet}{text}"));
+        }
+        self.line(&format!("  records: {directory}"), now);
+        let rest = self.blocks.as_ref().and_then(Blocks::rest);
+        rest.iter().for_each(|notice| self.order(notice));
+    }
+
+    /// What a job's reports say, and the first failed tests by name: to a service one by one, where they stand.
+    fn reports(&mut self, event: &Event, now: Instant) {
+        let What::Reports { tests, failed, coverage, findings } = &event.what else { return };
+        let of = event
+            .job
+            .as_deref()
+            .filter(|_| self.jobs > 1)
+            .map(|job| format!("job {job}: "))
+            .unwrap_or_default();
+        self.line(&format!("{of}reports: {}", format::reports(*tests, *coverage, *findings)), now);
+        for test in failed {
+            let told = self.blocks.as_mut().and_then(|blocks| blocks.test_failed(test));
+            match told {
+                Some(order) => self.order(&order),
+                None => self.line(&format!("  failed: {}", failed_test(test)), now),
+            }
+        }
+        let more = tests.map_or(0, |tests| tests.failed).saturating_sub(failed.len() as u64);
+        if more > 0 {
+            self.line(&format!("  and {more} more"), now);
+        }
+    }
+
+    fn warning(&mut self, code: Option<&str>, text: &str, hint: Option<&str>, now: Instant) {
+        let told = self.blocks.as_mut().and_then(|blocks| blocks.warning(code, &show_name(text), hint));
+        match told {
+            Some(order) => self.order(&order),
+            None => {
+                for line in warning_lines(code, text, hint, self.paint) {
                     self.line(&line, now);
                 }
             }
@@ -179,48 +274,149 @@ impl Plain {
         let label = self.label(event);
         let named = if name == label { String::new() } else { format!(": {}", show_name(name)) };
         let again = if attempt > 1 { format!(", attempt {attempt}") } else { String::new() };
-        self.line(&format!("{label}: step {index} of {steps}{again}{named}"), now);
-        let running = Running { label, started: now, lines: LineBuffer::default() };
-        self.running.insert(key(event), running);
+        let title = format!("{label}: step {index} of {steps}{again}{named}");
+        let key = key(event);
+        let shown = match &mut self.blocks {
+            None => {
+                self.line(&title, now);
+                true
+            }
+            Some(blocks) if blocks.may_stream(&key, self.jobs) => {
+                let order = blocks.open(key.clone(), title.clone(), event);
+                self.order(&order);
+                self.last_line = Some(now);
+                true
+            }
+            Some(blocks) => {
+                // It would read as a part of the block that is open.
+                if blocks.is_closed() {
+                    self.line(&title, now);
+                }
+                false
+            }
+        };
+        let (lines, last) = (LineBuffer::default(), VecDeque::new());
+        self.running.insert(key, Running { label, title, started: now, lines, shown, last });
     }
 
     fn output(&mut self, event: &Event, stream: Stream, data: &[u8], now: Instant) {
-        let Self { running, sink, colors, last_line, .. } = self;
-        let Some(step) = running.get_mut(&key(event)) else { return };
+        let Some(mut step) = self.running.remove(&key(event)) else { return };
+        if step.shown {
+            let mut shown = Vec::new();
+            step.lines.push(stream, data, |line| shown.push(line));
+            self.show(&mut step, &shown);
+            if !shown.is_empty() {
+                self.last_line = Some(now);
+            }
+        }
+        self.running.insert(key(event), step);
+    }
+
+    /// Shows lines of a step.
+    fn show(&mut self, step: &mut Running, lines: &[Vec<u8>]) {
         let mut text = String::new();
-        let Running { label, lines, .. } = step;
-        lines.push(stream, data, |line| push_line(&mut text, label, &line, *colors));
-        if !text.is_empty() {
-            sink.write(text.as_bytes());
-            *last_line = Some(now);
+        for line in lines {
+            let line = escape::line(line, self.colors);
+            if self.blocks.is_some() {
+                let line = Blocks::inner(&line);
+                step.keep(&line);
+                text.push_str(&line);
+            } else {
+                text.push_str(&step.label);
+                text.push_str(" | ");
+                text.push_str(&line);
+            }
+            text.push('\n');
+        }
+        self.sink.write(text.as_bytes());
+    }
+
+    /// Shows the rest of what a step printed; where steps are blocks and this one could not be shown while it ran, all of it.
+    fn ended(&mut self, event: &Event, log: &LogSummary) -> Ended {
+        let Some(mut step) = self.running.remove(&key(event)) else {
+            return Ended { label: self.label(event), last: VecDeque::new(), interrupted: None };
+        };
+        let mut interrupted = None;
+        if !step.shown
+            && let Some(blocks) = &mut self.blocks
+        {
+            let closed = blocks.close(event);
+            let opened = blocks.open(key(event), step.title.clone(), event);
+            if let Some((open, order)) = closed {
+                interrupted = Some(open);
+                order.iter().for_each(|order| self.order(order));
+            }
+            self.order(&opened);
+            self.replay(&mut step, log);
+        }
+        let mut rest = Vec::new();
+        step.lines.finish(|line| rest.push(line));
+        self.show(&mut step, &rest);
+        let closed = self.blocks.as_mut().and_then(|blocks| blocks.close(event));
+        closed.iter().filter_map(|(_, order)| order.as_ref()).for_each(|order| self.order(order));
+        Ended { label: step.label, last: step.last, interrupted }
+    }
+
+    /// Shows what a step printed, from its log.
+    fn replay(&mut self, step: &mut Running, log: &LogSummary) {
+        // A step that waits for others has none.
+        if log.path.is_empty() {
+            return;
+        }
+        let path = self.directory.join(&log.path);
+        let mut line = Vec::new();
+        let shown = LogReader::open(&path, 0).and_then(|mut reader| {
+            while let Some(start) = reader.read_line(&mut line)?
+                && !self.sink.is_broken()
+            {
+                if start.cut_bytes > 0 {
+                    line.extend_from_slice(format!(" [{} bytes more]", start.cut_bytes).as_bytes());
+                }
+                self.show(step, std::slice::from_ref(&line));
+            }
+            Ok(())
+        });
+        if let Err(error) = shown {
+            self.show(step, &[format!("(its log cannot be read: {error})").into_bytes()]);
         }
     }
 
-    /// Shows the rest of what a step printed, and returns its label.
-    fn ended(&mut self, event: &Event) -> String {
-        let Some(mut step) = self.running.remove(&key(event)) else { return self.label(event) };
-        let mut text = String::new();
-        let Running { label, lines, .. } = &mut step;
-        lines.finish(|line| push_line(&mut text, label, &line, self.colors));
-        self.sink.write(text.as_bytes());
-        step.label
+    /// Goes on with the block that was ended for this step.
+    fn resume(&mut self, ended: Ended, event: &Event) {
+        let (Some(open), Some(blocks)) = (ended.interrupted, &mut self.blocks) else { return };
+        let order = blocks.reopen(open, event);
+        self.order(&order);
     }
 
     fn end(&mut self, event: &Event, result: &StepResult, now: Instant) {
-        let label = self.ended(event);
+        let ended = self.ended(event, &result.log);
+        let label = &ended.label;
         if result.outcome == Outcome::Skipped {
             self.line(&format!("{label}: skipped"), now);
+            self.resume(ended, event);
             return;
         }
         let outcome = format::outcome(result);
-        let outcome = match result.outcome {
+        let painted = match result.outcome {
             Outcome::Success => self.paint.good(&outcome),
             _ => self.paint.bad(&outcome),
         };
-        self.line(&format!("{label}: {outcome} in {}", format::usage(result)), now);
+        let text = format!("{label}: {painted} in {}", format::usage(result));
+        self.heading(result.conclusion.is_failure(), &text, now);
+        if result.conclusion.is_failure() {
+            // Each is a line of the step's that has been shown before.
+            ended.last.iter().for_each(|line| self.sink.line(line));
+        }
         for line in end_lines(result, &self.directory) {
             self.line(&line, now);
         }
+        if let (true, Some(blocks)) = (result.outcome.is_failure(), &mut self.blocks) {
+            let cause = format::cause(result).map(|cause| format!(": {}", show_name(cause)));
+            let text = format!("{outcome}{}", cause.unwrap_or_default());
+            let order = blocks.failed(&key(event), label, result, &text);
+            order.iter().for_each(|order| self.order(order));
+        }
+        self.resume(ended, event);
     }
 
     fn pull(
@@ -266,15 +462,17 @@ impl Plain {
     }
 }
 
-fn key(event: &Event) -> (String, String) {
-    (event.job.clone().unwrap_or_default(), event.step.clone().unwrap_or_default())
+/// A step whose output has been shown.
+struct Ended {
+    label: String,
+    /// Its last lines as they were shown.
+    last: VecDeque<String>,
+    /// The block that was ended for it.
+    interrupted: Option<Open>,
 }
 
-fn push_line(text: &mut String, label: &str, line: &[u8], colors: Colors) {
-    text.push_str(label);
-    text.push_str(" | ");
-    text.push_str(&escape::line(line, colors));
-    text.push('\n');
+fn key(event: &Event) -> Key {
+    (event.job.clone().unwrap_or_default(), event.step.clone().unwrap_or_default())
 }
 
 /// A step's name comes from the job file: it is shown like output.
@@ -306,6 +504,12 @@ pub(super) fn end_lines(result: &StepResult, directory: &Path) -> Vec<String> {
         lines.push(format!("  log: {}", directory.join(&result.log.path).display()));
     }
     lines
+}
+
+/// Returns name and message of a test that failed.
+pub(super) fn failed_test(test: &FailedTest) -> String {
+    let said = test.message.as_ref().map(|message| format!(": {}", show_name(message)));
+    format!("{}{}", show_name(&test.name), said.unwrap_or_default())
 }
 
 /// Returns the line that ends a run.

@@ -1,7 +1,10 @@
 //! Chooses how a run is shown and hands the events on.
 
+use std::borrow::Cow;
 use std::time::Instant;
 
+use super::blocks::Blocks;
+use super::outer::{Briefing, Outer, parted_json};
 use super::passthrough::Passthrough;
 use super::plain::Plain;
 use super::sink::Sink;
@@ -17,6 +20,20 @@ pub enum Output {
     Terminal,
     /// Output of the command only, byte for byte; what the runner has to say goes to standard error.
     Passthrough,
+    /// Lines as a CI service folds and marks them; none of a step's is an order to it.
+    Blocks(Outer),
+    /// As passed through, but in lines, of which none is an order to the service.
+    Guarded(Outer),
+}
+
+impl Output {
+    /// The service that reads it.
+    pub const fn outer(self) -> Option<Outer> {
+        match self {
+            Self::Blocks(outer) | Self::Guarded(outer) => Some(outer),
+            Self::Plain | Self::Terminal | Self::Passthrough => None,
+        }
+    }
 }
 
 /// Everything that decides how a run is shown.
@@ -44,6 +61,7 @@ enum Human {
 pub struct Reporter {
     human: Human,
     json: Option<Sink>,
+    outer: Option<Outer>,
 }
 
 impl Reporter {
@@ -55,28 +73,40 @@ impl Reporter {
     /// Writes to the given places.
     pub fn with_sinks(settings: ReportSettings, stdout: Sink, stderr: Sink) -> Self {
         let color = settings.color;
-        if settings.output == Output::Passthrough {
+        let outer = settings.output.outer();
+        if matches!(settings.output, Output::Passthrough | Output::Guarded(_)) {
             let bars = settings.stderr_is_terminal.then(Screen::stderr);
-            return Self {
-                human: Human::Passthrough(Passthrough::new(stdout, stderr, bars, color)),
-                json: None,
-            };
+            let passthrough = Passthrough::new(stdout, stderr, bars, color, outer);
+            return Self { human: Human::Passthrough(passthrough), json: None, outer };
         }
         let (json, people) = if settings.json { (Some(stdout), stderr) } else { (None, stdout) };
         let human = match settings.output {
-            Output::Plain | Output::Passthrough => Human::Plain(Plain::new(people, color)),
             Output::Terminal => {
                 let screen =
                     if settings.json { Screen::on_stderr(people) } else { Screen::on_stdout(people) };
                 Human::Terminal(Box::new(Terminal::new(screen, color)))
             }
+            Output::Plain | Output::Passthrough | Output::Guarded(_) | Output::Blocks(_) => {
+                Human::Plain(Plain::new(people, color, outer.map(Blocks::new)))
+            }
         };
-        Self { human, json }
+        Self { human, json, outer }
+    }
+
+    /// Knows what can be told to a service besides events.
+    #[must_use]
+    pub fn briefed(mut self, briefing: Briefing) -> Self {
+        match &mut self.human {
+            Human::Plain(plain) => plain.brief(briefing),
+            Human::Passthrough(passthrough) => passthrough.brief(briefing),
+            Human::Terminal(_) => {}
+        }
+        self
     }
 
     /// Shows a live terminal on any screen.
     pub fn on_screen(screen: Screen, color: bool) -> Self {
-        Self { human: Human::Terminal(Box::new(Terminal::new(screen, color))), json: None }
+        Self { human: Human::Terminal(Box::new(Terminal::new(screen, color))), json: None, outer: None }
     }
 
     /// Shows what happened at `now`.
@@ -84,6 +114,10 @@ impl Reporter {
         if let Some(sink) = &mut self.json {
             // An event is strings and numbers only: serialising it cannot fail.
             if let Ok(line) = serde_json::to_string(event) {
+                let line = match self.outer {
+                    Some(_) => parted_json(&line),
+                    None => Cow::Borrowed(line.as_str()),
+                };
                 sink.line(&line);
             }
         }

@@ -48,6 +48,10 @@ pub fn table(sink: &mut Sink, run: &RunRecord, directory: &str, color: bool) {
             format::size(artifact.bytes)
         ));
     }
+    if let Some(reports) = &run.reports {
+        let tests = (reports.counts.tests > 0).then_some(reports.counts);
+        sink.line(&format!("reports: {}", format::reports(tests, reports.coverage, reports.findings)));
+    }
     for warning in &run.warnings {
         for line in super::plain::warning_lines(
             warning.code.as_deref(),

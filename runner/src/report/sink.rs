@@ -84,6 +84,12 @@ impl Terminals {
     }
 }
 
+/// Whether standard output is a regular file.
+pub fn stdout_is_file() -> bool {
+    rustix::fs::fstat(io::stdout())
+        .is_ok_and(|stat| rustix::fs::FileType::from_raw_mode(stat.st_mode).is_file())
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

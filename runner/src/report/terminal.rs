@@ -11,7 +11,7 @@ use indicatif::{MultiProgress, ProgressBar, ProgressDrawTarget, ProgressStyle, T
 use super::escape::{self, Colors};
 use super::format::{self, Paint};
 use super::lines::{TAIL_LINES_MAX, Tail};
-use super::plain::{end_lines, run_end, show_name, warning_lines};
+use super::plain::{end_lines, failed_test, run_end, show_name, warning_lines};
 use super::pull::Pulls;
 use super::{cache, service};
 use crate::event::{Event, What};
@@ -166,6 +166,7 @@ impl Terminal {
                 let files = format::count(*files, "file");
                 self.print(&format!("  artifact {name}: {files}, {}", format::size(*bytes)));
             }
+            What::Reports { .. } => self.reports(event),
             What::JobStart { .. } | What::JobEnd { .. } => {}
             What::RunEnd { outcome, exit_code, wall_s, directory } => {
                 self.finish();
@@ -196,6 +197,18 @@ impl Terminal {
         if !lines.is_empty() {
             self.print(&format!("{} {}", self.paint.mark(outcome), lines.join("\n")));
         }
+    }
+
+    /// What a job's reports say, and the first failed tests by name.
+    fn reports(&self, event: &Event) {
+        let What::Reports { tests, failed, coverage, findings } = &event.what else { return };
+        let job = event.job.as_deref().filter(|_| self.jobs > 1).map(|job| format!("job {job}: "));
+        let sums = format::reports(*tests, *coverage, *findings);
+        let mut text = format!("  {}reports: {sums}", job.unwrap_or_default());
+        for test in failed {
+            text.push_str(&format!("\n    {} {}", self.paint.bad("✗"), failed_test(test)));
+        }
+        self.print(&text);
     }
 
     fn label(&self, event: &Event) -> String {

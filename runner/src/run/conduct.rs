@@ -25,7 +25,8 @@ use super::feed::Feed;
 use super::identity::{self, Lease};
 use super::image::Images;
 use super::job::{self, Job, JobEnd, Rest};
-use super::record::{RunDirectory, RunRecord, timestamp};
+use super::record::{RecordError, ReportsRecord, RunDirectory, RunRecord, timestamp};
+use super::reports::{self, Gathered};
 use super::room::{self, OpenStage};
 use super::schedule::{self, Action, Schedule, Space};
 use super::services::{self, Company};
@@ -57,6 +58,8 @@ pub struct Conductor<'r> {
     pub ledger: Ledger<'r>,
     /// The ids of an ordinary user, which all jobs share.
     lease: RefCell<Option<Rc<Lease>>>,
+    /// What the reports of jobs that are over say, by job.
+    reports: RefCell<Vec<(String, Gathered)>>,
     swept: Cell<bool>,
 }
 
@@ -81,7 +84,7 @@ impl Opened {
             Some(lease) => lease,
             None => Rc::new(identity::establish(zygote, &execution.home)?),
         };
-        let stage = room::open_stage(zygote, job, &execution.base, lease.identity)?;
+        let stage = room::open_stage(zygote, job, &execution.root, lease.identity)?;
         Ok(Self { lease, stage })
     }
 }
@@ -160,8 +163,9 @@ impl<'r> Conductor<'r> {
         record: RunRecord,
     ) -> Self {
         let ledger = Ledger::new(&execution.home, run);
-        let (lease, swept) = (RefCell::default(), Cell::new(false));
-        Self { zygote, execution, hierarchy, run, feed, record: RefCell::new(record), ledger, lease, swept }
+        let (lease, reports, swept) = (RefCell::default(), RefCell::default(), Cell::new(false));
+        let record = RefCell::new(record);
+        Self { zygote, execution, hierarchy, run, feed, record, ledger, lease, reports, swept }
     }
 
     /// Runs all jobs to their ends. `opened`: a stage for the only job.
@@ -271,7 +275,13 @@ impl<'r> Conductor<'r> {
             conducted.error = Some(error);
         }
         conducted.left.append(&mut end.left);
+        let reports = self.report(&job.id, std::mem::take(&mut end.reports));
         let mut record = self.record.borrow_mut();
+        match reports {
+            Ok(Some(reports)) => record.reports = Some(reports),
+            Ok(None) => {}
+            Err(error) => drop(conducted.error.get_or_insert(error.into())),
+        }
         record.artifacts.append(&mut end.artifacts);
         if let Some(record) = record.jobs.get_mut(at) {
             record.steps = std::mem::take(&mut end.steps);
@@ -287,6 +297,16 @@ impl<'r> Conductor<'r> {
         }
         conducted.rest = Some(end.rest);
         results.jobs.entry(job.job.clone()).or_default().push((conclusion, end.outputs));
+    }
+
+    /// Keeps what a job's reports say. Returns what all of them say, when that has changed.
+    fn report(&self, job: &str, reports: Gathered) -> Result<Option<ReportsRecord>, RecordError> {
+        if reports.is_empty() {
+            return Ok(None);
+        }
+        let mut all = self.reports.borrow_mut();
+        all.push((job.to_owned(), reports));
+        reports::write(self.run, &all, &self.execution.secrets).map(Some)
     }
 
     /// The ids of a job: as root a range of its own, else those that all share.
@@ -387,6 +407,8 @@ impl<'r> Conductor<'r> {
             plan: job,
             rootfs: &rootfs,
             base: &self.execution.base,
+            root: &self.execution.root,
+            inherited: &self.execution.inherited,
             home,
             run: self.run,
             ledger: &self.ledger,
@@ -400,6 +422,7 @@ impl<'r> Conductor<'r> {
             feed: self.feed,
             secrets: &self.execution.secrets,
             secrets_in_artifacts: self.execution.secrets_in_artifacts,
+            tallies: RefCell::default(),
             keep: self.execution.keep,
             inside: self.execution.inside.as_ref(),
             contexts,

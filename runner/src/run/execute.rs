@@ -22,6 +22,7 @@ use super::record::{
 use super::schedule::Space;
 use super::secrets::Secrets;
 use super::step::Cancel;
+use super::step_files::Handed;
 use super::traces;
 use crate::cgroup::Hierarchy;
 use crate::event::What;
@@ -41,6 +42,10 @@ pub struct Execution {
     pub fetch: FetchSettings,
     /// Relative paths of the plan start here.
     pub base: PathBuf,
+    /// The workspace when it is used in place.
+    pub root: PathBuf,
+    /// What steps before the first one have handed on.
+    pub inherited: Handed,
     /// The home directory.
     pub home: PathBuf,
     /// The run's id; fresh if none.
@@ -217,6 +222,7 @@ fn first_record(execution: &Execution, id: &str, host: &Host) -> RunRecord {
         },
         jobs: execution.plan.jobs.iter().map(job).collect(),
         artifacts: Vec::new(),
+        reports: None,
         warnings: Vec::new(),
     }
 }

@@ -1,6 +1,7 @@
 //! One job from its plan to its end: image, room, steps in order, artifacts, clean-up.
 
 use std::cell::RefCell;
+use std::collections::HashMap;
 use std::fs::{self, DirBuilder};
 use std::os::fd::OwnedFd;
 use std::os::unix::fs::DirBuilderExt as _;
@@ -21,12 +22,14 @@ use super::identity::Lease;
 use super::inside::Inside;
 use super::kept::Kept;
 use super::record::{ArtifactRecord, RunDirectory};
+use super::reports::{Gathered, Tally};
 use super::room::{self, OpenStage, Plans, Room};
 use super::secrets::Secrets;
 use super::services::{Company, Service};
 use super::step::Cancel;
+use super::step_files::Handed;
 use super::traces::{self, Ledger, Traces, Used, UsedTree};
-use super::workspace::{self, Workspace};
+use super::workspace::Workspace;
 use crate::cgroup::Hierarchy;
 use crate::event::What;
 use crate::outcome::{CacheRecord, Keep, Outcome, ServiceResult, StepResult};
@@ -40,6 +43,8 @@ mod beside;
 mod caches;
 mod harvest;
 mod hidden;
+mod limit;
+mod reports;
 mod services;
 mod steps;
 mod trail;
@@ -54,8 +59,12 @@ pub struct Job<'j> {
     pub plan: &'j JobPlan,
     /// Its root filesystem.
     pub rootfs: &'j Rootfs,
-    /// Directory of the job file: workspace and mounts start here.
+    /// Directory of the job file: mounts start here.
     pub base: &'j Path,
+    /// The workspace when it is used in place.
+    pub root: &'j Path,
+    /// What steps before its first one have handed on.
+    pub inherited: &'j Handed,
     /// The home directory.
     pub home: &'j Path,
     /// The run's records.
@@ -84,6 +93,8 @@ pub struct Job<'j> {
     pub secrets: &'j Secrets,
     /// Artifacts may have them in them.
     pub secrets_in_artifacts: bool,
+    /// What the attempts at steps said of their tests, by the step's number from 0.
+    pub tallies: RefCell<HashMap<usize, Tally>>,
     /// Of which steps the root filesystem is kept.
     pub keep: Keep,
     /// Where an earlier step left off, if this is a look at that.
@@ -109,6 +120,8 @@ pub struct JobEnd {
     pub outputs: Vec<(String, String)>,
     /// What was collected.
     pub artifacts: Vec<ArtifactRecord>,
+    /// What its reports say.
+    pub reports: Gathered,
     /// How its services ended.
     pub services: Vec<ServiceResult>,
     /// What became of its caches.
@@ -138,6 +151,7 @@ impl JobEnd {
             steps: Vec::new(),
             outputs: Vec::new(),
             artifacts: Vec::new(),
+            reports: Gathered::default(),
             services: Vec::new(),
             caches: Vec::new(),
             error: None,
@@ -308,16 +322,16 @@ impl Job<'_> {
     }
 
     fn open_workspace(&self, scratch: &Path) -> Result<Workspace, RunError> {
-        let root = workspace::root_of(self.base);
+        let root = self.root;
         let at = scratch.join("workspace");
         if let Some(kept) = self.inside.and_then(|inside| inside.workspace.as_deref()) {
             return Ok(Workspace::open(kept)?);
         }
         Ok(match self.plan.workspace {
-            PlanWorkspace::InPlace => Workspace::open(&root)?,
-            PlanWorkspace::Copy => Workspace::copy(&root, &at, self.home)?,
+            PlanWorkspace::InPlace => Workspace::open(root)?,
+            PlanWorkspace::Copy => Workspace::copy(root, &at, self.home)?,
             PlanWorkspace::Git => {
-                git::checkout(&root, &at)?;
+                git::checkout(root, &at)?;
                 Workspace::open(&at)?
             }
             PlanWorkspace::Empty => Workspace::empty(&at)?,

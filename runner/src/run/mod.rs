@@ -28,6 +28,7 @@ pub mod processes;
 pub mod program;
 pub mod prune;
 pub mod record;
+pub mod reports;
 pub mod rights;
 pub mod room;
 pub mod schedule;

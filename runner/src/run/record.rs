@@ -30,12 +30,12 @@ pub use events::EventLog;
 pub use id::timestamp;
 pub use lock::RunLock;
 pub use model::{
-    ArtifactRecord, HostRecord, IncludedFile, JobAttempt, JobRecord, RECORD_VERSION, RunRecord, RunState,
-    WarningRecord,
+    ArtifactRecord, HostRecord, IncludedFile, JobAttempt, JobRecord, RECORD_VERSION, ReportsRecord,
+    RunRecord, RunState, WarningRecord,
 };
 pub use network::{NETWORK_RECORD_VERSION, NetworkLine, NetworkRecord, suggestion};
 pub use select::Selector;
-pub use step::{StagedStep, StepDirectory};
+pub use step::{HandedRecord, StagedStep, StepDirectory};
 pub use write::{Durability, write_file_atomic};
 
 /// Longest name that an included file is kept under, without its number.

@@ -24,7 +24,7 @@ use super::secrets::Secrets;
 use super::services::Service;
 use super::skeleton::{self, Skeleton};
 use super::users::{Accounts, StepUser};
-use super::workspace::{self, Workspace};
+use super::workspace::Workspace;
 use crate::cgroup::{Cgroup, CgroupLimits, Hierarchy, RunCgroup};
 use crate::sandbox::ids::{Identity, layer_map, step_map, workspace_map};
 use crate::sandbox::ops::{self, SYS_MASKS};
@@ -373,7 +373,7 @@ pub struct OpenStage {
 pub fn open_stage(
     zygote: &Zygote,
     job: &JobPlan,
-    base: &Path,
+    root: &Path,
     identity: Identity,
 ) -> Result<OpenStage, RunError> {
     let outlook = Outlook::of(job)?;
@@ -384,7 +384,7 @@ pub fn open_stage(
             Network::Private
         }
     };
-    let owner = fs::metadata(workspace::root_of(base)).map_or((0, 0), |found| (found.uid(), found.gid()));
+    let owner = fs::metadata(root).map_or((0, 0), |found| (found.uid(), found.gid()));
     let layers = layer_map(identity).map(|map| (map.clone(), map));
     let workspace = workspace_map(identity, owner.0, 0).zip(workspace_map(identity, owner.1, 0));
     let opening = StageOpening { network, maps: layers.into_iter().chain(workspace).collect() };

@@ -97,6 +97,17 @@ impl Secrets {
         self.values.iter().find(|(known, _)| known == name).map(|(_, value)| value.as_slice())
     }
 
+    /// Lines of the values that are long enough to be hidden, for whoever hides texts line by line.
+    pub fn lines(&self) -> Vec<String> {
+        let values = self.values.iter().filter_map(|(_, value)| std::str::from_utf8(value).ok());
+        let lines = values.flat_map(|value| value.split(['\r', '\n'])).map(str::trim);
+        let mut lines: Vec<String> =
+            lines.filter(|line| line.len() >= BYTES_MIN).map(str::to_owned).collect();
+        lines.sort_unstable();
+        lines.dedup();
+        lines
+    }
+
     /// Names the first secret that is in these bytes, and where it begins.
     pub fn find(&self, bytes: &[u8]) -> Option<(&str, usize)> {
         let found = self.finder.as_ref()?.find(bytes)?;
@@ -153,6 +164,8 @@ mod tests {
         assert_eq!(secrets.masked("a s3cret-one b"), "a *** b");
         assert_eq!(secrets.get("TWO"), Some(&b"s3cret-two\n"[..]), "a file's newline is the value's");
         assert!(Secrets::default().find(b"anything").is_none());
+        let key = Secrets::new(vec![("KEY".to_owned(), b"{\r\n  \"a\": \"bcdef\"\n}\n".to_vec())]);
+        assert_eq!(key.lines(), ["\"a\": \"bcdef\""], "a brace alone would hide every brace");
         assert_eq!(format!("{secrets:?}"), "[\"ONE\", \"TWO\"]");
     }
 }

@@ -176,6 +176,11 @@ fn is_refused(name: &str) -> bool {
     REFUSED.contains(&name) || name == "CI" || REFUSED_PREFIXES.iter().any(|prefix| name.starts_with(prefix))
 }
 
+/// Whether a variable of this name is taken from a file.
+pub fn is_handed(name: &str) -> bool {
+    is_name(name) && !is_refused(name)
+}
+
 fn is_name(name: &str) -> bool {
     let first = |c: char| c.is_ascii_alphabetic() || c == '_';
     name.len() <= NAME_BYTES_MAX

@@ -46,6 +46,8 @@ pub struct CollectRequest<'a> {
     pub owner: Option<(u32, u32)>,
     /// How much it may be.
     pub limits: ArtifactLimits,
+    /// It is a report.
+    pub report: bool,
     /// What must not be in it.
     pub secrets: Option<&'a Secrets>,
 }
@@ -318,6 +320,7 @@ impl<'a> Collection<'a> {
             target: None,
             job: self.request.job.to_owned(),
             step: self.request.step.map(str::to_owned),
+            report: self.request.report,
         }
     }
 

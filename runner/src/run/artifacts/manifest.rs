@@ -45,6 +45,9 @@ pub struct ManifestEntry {
     pub job: String,
     /// The step that named it; absent when the job did.
     pub step: Option<String>,
+    /// It tells of tests, coverage or findings of its own job, and is of no use to others.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub report: bool,
 }
 
 impl ManifestEntry {
@@ -132,6 +135,7 @@ mod tests {
             target: None,
             job: "j".into(),
             step: None,
+            report: false,
         };
         assert_eq!(entry.path_bytes(), b"caf\xe9/\xff");
         assert_eq!(entry.mode_bits(), 0o755);

@@ -34,14 +34,14 @@ impl Patterns {
     }
 
     /// Returns the globs, quoted.
-    pub(super) fn show(&self) -> String {
+    pub(in crate::run) fn show(&self) -> String {
         let quoted: Vec<String> = self.globs.iter().map(|glob| format!("`{glob}`")).collect();
         quoted.join(", ")
     }
 
     /// Says what stands in the deepest directory of the workspace that the first glob names: "`target/release/`
     /// has app.d, build, deps".
-    pub(super) fn nearest(&self, workspace: BorrowedFd<'_>) -> String {
+    pub(in crate::run) fn nearest(&self, workspace: BorrowedFd<'_>) -> String {
         let glob = self.globs.iter().find(|glob| !is_exclusion(glob)).map_or("", String::as_str);
         let mut shown = String::new();
         let Ok(mut directory) = workspace.try_clone_to_owned() else { return "it cannot be read".to_owned() };

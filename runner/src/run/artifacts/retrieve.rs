@@ -235,7 +235,7 @@ pub fn hand_on(
         return Ok(extracted);
     }
     let source = open(directory)?;
-    for entry in manifest.files.iter().filter(|entry| of(&entry.job)) {
+    for entry in manifest.files.iter().filter(|entry| of(&entry.job) && !entry.report) {
         let (at, force) = (entry.path_bytes(), true);
         let give = Give { source: &source, target: workspace, into, at, entry, force };
         extracted.bytes += give.run()?;

@@ -24,7 +24,7 @@ use crate::run::room;
 use crate::run::services::Company;
 use crate::run::setup_layers::{Ingredients, Layer, Made, SetupLayers, key};
 use crate::run::step::Cancel;
-use crate::run::workspace;
+use crate::run::step_files::Handed;
 
 /// How long one waits between two looks at whether another run has made the layer.
 const PAUSE: Duration = Duration::from_millis(100);
@@ -57,14 +57,14 @@ impl Conductor<'_> {
     /// Puts the layers of a job's `setup` over its image's.
     pub(super) async fn set_up(&self, site: &Site<'_>, rootfs: &mut Rootfs) -> Result<SetUp, RunError> {
         let mut set_up = SetUp::default();
-        let root = workspace::root_of(&self.execution.base);
+        let root = &self.execution.root;
         let mut parent = rootfs.digest.map(|digest| digest.to_string());
         for (index, setup) in site.job.setup.iter().enumerate() {
             if *site.cancel.borrow() != Cancel::No {
                 set_up.outcome = Some(Outcome::Cancelled);
                 break;
             }
-            let project = File::open(&root).map_err(RunError::io("open", &root))?.into();
+            let project = File::open(root).map_err(RunError::io("open", root))?.into();
             let reads =
                 if setup.reads.is_empty() { String::new() } else { hash_files(&project, &setup.reads)? };
             let ingredients = Ingredients {
@@ -168,6 +168,7 @@ impl Conductor<'_> {
             needs: Vec::new(),
             condition: None,
             artifacts: Vec::new(),
+            reports: Vec::new(),
             outputs: Vec::new(),
             continue_on_error: Switch::Is(false),
             retry: None,
@@ -184,6 +185,8 @@ impl Conductor<'_> {
             plan: &plan,
             rootfs,
             base: &self.execution.base,
+            root: &self.execution.root,
+            inherited: &Handed::default(),
             home: &self.execution.home,
             run: self.run,
             ledger: &self.ledger,
@@ -201,6 +204,7 @@ impl Conductor<'_> {
             inside: Some(&inside),
             contexts: Vec::new(),
             services: Vec::new(),
+            tallies: RefCell::default(),
             company: Company::new(&[]),
             cancel: RefCell::new(site.cancel.clone()),
         };
@@ -210,8 +214,8 @@ impl Conductor<'_> {
     /// Copies what an entry reads, and nothing else, to a directory that is its workspace.
     fn copy_reads(&self, setup: &SetupPlan, destination: &Path) -> Result<PathBuf, RunError> {
         let _of_an_attempt_before = fs::remove_dir_all(destination);
-        let root = workspace::root_of(&self.execution.base);
-        let project = File::open(&root).map_err(RunError::io("open", &root))?;
+        let root = &self.execution.root;
+        let project = File::open(root).map_err(RunError::io("open", root))?;
         let request = CollectRequest {
             workspace: std::os::fd::AsFd::as_fd(&project),
             name: "reads",
@@ -223,6 +227,7 @@ impl Conductor<'_> {
             step: None,
             owner: None,
             limits: artifacts::ArtifactLimits::default(),
+            report: false,
             secrets: None,
         };
         artifacts::collect(&request)?;

@@ -48,6 +48,7 @@ impl Job<'_> {
                 own.detach_all();
                 return tried.map(|ran| Ran { result: StepResult { earlier, ..result }, ..ran });
             }
+            self.attempt_reports(one);
             let next_one = self.ahead(one.room, one.index, number + 1);
             if let Ok(ran) = tried {
                 result.log.path = ran.directory.kept_log(number);

@@ -158,6 +158,7 @@ impl Job<'_> {
         let mut unrecorded = Unrecorded { directory, result, sandbox: Some((prepared, keep)) };
         unrecorded.take_apart(trail.ending);
         trail.end.artifacts.extend(self.step_artifacts(one, &mut unrecorded.result)?);
+        self.step_reports(one, &mut unrecorded.result, trail.end)?;
         let (outcome, conclusion) = (unrecorded.result.outcome, unrecorded.result.conclusion);
         values.ended(one.step, outcome, conclusion, &handed.outputs);
         trail.unrecorded = Some(unrecorded);

@@ -61,6 +61,7 @@ impl Job<'_> {
                 end.error.get_or_insert(error.into());
             }
         }
+        self.job_reports(workspace, room, end);
         if room.workspace_was_given {
             self.hand_back(used);
         }
@@ -104,6 +105,7 @@ impl Job<'_> {
                 step: step_id,
                 owner: None,
                 limits: ArtifactLimits::default(),
+                report: false,
                 secrets: (!self.secrets_in_artifacts).then_some(self.secrets),
             });
             match collected {

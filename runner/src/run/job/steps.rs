@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::rc::Rc;
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use jobs::StepPlan;
 use jobs::expression::{FileHasher, Status};
@@ -11,6 +11,7 @@ use tokio::task::JoinSet;
 
 use super::ahead::{Ahead, Upper};
 use super::beside::Beside;
+use super::limit::{Limit, deadline};
 use super::trail::{Trail, Unrecorded};
 use super::{Job, JobEnd};
 use crate::cgroup::KmsgCursor;
@@ -38,8 +39,6 @@ use crate::sandbox::wire::TERMINATE;
 
 /// Blocked destinations named in a step's log; its record has all.
 const BLOCKED_SHOWN_MAX: usize = 20;
-/// Time for the steps that run after a cancel or the job's timeout, all together.
-const CLEANUP: Duration = Duration::from_secs(60);
 
 impl Job<'_> {
     /// The steps in order. The next one's sandbox is built while the current one runs.
@@ -58,8 +57,7 @@ impl Job<'_> {
         let mut ahead: Option<Result<Ahead, RunError>> = None;
         let mut trail = Trail { end, ending, unrecorded: None };
         let mut beside = Beside::new(self.wish());
-        let values = Values::new(self.contexts.clone(), self.plan);
-        let mut values = values.with_env(self.plan).map(|values| values.with_files(hasher(workspace)));
+        let mut values = self.values(workspace);
         for (index, step) in self.plan.steps.iter().enumerate() {
             let ready = ahead.take();
             if let Ok(values) = &mut values {
@@ -112,6 +110,15 @@ impl Job<'_> {
         if let Ok(values) = &values {
             self.conclude(values, end);
         }
+    }
+
+    /// What expressions see before the first step.
+    fn values(&self, workspace: &Workspace) -> Result<Values, Unsettled> {
+        let values = Values::new(self.contexts.clone(), self.plan).with_env(self.plan)?;
+        let mut values = values.with_files(hasher(workspace));
+        // Far less was handed on than is too much.
+        let _all = values.take(self.inherited);
+        Ok(values)
     }
 
     /// What the user wants, as far as it has been seen.
@@ -230,9 +237,10 @@ impl Job<'_> {
         result.kept = self.keeps(one, &prepared, result.outcome, trail.end);
         let keep = if last || result.kept { Upper::Kept } else { Upper::Removed };
         let mut unrecorded = Unrecorded { directory, result, sandbox: Some((prepared, keep)) };
-        if !step.artifacts.is_empty() {
+        if !step.artifacts.is_empty() || !step.reports.is_empty() {
             unrecorded.take_apart(trail.ending);
             trail.end.artifacts.extend(self.step_artifacts(one, &mut unrecorded.result)?);
+            self.step_reports(one, &mut unrecorded.result, trail.end)?;
         }
         let (outcome, conclusion) = (unrecorded.result.outcome, unrecorded.result.conclusion);
         values.ended(step, outcome, conclusion, &handed.outputs);
@@ -404,6 +412,9 @@ impl Job<'_> {
                 if !handed.outputs.is_empty() {
                     directory.write_outputs(&handed.outputs)?;
                 }
+                if !handed.env.is_empty() || !handed.path.is_empty() {
+                    directory.write_handed(&handed.env, &handed.path)?;
+                }
                 if !handed.summary.is_empty() {
                     directory.append_summary(&self.shown_bytes(&handed.summary))?;
                 }
@@ -523,27 +534,6 @@ pub(super) fn conclusion(forgiving: bool, outcome: Outcome) -> Outcome {
     if forgiven && outcome != Outcome::Cancelled { Outcome::Success } else { outcome }
 }
 
-/// When all steps have to be over, and why.
-#[derive(Debug, Clone, Copy)]
-struct Limit((Instant, Stopped));
-
-impl Limit {
-    fn of_the_job(began: Instant, timeout: Duration) -> Self {
-        Self((began + timeout, Stopped::JobTimeout(timeout)))
-    }
-
-    fn has_passed(self) -> bool {
-        Instant::now() >= self.0.0
-    }
-
-    /// From the first step on that runs in spite of the end.
-    fn begin_cleanup(&mut self) {
-        if !matches!(self.0.1, Stopped::Cleanup(_)) {
-            self.0 = (Instant::now() + CLEANUP, Stopped::Cleanup(CLEANUP));
-        }
-    }
-}
-
 /// Who reads the workspace for expressions, as it is when they are settled.
 pub(super) fn hasher(workspace: &Workspace) -> FileHasher {
     let root = workspace.handle.try_clone();
@@ -551,14 +541,6 @@ pub(super) fn hasher(workspace: &Workspace) -> FileHasher {
         let root = root.as_ref().map_err(ToString::to_string)?;
         hash_files(root, globs).map_err(|error| error.to_string())
     })
-}
-
-/// The earlier of the step's deadline and the limit of all, and whose it is.
-fn deadline(step: Option<Duration>, limit: (Instant, Stopped)) -> (Instant, Stopped) {
-    match step.map(|timeout| (Instant::now() + timeout, Stopped::StepTimeout(timeout))) {
-        Some((at, why)) if at <= limit.0 => (at, why),
-        _ => limit,
-    }
 }
 
 fn cpus(limit: Option<f64>) -> u64 {

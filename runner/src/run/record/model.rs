@@ -2,7 +2,9 @@
 
 use serde::{Deserialize, Serialize};
 
-use crate::outcome::{CacheRecord, ImageRecord, Outcome, ServiceResult, StepResult};
+use crate::outcome::{
+    CacheRecord, Covered, FindingCounts, ImageRecord, Outcome, ServiceResult, StepResult, TestCounts,
+};
 
 /// The version of `run.json`, `result.json` and the artifact manifest.
 pub const RECORD_VERSION: u32 = 1;
@@ -55,6 +57,9 @@ pub struct RunRecord {
     pub jobs: Vec<JobRecord>,
     /// What was collected.
     pub artifacts: Vec<ArtifactRecord>,
+    /// What the reports of all jobs say together; absent without any.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub reports: Option<ReportsRecord>,
     /// What the user should know that stopped nothing.
     pub warnings: Vec<WarningRecord>,
 }
@@ -156,6 +161,20 @@ pub struct ArtifactRecord {
     pub files: u64,
     /// Bytes of its files.
     pub bytes: u64,
+}
+
+/// What the reports of a run say; `reports/` has every case.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ReportsRecord {
+    /// Of tests.
+    #[serde(flatten)]
+    pub counts: TestCounts,
+    /// Of lines; absent without a report of them.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub coverage: Option<Covered>,
+    /// Of findings; absent without a report of them.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub findings: Option<FindingCounts>,
 }
 
 /// A warning of the run.

@@ -7,12 +7,21 @@ use std::os::unix::fs::OpenOptionsExt as _;
 use std::path::{Path, PathBuf};
 use std::time::Instant;
 
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 
 use super::write::{Durability, write_file_atomic, write_new};
 use super::{NetworkRecord, RecordError, make_directory, read_json, service};
 use crate::outcome::{ServiceResult, StepResult};
 use crate::run::logs::{LogFiles, LogWriter};
+
+/// What a step hands to those behind it: `handed.json`.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct HandedRecord {
+    /// Variables.
+    pub env: BTreeMap<String, String>,
+    /// Directories for the front of PATH, in their order there.
+    pub path: Vec<String>,
+}
 
 /// The directory of one step.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -136,6 +145,30 @@ impl StepDirectory {
         self.write_json("outputs.json", &outputs)
     }
 
+    /// Keeps the variables and the directories of PATH that it handed on.
+    pub fn write_handed(&self, env: &[(String, String)], path: &[String]) -> Result<(), RecordError> {
+        let env = env.iter().cloned().collect();
+        self.write_json("handed.json", &HandedRecord { env, path: path.to_vec() })
+    }
+
+    /// Reads them; empty where there is nothing.
+    pub fn read_handed(&self) -> Result<HandedRecord, RecordError> {
+        self.read_if_there("handed.json").map(Option::unwrap_or_default)
+    }
+
+    /// Reads the outputs it handed on.
+    pub fn read_outputs(&self) -> Result<BTreeMap<String, String>, RecordError> {
+        self.read_if_there("outputs.json").map(Option::unwrap_or_default)
+    }
+
+    fn read_if_there<T: serde::de::DeserializeOwned>(&self, name: &str) -> Result<Option<T>, RecordError> {
+        match read_json(&self.path.join(name)) {
+            Ok(record) => Ok(Some(record)),
+            Err(RecordError::Io { source, .. }) if source.kind() == io::ErrorKind::NotFound => Ok(None),
+            Err(error) => Err(error),
+        }
+    }
+
     /// Adds its summary to the job's; one that does not end its last line gets that.
     pub fn append_summary(&self, text: &[u8]) -> Result<(), RecordError> {
         let job = self.path.ancestors().nth(2).unwrap_or(&self.path);
@@ -161,11 +194,7 @@ impl StepDirectory {
 
     /// Reads where it went; `None` when nothing was recorded.
     pub fn read_network(&self) -> Result<Option<NetworkRecord>, RecordError> {
-        match read_json(&self.path.join("network.json")) {
-            Ok(record) => Ok(Some(record)),
-            Err(RecordError::Io { source, .. }) if source.kind() == io::ErrorKind::NotFound => Ok(None),
-            Err(error) => Err(error),
-        }
+        self.read_if_there("network.json")
     }
 
     fn write_json(&self, name: &str, value: &impl Serialize) -> Result<(), RecordError> {
@@ -175,11 +204,7 @@ impl StepDirectory {
 
     /// Reads how it ended; `None` when it has not, or when the run was killed before it did.
     pub fn read_result(&self) -> Result<Option<StepResult>, RecordError> {
-        match read_json(&self.path.join("result.json")) {
-            Ok(result) => Ok(Some(result)),
-            Err(RecordError::Io { source, .. }) if source.kind() == io::ErrorKind::NotFound => Ok(None),
-            Err(error) => Err(error),
-        }
+        self.read_if_there("result.json")
     }
 
     /// Returns the path of the log.
