@@ -235,3 +235,34 @@ fn a_run_has_a_time_and_each_job_its_own() {
     assert_eq!((made(&lab, "cleaned"), made(&lab, "never")), (true, false));
     before.assert_nothing_new();
 }
+
+#[test]
+fn artifacts_go_from_job_to_job() {
+    require!(Root, Cgroups, Busybox);
+    let before = Leftovers::now();
+    for user in [User::Current, User::WithSubids] {
+        let lab = Lab::new(user);
+        lab.context.write("out/old", "old");
+        let run = lab.exec(
+            "workspace: copy\njobs:\n\
+            \x20 build:\n\
+            \x20   matrix: {n: [1, 2]}\n\
+            \x20   steps: ['mkdir -p out/d; echo $MATRIX_N > out/d/$MATRIX_N; echo new$MATRIX_N > out/old; ln -s d out/link; chmod 750 out/d/*']\n\
+            \x20   artifacts: [{name: out, paths: [out]}]\n\
+            \x20 other: {steps: ['echo x > other'], artifacts: [other]}\n\
+            \x20 test:\n\
+            \x20   needs: [build, {job: other, artifacts: false}]\n\
+            \x20   steps: ['cat out/link/1 out/link/2 out/old; stat -c %a out/d/1; test ! -e other; echo more > out/d/1']\n\
+            \x20 bare: {needs: [build], workspace: empty, steps: ['find . -type f | sort; rm -r out']}\n",
+            0,
+        );
+        let log = |job: usize| {
+            let path = run.record["jobs"][job]["steps"][0]["log"]["path"].as_str().unwrap();
+            fs::read_to_string(lab.context.home().join("runs/latest").join(path)).unwrap()
+        };
+        assert_eq!(log(3), "1\n2\nnew2\n750\n");
+        assert_eq!(log(4), "./out/d/1\n./out/d/2\n./out/old\n");
+        assert_eq!(lab.context.read("out/old"), "old", "the project's directory is as it was");
+    }
+    before.assert_nothing_new();
+}

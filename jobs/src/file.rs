@@ -87,6 +87,7 @@ pub(crate) struct EarlyFields {
 pub(crate) struct NeedField {
     pub job: At<String>,
     pub on: Option<At<String>>,
+    pub artifacts: Option<bool>,
 }
 
 /// `matrix`.

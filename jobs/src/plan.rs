@@ -127,6 +127,9 @@ pub struct Need {
     /// After which end the needing job may run; `None` leaves it to that job's `if`.
     #[serde(rename = "if")]
     pub on: Option<When>,
+    /// What it has collected is put where it came from, in a workspace of the job's own.
+    #[serde(skip_serializing_if = "is_true")]
+    pub artifacts: bool,
 }
 
 /// What the steps find in their working directory.
@@ -333,6 +336,12 @@ pub enum When {
     Failure,
     /// After both.
     Always,
+}
+
+// Serde passes a reference to the field.
+#[expect(clippy::trivially_copy_pass_by_ref, reason = "the signature is serde's")]
+fn is_true(value: &bool) -> bool {
+    *value
 }
 
 /// Writes a duration in whole milliseconds.

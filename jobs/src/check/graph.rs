@@ -57,7 +57,7 @@ impl Checker<'_> {
     fn needs(&mut self, fields: Vec<NeedField>, source: &JobSource, ids: &[&str]) -> Vec<Need> {
         let ends = [("success", When::Success), ("failure", When::Failure), ("always", When::Always)];
         let mut needs: Vec<Need> = Vec::with_capacity(fields.len());
-        for NeedField { job, on } in fields {
+        for NeedField { job, on, artifacts } in fields {
             let on = on.and_then(|word| self.choice(&word, "if", " in `needs`", &ends));
             let known = ids.contains(&job.value.as_str());
             if !known {
@@ -74,7 +74,7 @@ impl Checker<'_> {
                 let text = format!("{} needs {} twice", source.label, quote(&job.value));
                 self.problems.add(Code::DuplicateId, &job.span, text);
             } else {
-                needs.push(Need { job: job.value, on });
+                needs.push(Need { job: job.value, on, artifacts: artifacts.unwrap_or(true) });
             }
         }
         needs

@@ -55,19 +55,20 @@ impl Reader<'_> {
     fn need(&mut self, node: &Node, place: &str) -> Option<NeedField> {
         let Value::Map(map) = &node.value else {
             let job = self.text_as(node, "an entry of `needs`", "a job's id or a map with `job`", place)?;
-            return Some(NeedField { job, on: None });
+            return Some(NeedField { job, on: None, artifacts: None });
         };
         let place = " in `needs`";
         let meant = self.known_keys(map, NEED_KEYS, Place { within: place, ignored_prefix: None });
-        let (mut job, mut on) = (None, None);
+        let (mut job, mut on, mut artifacts) = (None, None, None);
         for Entry { key, value, .. } in map {
             match key.as_str() {
                 "job" => job = self.text(value, "job", place),
                 "if" => on = self.text(value, "if", place),
+                "artifacts" => artifacts = self.boolean(value, "artifacts", place),
                 _ => {}
             }
         }
         self.require(map, "job", &meant, &node.span, place);
-        Some(NeedField { job: job?, on })
+        Some(NeedField { job: job?, on, artifacts: artifacts.map(|given| given.value) })
     }
 }

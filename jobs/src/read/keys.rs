@@ -36,7 +36,7 @@ pub const DEFAULT_KEYS: &[&str] = &[
 pub(crate) const EARLY_KEYS: &[&str] = &["needs", "matrix", "fail-fast", "max-parallel"];
 
 /// Keys of a need given as a map.
-pub const NEED_KEYS: &[&str] = &["job", "if"];
+pub const NEED_KEYS: &[&str] = &["job", "if", "artifacts"];
 
 /// Keys of a job.
 pub const JOB_KEYS: &[&str] = &[

@@ -20,7 +20,7 @@ pub use collect::{CollectRequest, Collected, collect};
 pub use discard::discard;
 pub use manifest::{EntryKind, Manifest, ManifestEntry};
 pub use patterns::Patterns;
-pub use retrieve::{Extracted, Problem, Verification, extract, verify};
+pub use retrieve::{Extracted, Problem, Verification, extract, hand_on, verify};
 
 use crate::run::record::RecordError;
 

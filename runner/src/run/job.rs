@@ -12,6 +12,7 @@ use jobs::{JobPlan, Workspace as PlanWorkspace};
 use tokio::sync::watch;
 use tokio::task::JoinSet;
 
+use super::artifacts;
 use super::errands::Servants;
 use super::error::RunError;
 use super::feed::Feed;
@@ -248,6 +249,7 @@ impl Job<'_> {
     ) -> Result<(), RunError> {
         let since = Since::now();
         let workspace = self.open_workspace(scratch)?;
+        self.take_artifacts(&workspace)?;
         let uses = self.restore_caches(&workspace, scratch, end)?;
         let plans = Plans {
             job: self.plan,
@@ -303,6 +305,18 @@ impl Job<'_> {
             }
             PlanWorkspace::Empty => Workspace::empty(&at)?,
         })
+    }
+
+    /// Puts what the needed jobs have collected where it came from, in a workspace of the job's own: in one that they share it
+    /// is there already.
+    fn take_artifacts(&self, workspace: &Workspace) -> Result<(), RunError> {
+        let needs = || self.plan.needs.iter().filter(|need| need.artifacts);
+        if needs().next().is_none() || !Kept::own_workspace(self.plan.workspace) {
+            return Ok(());
+        }
+        let of = |id: &str| needs().any(|need| id.split('@').next() == Some(need.job.as_str()));
+        artifacts::hand_on(&self.run.artifacts_path(), &of, (&workspace.handle, &workspace.path))?;
+        Ok(())
     }
 
     /// What of the host the steps can change.

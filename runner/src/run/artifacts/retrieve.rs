@@ -215,7 +215,29 @@ pub fn extract(
     std::fs::create_dir_all(into).map_err(|source| RecordError::io("create the directory", into, source))?;
     let target = open(into)?;
     for entry in manifest.files.iter().filter(|entry| names.is_empty() || names.contains(&entry.artifact)) {
-        let give = Give { source: &source, target: &target, into, entry, force };
+        let give = Give { source: &source, target: &target, into, at: stored_path(entry), entry, force };
+        extracted.bytes += give.run()?;
+        extracted.files += 1;
+    }
+    Ok(extracted)
+}
+
+/// Copies what jobs have collected to where each file came from, in the workspace of another. `of`: whether a job is one of
+/// them, by its id. What stands there is replaced, and links are never followed. `directory` is the run's `artifacts`.
+pub fn hand_on(
+    directory: &Path,
+    of: &dyn Fn(&str) -> bool,
+    (workspace, into): (&OwnedFd, &Path),
+) -> Result<Extracted, ArtifactError> {
+    let manifest = Manifest::load(directory)?;
+    let mut extracted = Extracted::default();
+    if manifest.files.is_empty() {
+        return Ok(extracted);
+    }
+    let source = open(directory)?;
+    for entry in manifest.files.iter().filter(|entry| of(&entry.job)) {
+        let (at, force) = (entry.path_bytes(), true);
+        let give = Give { source: &source, target: workspace, into, at, entry, force };
         extracted.bytes += give.run()?;
         extracted.files += 1;
     }
@@ -227,14 +249,16 @@ struct Give<'a> {
     source: &'a OwnedFd,
     target: &'a OwnedFd,
     into: &'a Path,
+    /// Where it goes, in there.
+    at: Vec<u8>,
     entry: &'a ManifestEntry,
     force: bool,
 }
 
 impl Give<'_> {
     fn run(&self) -> Result<u64, ArtifactError> {
-        let path = stored_path(self.entry);
-        let opened = handles::open_parent(self.target, &path, true);
+        let path = &self.at;
+        let opened = handles::open_parent(self.target, path, true);
         let (parent, name) = opened.map_err(|source| self.write_error(source))?;
         // Made under another name and renamed: what stood there before is there until the new one is whole.
         let temporary = [b".", name, b".partial"].concat();
@@ -258,7 +282,7 @@ impl Give<'_> {
     }
 
     fn place(&self) -> std::path::PathBuf {
-        self.into.join(handles::show(&stored_path(self.entry)))
+        self.into.join(handles::show(&self.at))
     }
 
     fn write_error(&self, source: io::Error) -> ArtifactError {
