@@ -234,6 +234,7 @@ fn step(index: usize, id: &str, outcome: Outcome) -> StepResult {
     };
     StepResult {
         kept: false,
+        reused: None,
         id: id.to_owned(),
         name: id.to_owned(),
         index,

@@ -77,6 +77,7 @@ fn result(id: &str) -> StepResult {
         cause: None,
         remedy: None,
         kept: false,
+        reused: None,
     }
 }
 

@@ -90,6 +90,7 @@ mod fake {
             cause: None,
             remedy: None,
             kept: false,
+            reused: None,
         }
     }
 

@@ -12,6 +12,8 @@ pub const EXPANDED_BYTES_MAX: usize = 8 * 1024 * 1024;
 pub const INCLUDES_MAX: usize = 100;
 /// Most files that name one another.
 pub const INCLUDE_DEPTH_MAX: usize = 16;
+/// Most entries of `setup`: each is a layer of an overlay.
+pub const SETUP_MAX: usize = 30;
 /// Most steps of a job. Each keeps its result, a kilobyte or two, until the job is over.
 pub const STEPS_MAX: usize = 10_000;
 /// Most jobs of a run, cells counted. Each has a directory and a line on the screen.

@@ -31,6 +31,7 @@ mod retry;
 mod rights;
 mod secrets;
 mod services;
+mod setup;
 mod steps;
 
 pub(crate) use graph::early;
@@ -95,6 +96,7 @@ pub(crate) fn job(
     let privileges = file.privileges.and_then(|rights| check.privileges(&rights, place));
     let secrets = check.secrets(file.secrets, place);
     let steps = check.steps(file.steps, &file.span, label, &secrets);
+    let setup = check.setup(file.setup);
     let caches = check.caches(file.caches);
     let services = check.services(file.services, &secrets, valid, network.as_ref().zip(network_span));
     let artifacts = file.artifacts.map(|list| check.artifacts(list.value, place)).unwrap_or_default();
@@ -130,6 +132,7 @@ pub(crate) fn job(
         quiet_timeout,
         secrets,
         services,
+        setup,
         caches,
     })
 }

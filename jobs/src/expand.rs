@@ -114,6 +114,7 @@ impl<'a> Expander<'a> {
                 "continue-on-error" => {
                     self.late_value(&entry.value, &self.late(needs, None, "continue-on-error"))
                 }
+                "setup" => self.setup(&entry.value),
                 "services" => self.services(&entry.value, needs),
                 "caches" => self.caches(&entry.value, needs),
                 "outputs" => Rc::clone(&entry.value),
@@ -127,6 +128,18 @@ impl<'a> Expander<'a> {
             entry.value = self.members(&entry.value, &scope);
         }
         job
+    }
+
+    /// Settles what all steps start from: nothing of it may wait, for its layers are known by it.
+    fn setup(&mut self, node: &Rc<Node>) -> Rc<Node> {
+        let Value::List(list) = &node.value else { return Rc::clone(node) };
+        let settled = list.iter().map(|entry| {
+            self.entries(entry, |this, entry| match entry.key.as_str() {
+                "run" => Rc::clone(&entry.value),
+                key => this.value(&entry.value, key),
+            })
+        });
+        branch(node, Value::List(settled.collect()))
     }
 
     /// Settles caches but for their keys, which may name files of the workspace.

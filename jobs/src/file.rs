@@ -130,6 +130,7 @@ pub(crate) struct JobFile {
     pub quiet_timeout: Option<At<String>>,
     pub secrets: Vec<SecretField>,
     pub services: Vec<ServiceField>,
+    pub setup: Vec<SetupField>,
     pub caches: Vec<CacheField>,
 }
 
@@ -206,6 +207,15 @@ pub(crate) struct ImageField {
     pub reference: At<String>,
     pub sha256: Option<At<String>>,
     pub pull: Option<At<String>>,
+}
+
+/// One entry of `setup`; `- TEXT` is `- run: TEXT`.
+#[derive(Debug, Default)]
+pub(crate) struct SetupField {
+    pub step: StepField,
+    pub reads: Option<At<Vec<At<String>>>>,
+    pub network: Option<At<NetworkField>>,
+    pub max_age: Option<At<String>>,
 }
 
 /// One entry of `include`; `- PATH` is `- path: PATH`.

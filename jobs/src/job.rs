@@ -47,6 +47,18 @@ pub(crate) struct Job {
     pub secrets: Vec<SecretPlan>,
     pub services: Vec<Service>,
     pub caches: Vec<CachePlan>,
+    pub setup: Vec<Setup>,
+}
+
+/// A valid entry of `setup`.
+#[derive(Debug)]
+pub(crate) struct Setup {
+    pub step: Step,
+    /// Patterns for `glob::GlobSet`.
+    pub reads: Vec<String>,
+    pub network: Option<Network>,
+    /// Zero: it never is too old.
+    pub max_age: Option<Duration>,
 }
 
 /// A valid service; what it needs exists, and is not in a circle.

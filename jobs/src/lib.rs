@@ -56,8 +56,8 @@ pub use mount::Mount;
 pub use network::{AllowedHost, HostPattern, NetworkRules};
 pub use overrides::{Facts, LimitsOverride, Overrides, WorkTree};
 pub use plan::{
-    ArtifactPlan, Command, IoLimits, JobPlan, Limits, Need, Network, Plan, SecretPlan, StepPlan, StepSecret,
-    Switch, When, Workspace,
+    ArtifactPlan, Command, IoLimits, JobPlan, Limits, Need, Network, Plan, SecretPlan, SetupPlan, StepPlan,
+    StepSecret, Switch, When, Workspace,
 };
 pub use retry::{Retry, RetryOn};
 pub use rights::{Privileges, Seccomp};
@@ -76,7 +76,7 @@ pub mod keys {
     pub use crate::read::{
         ARTIFACT_KEYS, CACHE_KEYS, DEFAULT_KEYS, FILE_KEYS, IMAGE_KEYS, INCLUDE_KEYS, IO_LIMITS_KEYS,
         JOB_KEYS, LIMITS_KEYS, MOUNT_KEYS, NEED_KEYS, NET_LIMITS_KEYS, NETWORK_KEYS, PARAM_KEYS, READY_KEYS,
-        RETRY_KEYS, SECRET_KEYS, SERVICE_KEYS, SERVICE_LIMITS_KEYS, STEP_FILE_KEYS, STEP_KEYS,
+        RETRY_KEYS, SECRET_KEYS, SERVICE_KEYS, SERVICE_LIMITS_KEYS, SETUP_KEYS, STEP_FILE_KEYS, STEP_KEYS,
         STEP_SECRET_KEYS,
     };
 }

@@ -97,6 +97,23 @@ pub struct JobPlan {
     /// Directories that outlive it; no two have the same path.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub caches: Vec<CachePlan>,
+    /// What makes the root filesystem that all steps start from, each on what the one before came to.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub setup: Vec<SetupPlan>,
+}
+
+/// A command that makes a layer.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+pub struct SetupPlan {
+    /// What runs; its `index` is 0.
+    pub step: StepPlan,
+    /// Patterns for `glob::GlobSet`: what it sees of the workspace.
+    pub reads: Vec<String>,
+    /// What it can reach.
+    pub network: Network,
+    /// Longest time that its layer is used without being made again.
+    #[serde(rename = "max_age_ms", serialize_with = "some_millis")]
+    pub max_age: Option<Duration>,
 }
 
 /// A secret that a job knows; its value is not here.

@@ -23,6 +23,7 @@ mod params;
 mod retry;
 mod secrets;
 mod services;
+mod setup;
 mod step;
 
 pub(crate) use include::{includes, step_file};
@@ -30,7 +31,7 @@ pub(crate) use keys::EARLY_KEYS;
 pub use keys::{
     ARTIFACT_KEYS, CACHE_KEYS, DEFAULT_KEYS, FILE_KEYS, IMAGE_KEYS, INCLUDE_KEYS, IO_LIMITS_KEYS, JOB_KEYS,
     LIMITS_KEYS, MOUNT_KEYS, NEED_KEYS, NET_LIMITS_KEYS, NETWORK_KEYS, PARAM_KEYS, READY_KEYS, RETRY_KEYS,
-    SECRET_KEYS, SERVICE_KEYS, SERVICE_LIMITS_KEYS, STEP_FILE_KEYS, STEP_KEYS, STEP_SECRET_KEYS,
+    SECRET_KEYS, SERVICE_KEYS, SERVICE_LIMITS_KEYS, SETUP_KEYS, STEP_FILE_KEYS, STEP_KEYS, STEP_SECRET_KEYS,
 };
 
 /// Reads the top of the file: everything but what is in its jobs. `None` when the file is no map; that is reported.
@@ -110,6 +111,7 @@ pub(crate) fn job(
             "quiet-timeout" => file.quiet_timeout = reader.duration(value, "quiet-timeout", place),
             "secrets" => file.secrets = reader.secrets(value, place, false),
             "services" => file.services = reader.services(value, place),
+            "setup" => file.setup = reader.setup(value, key_span),
             "caches" => file.caches = reader.caches(value, place),
             "outputs" => file.outputs = reader.templates(value, "outputs", place),
             "continue-on-error" => {

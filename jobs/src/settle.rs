@@ -11,7 +11,7 @@ use crate::image::ImageSpec;
 use crate::job::{Artifact, Cell, Early, Env, Job, JobLimits, Run, Service, Step};
 use crate::names;
 use crate::overrides::{LimitsOverride, Overrides};
-use crate::plan::{ArtifactPlan, Command, JobPlan, Limits, Network, Plan, StepPlan, Workspace};
+use crate::plan::{ArtifactPlan, Command, JobPlan, Limits, Network, Plan, SetupPlan, StepPlan, Workspace};
 use crate::rights::{Privileges, Seccomp};
 use crate::service::ServicePlan;
 use crate::shell::Shell;
@@ -101,6 +101,18 @@ pub(crate) fn job(
         inherited.settle(step, at, &mut names)
     });
     let steps = steps.collect();
+    let setup = job.setup.into_iter().enumerate().map(|(at, setup)| {
+        let file = source.other_name_at(setup.step.start).map(str::to_owned);
+        let (id, line) = (format!("setup-{}", at + 1), source.position(setup.step.start).line);
+        // What is installed is root's, whoever the steps run as.
+        let user = setup.step.user.clone().or(Some(User::Root));
+        let step = inherited.settle(setup.step, At { index: 0, id, line, file, within: None }, &mut names);
+        let network = setup.network.unwrap_or(Network::Full);
+        let max_age = setup.max_age.filter(|age| !age.is_zero());
+        // The project may change beside it: it works nowhere but at its own root.
+        SetupPlan { step: StepPlan { workdir: None, user, ..step }, reads: setup.reads, network, max_age }
+    });
+    let setup = setup.collect();
     let artifacts = job.artifacts.into_iter().enumerate();
     let artifacts = artifacts.map(|(at, a)| names.settle(a, &format!("artifact-{}", at + 1))).collect();
     let network = overrides.network.clone().or(job.network);
@@ -134,6 +146,7 @@ pub(crate) fn job(
         continue_on_error: job.continue_on_error,
         retry: job.retry,
         secrets: job.secrets,
+        setup,
         caches: job.caches.into_iter().map(|one| cache(one, overrides)).collect(),
         services: job.services.into_iter().map(|one| service(one, overrides)).collect(),
     }

@@ -85,6 +85,7 @@ fn every_code_and_key_is_told() {
         keys::STEP_SECRET_KEYS,
         keys::LIMITS_KEYS,
         keys::INCLUDE_KEYS,
+        keys::SETUP_KEYS,
         keys::STEP_FILE_KEYS,
         keys::IO_LIMITS_KEYS,
         keys::NET_LIMITS_KEYS,

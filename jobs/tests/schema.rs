@@ -185,6 +185,7 @@ fn the_keys_are_the_readers() {
         ("/$defs/step_secret", keys::STEP_SECRET_KEYS),
         ("/$defs/limits", keys::LIMITS_KEYS),
         ("/$defs/include", keys::INCLUDE_KEYS),
+        ("/$defs/setup", keys::SETUP_KEYS),
         ("/$defs/io_limits", keys::IO_LIMITS_KEYS),
         ("/$defs/net_limits", keys::NET_LIMITS_KEYS),
         ("/$defs/network", keys::NETWORK_KEYS),

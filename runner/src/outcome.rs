@@ -391,9 +391,21 @@ pub struct StepResult {
     pub cause: Option<String>,
     /// What the user can do about it, one line.
     pub remedy: Option<String>,
+    /// It did not run: what an earlier run made is used.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub reused: Option<Reused>,
     /// What it left of its root filesystem is kept, for `runner shell`.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub kept: bool,
+}
+
+/// Where the result of a step comes from that did not run.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Reused {
+    /// The run that made it.
+    pub run: String,
+    /// What it is known by: everything that it is made of.
+    pub key: String,
 }
 
 /// Of which steps the root filesystem is kept.

@@ -61,7 +61,7 @@ impl Checker<'_> {
         good.then(|| paths.value.into_iter().map(|pattern| pattern.value).collect())
     }
 
-    fn pattern_fault(&mut self, pattern: &At<String>, error: &GlobError) {
+    pub(super) fn pattern_fault(&mut self, pattern: &At<String>, error: &GlobError) {
         let (code, hint) = match error {
             GlobError::Absolute | GlobError::Parent => {
                 (Code::GlobLeaves, Some("copy the file into the workspace in a step"))

@@ -90,6 +90,13 @@ impl Checker<'_> {
         {
             self.refuse_untrusted("`network: host`", span);
         }
+        for setup in &file.setup {
+            if let Some(At { value: NetworkField::Word(word), span }) = &setup.network
+                && word == "host"
+            {
+                self.refuse_untrusted("`network: host`", span);
+            }
+        }
         for service in &file.services {
             if let Some(mounts) = service.mounts.as_ref().filter(|mounts| !mounts.value.is_empty()) {
                 self.refuse_untrusted("`mounts` of a service", &mounts.span);

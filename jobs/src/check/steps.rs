@@ -38,7 +38,7 @@ impl Checker<'_> {
     }
 
     /// `form`: what it is instead of a command.
-    fn step(
+    pub(super) fn step(
         &mut self,
         step: StepField,
         form: Option<Run>,

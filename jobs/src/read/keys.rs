@@ -3,6 +3,10 @@
 /// Keys of a job file's top level besides those of its job; others that start with `x-` are passed over.
 pub const FILE_KEYS: &[&str] = &["version", "name", "include", "params", "jobs"];
 
+/// Keys of an entry of `setup` given as a map.
+pub const SETUP_KEYS: &[&str] =
+    &["run", "name", "env", "shell", "user", "timeout", "reads", "network", "max-age"];
+
 /// Keys of an entry of `include` given as a map.
 pub const INCLUDE_KEYS: &[&str] = &["path", "sha256"];
 
@@ -29,6 +33,7 @@ pub const DEFAULT_KEYS: &[&str] = &[
     "seccomp",
     "privileges",
     "services",
+    "setup",
     "caches",
 ];
 
@@ -67,6 +72,7 @@ pub const JOB_KEYS: &[&str] = &[
     "quiet-timeout",
     "secrets",
     "services",
+    "setup",
     "caches",
 ];
 

@@ -20,15 +20,19 @@ impl Reader<'_> {
         }
         let list = self.list(node, "steps", "steps", "")?;
         self.at_most(list.len(), STEPS_MAX, "steps", key);
-        let steps =
-            list.iter().enumerate().take(STEPS_MAX).map(|(at, entry)| self.step(entry, at + 1)).collect();
+        let steps = list
+            .iter()
+            .enumerate()
+            .take(STEPS_MAX)
+            .map(|(at, entry)| self.step(entry, at + 1, "step"))
+            .collect();
         Some(At { value: steps, span: if list.is_empty() { key.clone() } else { node.span.clone() } })
     }
 
-    /// Reads one step. A list or nothing in its place is reported and leaves a step whose `run` is unreadable.
-    fn step(&mut self, node: &Node, number: usize) -> StepField {
+    /// Reads one step, which messages call by `kind`. A list or nothing in its place is reported and leaves a step whose `run` is unreadable.
+    pub(super) fn step(&mut self, node: &Node, number: usize, kind: &str) -> StepField {
         let mut step =
-            StepField { span: node.span.clone(), label: format!("step {number}"), ..StepField::default() };
+            StepField { span: node.span.clone(), label: format!("{kind} {number}"), ..StepField::default() };
         let map = match &node.value {
             Value::Map(map) => map,
             Value::Scalar(scalar) if scalar.kind != Kind::Null => {
@@ -44,7 +48,7 @@ impl Reader<'_> {
             }
         };
         if let Some(label) = ["id", "name"].iter().find_map(|key| label(map, key)) {
-            step.label = format!("step {}", quote(label));
+            step.label = format!("{kind} {}", quote(label));
         }
         let place = format!(" in {}", step.label);
         let place = place.as_str();

@@ -126,6 +126,9 @@ pub(super) struct Exec {
     /// Of which steps the root filesystem is kept for `runner shell`
     #[arg(long, value_enum, value_name = "WHICH", default_value_t = Keep::Failed)]
     pub(super) keep: Keep,
+    /// Make the layers of `setup` anew
+    #[arg(long)]
+    pub(super) no_reuse: bool,
     /// How the run is shown: `auto` is `tty` on a terminal, else `plain`
     #[arg(long, value_enum, default_value_t = Output::Auto)]
     pub(super) output: Output,

@@ -124,6 +124,8 @@ pub struct ExecSettings {
     pub secrets_in_artifacts: bool,
     /// Of which steps the root filesystem is kept.
     pub keep: Keep,
+    /// Whether what earlier runs made is used.
+    pub reuse: bool,
     /// Most jobs at once.
     pub jobs_max: Option<usize>,
     /// How images are come by.
@@ -402,6 +404,7 @@ fn exec(flags: flags::Exec, home: PathBuf, environment: &Environment) -> Result<
         dry_run: flags.dry_run,
         secrets: secrets::read(&flags.secret, &flags.secrets_file, environment)?,
         secrets_in_artifacts: flags.allow_secret_in_artifacts,
+        reuse: !flags.no_reuse,
         keep: match flags.keep {
             flags::Keep::Always => Keep::Always,
             flags::Keep::Failed => Keep::Failed,

@@ -50,6 +50,7 @@ pub fn exec(zygote: Zygote, settings: ExecSettings) -> Result<u8, CommandError> 
         secrets,
         secrets_in_artifacts: settings.secrets_in_artifacts,
         keep: settings.keep,
+        reuse: settings.reuse,
         inside: None,
         file: Some((settings.file.display().to_string(), text)),
         included,

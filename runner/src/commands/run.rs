@@ -27,6 +27,7 @@ pub fn run(zygote: Zygote, settings: RunSettings) -> Result<u8, CommandError> {
         secrets: Secrets::default(),
         secrets_in_artifacts: false,
         keep: Keep::Never,
+        reuse: true,
         inside: None,
         plan,
         file: None,

@@ -1,5 +1,6 @@
 //! `runner runs`, `ps`, `cancel`, `wait`, `prune`: looking after runs.
 
+use std::cell::RefCell;
 use std::path::Path;
 use std::time::SystemTime;
 
@@ -12,6 +13,7 @@ use crate::run::kept::Kept;
 use crate::run::living;
 use crate::run::prune::{self, RunLimits};
 use crate::run::record::{RunDirectory, RunRecord, RunState};
+use crate::run::setup_layers::{self, Made, SetupLayers};
 use crate::sandbox::zygote::Zygote;
 
 /// Does what the verb says, and returns what to exit with.
@@ -85,6 +87,24 @@ fn wait(settings: &RunsSettings, name: &str, out: &mut Sink) -> Result<u8, Comma
     }
 }
 
+/// The ids of what steps left, made when something has to be removed.
+struct Ids<'i, Z> {
+    zygote: Option<Z>,
+    established: Option<Zygote>,
+    home: &'i Path,
+}
+
+impl<Z: FnOnce() -> Result<Zygote, CommandError>> Ids<'_, Z> {
+    fn zygote(&mut self) -> Result<&Zygote, String> {
+        if let Some(zygote) = self.zygote.take() {
+            let zygote = zygote().map_err(|error| error.to_string())?;
+            let _lease = establish(&zygote, self.home).map_err(|error| error.to_string())?;
+            self.established = Some(zygote);
+        }
+        self.established.as_ref().ok_or_else(|| "there are no ids for it".to_owned())
+    }
+}
+
 fn remove(
     settings: &RunsSettings,
     limits: RunLimits,
@@ -93,18 +113,16 @@ fn remove(
 ) -> Result<u8, CommandError> {
     let home = &settings.home;
     // What steps of an ordinary user left has the ids of its user namespace: made when it is needed.
-    let mut zygote = Some(zygote);
-    let mut established: Option<Zygote> = None;
-    let mut release = |kept: &Kept| {
-        if let Some(zygote) = zygote.take() {
-            let zygote = zygote().map_err(|error| error.to_string())?;
-            let _lease = establish(&zygote, home).map_err(|error| error.to_string())?;
-            established = Some(zygote);
-        }
-        let zygote = established.as_ref().ok_or_else(|| "there are no ids for it".to_owned())?;
-        kept.release(home, zygote)
-    };
-    let pruned = prune::prune(home, limits, SystemTime::now(), &mut release)?;
+    let ids = RefCell::new(Ids { zygote: Some(zygote), established: None, home });
+    let mut release = |kept: &Kept| kept.release(home, ids.borrow_mut().zygote()?);
+    let now = SystemTime::now();
+    let mut pruned = prune::prune(home, limits, now, &mut release)?;
+    if let (Some(unused), false) = (limits.older, limits.dry_run) {
+        let mut remove = |made: &Made, directory: &Path, name: &str| {
+            setup_layers::remove(made, directory, name, ids.borrow_mut().zygote()?)
+        };
+        SetupLayers::of(home).prune(unused, now, &mut remove, &mut pruned.failed);
+    }
     report::runs::pruned(out, &pruned, limits.dry_run, settings.json);
     match pruned.failed.first() {
         None => Ok(0),

@@ -50,7 +50,8 @@ pub fn shell(zygote: Zygote, settings: ShellSettings) -> Result<u8, CommandError
         secrets: Secrets::default(),
         secrets_in_artifacts: false,
         keep: Keep::Never,
-        inside: Some(Inside { upper: place.upper, workspace: place.workspace, terminal }),
+        reuse: true,
+        inside: Some(Inside { upper: Some(place.upper), workspace: place.workspace, terminal }),
     };
     let finished = launch(zygote, execution, settings.report);
     drop(relay);

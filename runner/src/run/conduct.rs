@@ -1,5 +1,7 @@
 //! The jobs of a run: each started, attended and ended as the schedule says, side by side.
 
+mod setup;
+
 use std::cell::{Cell, RefCell};
 use std::collections::HashMap;
 use std::rc::Rc;
@@ -15,6 +17,8 @@ use jobs::{JobPlan, User};
 use tokio::sync::watch;
 use tokio::time::sleep_until;
 
+use setup::{SetUp, Site};
+
 use super::error::RunError;
 use super::execute::Execution;
 use super::feed::Feed;
@@ -25,6 +29,7 @@ use super::record::{RunDirectory, RunRecord, timestamp};
 use super::room::{self, OpenStage};
 use super::schedule::{self, Action, Schedule, Space};
 use super::services::{self, Company};
+use super::setup_layers::SetupLayers;
 use super::step::Cancel;
 use super::traces::{self, Ledger};
 use super::values::Values;
@@ -370,6 +375,14 @@ impl<'r> Conductor<'r> {
         }
         let several = self.execution.plan.jobs.len() > 1;
         let id = self.run.id();
+        let unit = if several { format!("{id}.{at}") } else { id.to_owned() };
+        let site = Site { job, at, unit: unit.clone(), attempt, lease: &lease, cancel: cancel.clone() };
+        let mut rootfs = rootfs;
+        let SetUp { layers, passing, results, outcome } = self.set_up(&site, &mut rootfs).await?;
+        if let Some(outcome) = outcome {
+            let steps = results.into_iter().chain(job.steps.iter().map(job::skipped)).collect();
+            return Ok(JobEnd { steps, ..JobEnd::new(outcome) });
+        }
         let job = Job {
             plan: job,
             rootfs: &rootfs,
@@ -377,7 +390,7 @@ impl<'r> Conductor<'r> {
             home,
             run: self.run,
             ledger: &self.ledger,
-            unit: if several { format!("{id}.{at}") } else { id.to_owned() },
+            unit,
             number: at,
             attempt,
             zygote: self.zygote,
@@ -394,7 +407,14 @@ impl<'r> Conductor<'r> {
             services: services::muster(&job.services, &roots)?,
             company: Company::new(&job.services),
         };
-        job.run(stage).await
+        let mut end = job.run(stage).await?;
+        drop(layers);
+        end.steps.splice(0..0, results);
+        for layer in passing {
+            let removed = SetupLayers::of(home).remove(layer, self.zygote);
+            end.left.extend(removed.err().map(|text| format!("cannot clean up: {text}")));
+        }
+        Ok(end)
     }
 }
 

@@ -10,6 +10,7 @@ use super::disk::DiskError;
 use super::egress::EgressError;
 use super::errands::ErrandError;
 use super::git::GitError;
+use super::hash_files::HashError;
 use super::identity::IdentityError;
 use super::record::RecordError;
 use super::rights::RightsError;
@@ -49,6 +50,9 @@ pub enum RunError {
     /// The ids.
     #[error(transparent)]
     Identity(#[from] IdentityError),
+    /// What an entry of `setup` reads.
+    #[error("cannot read what `setup` names: {0}")]
+    Hash(#[from] HashError),
     /// The commit for the workspace.
     #[error("cannot make the workspace: {0}")]
     Git(#[from] GitError),
@@ -193,7 +197,7 @@ impl RunError {
             Self::Workspace(error) if error.is_full() => {
                 Some("the copy goes below RUNNER_HOME: free some space there, or set it to a directory on another file system".to_owned())
             }
-            Self::CacheKey { .. } | Self::Unsettled { .. } | Self::Workspace(_) | Self::Disk(_) | Self::Errand(_) | Self::Io { .. } | Self::Mount { .. } => {
+            Self::CacheKey { .. } | Self::Unsettled { .. } | Self::Hash(_) | Self::Workspace(_) | Self::Disk(_) | Self::Errand(_) | Self::Io { .. } | Self::Mount { .. } => {
                 None
             }
         }

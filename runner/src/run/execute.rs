@@ -57,6 +57,8 @@ pub struct Execution {
     pub secrets_in_artifacts: bool,
     /// Of which steps the root filesystem is kept.
     pub keep: Keep,
+    /// What earlier runs made for `setup` is used.
+    pub reuse: bool,
     /// Where an earlier step left off, if this is a look at that. Then no records are kept.
     pub inside: Option<Inside>,
 }

@@ -7,8 +7,8 @@ use std::path::PathBuf;
 #[derive(Debug)]
 pub struct Inside {
     /// Its upper directory, the topmost layer now.
-    pub upper: PathBuf,
-    /// Its workspace, where that was the job's own.
+    pub upper: Option<PathBuf>,
+    /// A workspace that is there already.
     pub workspace: Option<PathBuf>,
     /// The far side of a pseudo-terminal, for the command to be its session's leader; without, it writes to pipes.
     pub terminal: Option<OwnedFd>,

@@ -4,7 +4,7 @@ use std::cell::RefCell;
 use std::fs::{self, DirBuilder};
 use std::os::fd::OwnedFd;
 use std::os::unix::fs::DirBuilderExt as _;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use images::Rootfs;
 use jobs::expression::Value;
@@ -166,6 +166,23 @@ struct Scratch {
 }
 
 impl Rest {
+    /// Waits for the end of what used it, and returns the private directory of the step that was kept last, which is the
+    /// caller's now.
+    pub async fn take_upper(&mut self, home: &Path) -> Option<PathBuf> {
+        let kept = self.kept.take()?;
+        if let Some(room) = &self.room {
+            room.dismiss();
+        }
+        while self.ending.join_next().await.is_some() {}
+        let (_, name) = kept.steps.last()?;
+        Some(kept.directory(home).join(name))
+    }
+
+    /// The steps' user inside.
+    pub fn user(&self) -> (u32, u32) {
+        self.scratch.as_ref().map_or((0, 0), |scratch| scratch.user)
+    }
+
     /// Nothing of it is to be kept: it is tried again.
     pub fn keep_nothing(&mut self) {
         self.kept = None;
@@ -263,7 +280,7 @@ impl Job<'_> {
             number: self.number,
             since,
             secrets: self.secrets,
-            above: self.inside.map(|inside| inside.upper.as_path()),
+            above: self.inside.and_then(|inside| inside.upper.as_deref()),
             services: &self.services,
             caches: &uses,
         };

@@ -34,6 +34,7 @@ pub mod schedule;
 mod secret_files;
 pub mod secrets;
 pub mod services;
+pub mod setup_layers;
 pub mod skeleton;
 pub mod step;
 pub mod step_files;

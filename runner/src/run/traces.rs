@@ -254,9 +254,16 @@ fn clean_job(
 /// # Errors
 /// What could not be removed, in words.
 pub fn remove_scratch(home: &Path, servants: &Servants<'_>, name: &str) -> Result<(), String> {
-    let directory = home.join("scratch");
+    remove_below(&home.join("scratch"), servants, name)
+}
+
+/// Removes what has this name in a directory, with the rights that its files need.
+///
+/// # Errors
+/// What could not be removed, in words.
+pub fn remove_below(directory: &Path, servants: &Servants<'_>, name: &str) -> Result<(), String> {
     let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
-    let Ok(handle) = openat(CWD, &directory, flags, Mode::empty()) else { return Ok(()) };
+    let Ok(handle) = openat(CWD, directory, flags, Mode::empty()) else { return Ok(()) };
     let removed = servants.remove(std::os::fd::AsFd::as_fd(&handle), name);
     removed.map_err(|error| format!("{}: {error}", directory.join(name).display()))
 }

@@ -487,6 +487,7 @@ impl Job<'_> {
             cause: self.because(ended.stopped, verdict.cause),
             remedy: verdict.remedy,
             kept: false,
+            reused: None,
         })
     }
 }
@@ -590,6 +591,7 @@ pub fn skipped(step: &StepPlan) -> StepResult {
         cause: None,
         remedy: None,
         kept: false,
+        reused: None,
     }
 }
 
