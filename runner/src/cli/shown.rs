@@ -54,11 +54,11 @@ impl Command {
             | Self::Artifacts(_)
             | Self::ImageUnpack(_)
             | Self::Image(_)
+            | Self::Cache(_)
             | Self::Doctor(_)
             | Self::Runs(_)
             | Self::Init(_)
             | Self::Explain(_)
-            | Self::Cache(_)
             | Self::Print(_) => None,
         }
     }

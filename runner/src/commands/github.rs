@@ -48,11 +48,11 @@ pub(super) fn file_of(command: &Command) -> Option<String> {
         | Command::Artifacts(_)
         | Command::ImageUnpack(_)
         | Command::Image(_)
+        | Command::Cache(_)
         | Command::Doctor(_)
         | Command::Runs(_)
         | Command::Init(_)
         | Command::Explain(_)
-        | Command::Cache(_)
         | Command::Print(_) => None,
     }
 }

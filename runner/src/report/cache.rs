@@ -43,8 +43,7 @@ pub fn list(sink: &mut Sink, caches: &[KeptCache], as_json: bool) {
     }
     for cache in caches {
         let (path, key) = (show_name(&cache.path), show_name(&cache.key));
-        let age = duration(cache.age_s as f64);
-        sink.line(&format!("{:>8}  used {age} ago  {path}  {key}", size(cache.bytes)));
+        sink.line(&format!("{:>8}  used {:>10}  {path}  {key}", size(cache.bytes), age(cache)));
     }
     sink.flush();
 }
@@ -59,7 +58,15 @@ pub fn removed(sink: &mut Sink, caches: &[KeptCache]) {
 
 fn gone(verb: &str, cache: &KeptCache) -> String {
     let (path, key) = (show_name(&cache.path), show_name(&cache.key));
-    format!("{verb} {path} {key}: {}, used {} ago", size(cache.bytes), duration(cache.age_s as f64))
+    format!("{verb} {path} {key}: {}, used {}", size(cache.bytes), age(cache))
+}
+
+/// When it was used last.
+fn age(cache: &KeptCache) -> String {
+    match cache.age_s {
+        0 => "just now".to_owned(),
+        seconds => format!("{} ago", duration(seconds as f64)),
+    }
 }
 
 /// Prints which caches went, or would go, and what is left.
@@ -71,8 +78,7 @@ pub fn pruned(sink: &mut Sink, pruned: &PrunedCaches, limits: CacheLimits, as_js
     for cache in &pruned.removed {
         sink.line(&gone(verb, cache));
     }
-    let kept = count(pruned.kept, "cache");
-    sink.line(&format!("{kept} stay, {}", size(pruned.kept_bytes)));
+    sink.line(&format!("left: {}, {}", count(pruned.kept, "cache"), size(pruned.kept_bytes)));
     sink.flush();
 }
 

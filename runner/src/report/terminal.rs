@@ -183,18 +183,6 @@ impl Terminal {
         }
     }
 
-    /// What a job's reports say, and the first failed tests by name.
-    fn reports(&self, event: &Event) {
-        let What::Reports { tests, failed, coverage, findings } = &event.what else { return };
-        let job = event.job.as_deref().filter(|_| self.jobs > 1).map(|job| format!("job {job}: "));
-        let sums = format::reports(*tests, *coverage, *findings);
-        let mut text = format!("  {}reports: {sums}", job.unwrap_or_default());
-        for test in failed {
-            text.push_str(&format!("\n    {} {}", self.paint.bad("✗"), failed_test(test)));
-        }
-        self.print(&text);
-    }
-
     /// Says what becomes of caches and services.
     fn beside(&self, event: &Event) {
         let job = event.job.as_deref().filter(|_| self.jobs > 1);
@@ -209,6 +197,18 @@ impl Terminal {
         if !lines.is_empty() {
             self.print(&format!("{} {}", self.paint.mark(outcome), lines.join("\n")));
         }
+    }
+
+    /// What a job's reports say, and the first failed tests by name.
+    fn reports(&self, event: &Event) {
+        let What::Reports { tests, failed, coverage, findings } = &event.what else { return };
+        let job = event.job.as_deref().filter(|_| self.jobs > 1).map(|job| format!("job {job}: "));
+        let sums = format::reports(*tests, *coverage, *findings);
+        let mut text = format!("  {}reports: {sums}", job.unwrap_or_default());
+        for test in failed {
+            text.push_str(&format!("\n    {} {}", self.paint.bad("✗"), failed_test(test)));
+        }
+        self.print(&text);
     }
 
     fn label(&self, event: &Event) -> String {
@@ -254,7 +254,10 @@ impl Terminal {
         let mark = self.paint.mark(result.outcome);
         let mut text = match result.outcome {
             Outcome::Skipped => format!("{mark} {label} {}", self.paint.dim("skipped")),
-            Outcome::Success => format!("{mark} {label} {}", format::usage(result)),
+            Outcome::Success => match &result.reused {
+                Some(reused) => format!("{mark} {label} {}", format::reused(reused)),
+                None => format!("{mark} {label} {}", format::usage(result)),
+            },
             _ => format!(
                 "{mark} {label} {} {}",
                 self.paint.bad(&format::outcome(result)),

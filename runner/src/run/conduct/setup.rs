@@ -177,18 +177,16 @@ impl Conductor<'_> {
             caches: Vec::new(),
             ..site.job.clone()
         };
-        let stage = room::open_stage(self.zygote, &plan, &self.execution.root, site.lease.identity)?;
+        let stage = room::open_stage(self.zygote, &plan, &self.execution.base, site.lease.identity)?;
         let reads = self.run.path().join("jobs").join(&site.job.id).join(format!(".reads-{}", index + 1));
         let workspace = self.copy_reads(setup, &reads)?;
         let inside = Inside { upper: None, workspace: Some(workspace), terminal: None };
-        let inherited = Handed::default();
         let job = Job {
             plan: &plan,
             rootfs,
             base: &self.execution.base,
             root: &self.execution.root,
-            inherited: &inherited,
-            tallies: RefCell::default(),
+            inherited: &Handed::default(),
             home: &self.execution.home,
             run: self.run,
             ledger: &self.ledger,
@@ -206,6 +204,7 @@ impl Conductor<'_> {
             inside: Some(&inside),
             contexts: Vec::new(),
             services: Vec::new(),
+            tallies: RefCell::default(),
             company: Company::new(&[]),
             cancel: RefCell::new(site.cancel.clone()),
         };

@@ -1,6 +1,7 @@
 //! The reports of a job and its steps: copied out of the workspace, read, and summed up.
 
 use std::fs;
+use std::os::fd::OwnedFd;
 use std::path::Path;
 
 use jobs::{ReportKind, ReportPlan};
@@ -23,7 +24,19 @@ const FAILED_SHOWN_MAX: usize = 10;
 /// Characters of what is said of each.
 const SHOWN_CHARS_MAX: usize = 300;
 
+/// Where reports are looked for.
+struct Ground<'g> {
+    workspace: &'g Workspace,
+    /// The caches in it.
+    over: Vec<(String, OwnedFd)>,
+}
+
 impl Job<'_> {
+    fn ground<'g>(&self, workspace: &'g Workspace, room: &Room, wanted: &[ReportPlan]) -> Ground<'g> {
+        let over = if wanted.is_empty() { Vec::new() } else { self.caches_in_workspace(room) };
+        Ground { workspace, over }
+    }
+
     /// Reads and keeps a step's reports. What is wrong with them is a warning, but for a secret in one.
     pub(super) fn step_reports(
         &self,
@@ -38,8 +51,8 @@ impl Job<'_> {
             self.hand_back(one.used);
         }
         let tally = self.tallies.borrow_mut().remove(&one.index).unwrap_or_default();
-        let leak =
-            self.reports(&one.step.reports, Some(&one.step.id), (one.workspace, one.room), tally, end)?;
+        let ground = self.ground(one.workspace, one.room, &one.step.reports);
+        let leak = self.reports(&one.step.reports, Some(&one.step.id), &ground, tally, end)?;
         if let Some(error) = leak.filter(|_| result.outcome == Outcome::Success) {
             result.outcome = Outcome::Leak;
             result.conclusion = conclusion(one.turn.forgiving, Outcome::Leak);
@@ -50,7 +63,8 @@ impl Job<'_> {
 
     /// The job's own reports, and a line about all of them.
     pub(super) fn job_reports(&self, workspace: &Workspace, room: &Room, end: &mut JobEnd) {
-        match self.reports(&self.plan.reports, None, (workspace, room), Tally::default(), end) {
+        let ground = self.ground(workspace, room, &self.plan.reports);
+        match self.reports(&self.plan.reports, None, &ground, Tally::default(), end) {
             Ok(Some(error)) => {
                 self.warn(error.code(), error.to_string(), error.hint());
                 if end.outcome == Outcome::Success {
@@ -75,9 +89,9 @@ impl Job<'_> {
         let mut tallies = self.tallies.borrow_mut();
         let tally = tallies.entry(one.index).or_default();
         let place = self.run.path().join(format!(".attempt-{}-{}", self.number, one.index));
+        let ground = self.ground(one.workspace, one.room, &one.step.reports);
         for report in tests {
-            if let Ok(collected) = self.copied(report, Some(&one.step.id), (one.workspace, one.room), &place)
-            {
+            if let Ok(collected) = self.copied(report, Some(&one.step.id), &ground, &place) {
                 let from = place.join(&report.artifact.name);
                 // It is told when the last attempt's is read, if it is still so then.
                 let _faults = gather(report.kind, &from, &collected, tally, &mut Gathered::default());
@@ -90,14 +104,13 @@ impl Job<'_> {
         &self,
         report: &ReportPlan,
         step: Option<&str>,
-        (workspace, room): (&Workspace, &Room),
+        ground: &Ground<'_>,
         place: &Path,
     ) -> Result<Collected, ArtifactError> {
         use std::os::fd::AsFd as _;
-        let over = self.caches_in_workspace(room);
         artifacts::collect(&CollectRequest {
-            workspace: workspace.handle.as_fd(),
-            over: &over,
+            workspace: ground.workspace.handle.as_fd(),
+            over: &ground.over,
             name: &report.artifact.name,
             patterns: &Patterns::new(&report.artifact.paths),
             optional: true,
@@ -116,14 +129,14 @@ impl Job<'_> {
         &self,
         wanted: &[ReportPlan],
         step: Option<&str>,
-        (workspace, room): (&Workspace, &Room),
+        ground: &Ground<'_>,
         mut tally: Tally,
         end: &mut JobEnd,
     ) -> Result<Option<ArtifactError>, RunError> {
         let mut leak = None;
         for report in wanted {
             let place = self.run.artifacts_path();
-            match self.copied(report, step, (workspace, room), &place) {
+            match self.copied(report, step, ground, &place) {
                 Ok(collected) if collected.files > 0 => {
                     let name = report.artifact.name.clone();
                     let faults =
@@ -138,7 +151,7 @@ impl Job<'_> {
                     end.artifacts.push(ArtifactRecord { name: name.clone(), job, step: of, files, bytes });
                     self.feed.send(Some(&self.plan.id), step, What::Artifact { name, files, bytes });
                 }
-                Ok(_) => self.nothing_there(report, step, workspace),
+                Ok(_) => self.nothing_there(report, step, ground.workspace),
                 Err(error) if error.is_leak() => {
                     leak = Some(error);
                     break;
