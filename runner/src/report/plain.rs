@@ -424,7 +424,7 @@ impl Plain {
             // Each is a line of the step's that has been shown before.
             ended.last.iter().for_each(|line| self.sink.line(line));
         }
-        for line in end_lines(result, &self.directory) {
+        for line in end_lines(result, &self.directory, event.job.as_deref().filter(|_| self.jobs > 1)) {
             self.line(&line, now);
         }
         if let (true, Some(blocks)) = (result.outcome.is_failure(), &mut self.blocks) {
@@ -498,7 +498,8 @@ pub(super) fn show_name(name: &str) -> String {
 }
 
 /// Returns what is said about a step's end below its line: leftovers, and of a failure cause, remedy and log.
-pub(super) fn end_lines(result: &StepResult, directory: &Path) -> Vec<String> {
+/// `job`: its job, where there are several.
+pub(super) fn end_lines(result: &StepResult, directory: &Path, job: Option<&str>) -> Vec<String> {
     let mut lines = Vec::new();
     if !result.leftovers.is_empty() {
         let names: Vec<&str> = result.leftovers.iter().take(5).map(|left| left.name.as_str()).collect();
@@ -521,7 +522,8 @@ pub(super) fn end_lines(result: &StepResult, directory: &Path) -> Vec<String> {
         lines.push(format!("  log: {}", directory.join(&result.log.path).display()));
     }
     if let (true, Some(run)) = (result.kept, directory.file_name()) {
-        lines.push(format!("  look around: runner shell {}:{}", run.display(), result.id));
+        let job = job.map(|job| format!("/{job}")).unwrap_or_default();
+        lines.push(format!("  look around: runner shell {}{job}:{}", run.display(), result.id));
     }
     lines
 }

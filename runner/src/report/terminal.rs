@@ -271,7 +271,7 @@ impl Terminal {
         }
         let lines = match again {
             Some(again) => vec![format!("  {again}")],
-            None => end_lines(result, &self.directory),
+            None => end_lines(result, &self.directory, event.job.as_deref().filter(|_| self.jobs > 1)),
         };
         for line in lines {
             text.push('\n');

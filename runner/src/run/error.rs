@@ -50,6 +50,12 @@ pub enum RunError {
     /// The ids.
     #[error(transparent)]
     Identity(#[from] IdentityError),
+    /// Somebody works in the project meanwhile.
+    #[error("what {entry} reads changed while it was read")]
+    ReadsChanged {
+        /// The entry's id.
+        entry: String,
+    },
     /// What an entry of `setup` reads.
     #[error("cannot read what `setup` names: {0}")]
     Hash(#[from] HashError),
@@ -197,7 +203,7 @@ impl RunError {
             Self::Workspace(error) if error.is_full() => {
                 Some("the copy goes below RUNNER_HOME: free some space there, or set it to a directory on another file system".to_owned())
             }
-            Self::CacheKey { .. } | Self::Unsettled { .. } | Self::Hash(_) | Self::Workspace(_) | Self::Disk(_) | Self::Errand(_) | Self::Io { .. } | Self::Mount { .. } => {
+            Self::CacheKey { .. } | Self::Unsettled { .. } | Self::ReadsChanged { .. } | Self::Hash(_) | Self::Workspace(_) | Self::Disk(_) | Self::Errand(_) | Self::Io { .. } | Self::Mount { .. } => {
                 None
             }
         }

@@ -42,6 +42,17 @@ pub(super) struct SetUp {
     pub outcome: Option<Outcome>,
 }
 
+/// An entry, and what is known of it.
+#[derive(Clone, Copy)]
+struct Entry<'e> {
+    index: usize,
+    setup: &'e SetupPlan,
+    /// The digest of what it reads.
+    reads: &'e str,
+    /// The key of its layer.
+    known: &'e str,
+}
+
 /// What the entries of one job share.
 pub(super) struct Site<'s> {
     pub job: &'s JobPlan,
@@ -77,7 +88,8 @@ impl Conductor<'_> {
                 // What an image without a digest holds can change at any time.
                 None => format!("once-{}-{index}", site.unit),
             };
-            let layer = self.layer(site, index, setup, &known, rootfs, &mut set_up).await?;
+            let entry = Entry { index, setup, reads: &reads, known: &known };
+            let layer = self.layer(site, &entry, rootfs, &mut set_up).await?;
             let Some(layer) = layer else { break };
             rootfs.layers.push(layer.path());
             match parent.as_mut() {
@@ -96,12 +108,11 @@ impl Conductor<'_> {
     async fn layer(
         &self,
         site: &Site<'_>,
-        index: usize,
-        setup: &SetupPlan,
-        known: &str,
+        entry: &Entry<'_>,
         rootfs: &Rootfs,
         set_up: &mut SetUp,
     ) -> Result<Option<Layer>, RunError> {
+        let Entry { setup, known, .. } = *entry;
         let layers = SetupLayers::of(&self.execution.home);
         let mut cancel = site.cancel.clone();
         let _right_to_make = loop {
@@ -127,7 +138,7 @@ impl Conductor<'_> {
                 }
             }
         };
-        let (mut end, reads) = self.make(site, index, setup, rootfs).await?;
+        let (mut end, reads) = self.make(site, entry, rootfs).await?;
         set_up.results.append(&mut end.steps);
         let step =
             end.rest.take_upper(&self.execution.home).await.filter(|_| end.outcome == Outcome::Success);
@@ -154,10 +165,10 @@ impl Conductor<'_> {
     async fn make(
         &self,
         site: &Site<'_>,
-        index: usize,
-        setup: &SetupPlan,
+        entry: &Entry<'_>,
         rootfs: &Rootfs,
     ) -> Result<(JobEnd, PathBuf), RunError> {
+        let Entry { index, setup, .. } = *entry;
         let plan = JobPlan {
             steps: vec![setup.step.clone()],
             setup: Vec::new(),
@@ -179,7 +190,7 @@ impl Conductor<'_> {
         };
         let stage = room::open_stage(self.zygote, &plan, &self.execution.base, site.lease.identity)?;
         let reads = self.run.path().join("jobs").join(&site.job.id).join(format!(".reads-{}", index + 1));
-        let workspace = self.copy_reads(setup, &reads)?;
+        let workspace = self.copy_reads(entry, &reads)?;
         let inside = Inside { upper: None, workspace: Some(workspace), terminal: None };
         let job = Job {
             plan: &plan,
@@ -213,7 +224,8 @@ impl Conductor<'_> {
     }
 
     /// Copies what an entry reads, and nothing else, to a directory that is its workspace.
-    fn copy_reads(&self, setup: &SetupPlan, destination: &Path) -> Result<PathBuf, RunError> {
+    fn copy_reads(&self, entry: &Entry<'_>, destination: &Path) -> Result<PathBuf, RunError> {
+        let Entry { setup, reads, .. } = *entry;
         let _of_an_attempt_before = fs::remove_dir_all(destination);
         let root = &self.execution.root;
         let project = File::open(root).map_err(RunError::io("open", root))?;
@@ -234,6 +246,11 @@ impl Conductor<'_> {
         artifacts::collect(&request)?;
         let workspace = destination.join("reads");
         fs::create_dir_all(&workspace).map_err(RunError::io("create", &workspace))?;
+        let copied = File::open(&workspace).map_err(RunError::io("open", &workspace))?.into();
+        // The layer would be known by something else than what it was made of.
+        if !setup.reads.is_empty() && hash_files(&copied, &setup.reads)? != reads {
+            return Err(RunError::ReadsChanged { entry: setup.step.id.clone() });
+        }
         Ok(workspace)
     }
 }
