@@ -95,11 +95,11 @@ fn a_failure_or_an_image_without_a_digest_leaves_no_layer() {
     }
     // A user that the setup makes can run steps.
     let run = lab.exec(
-        "setup: [{run: 'echo builder:x:1234:1234::/home/builder:/bin/sh >> /etc/passwd', network: none}]\n\
+        "setup: [{run: 'echo builder:x:1234:1234::/var/builder:/bin/sh >> /etc/passwd', network: none}]\n\
         steps: [{run: 'id -u; echo $HOME', user: builder}]\n",
         0,
     );
-    assert_eq!(run.text(1), "1234\n/home/builder\n");
+    assert_eq!(run.text(1), "1234\n/var/builder\n");
     lab.write("setup: [{run: x, network: host}]\nsteps: [x]\n");
     let refused = lab.context.run(&["exec", "--untrusted", "job.yml"]).expect_code(2);
     assert!(refused.stderr_text().contains("`network: host` is refused"), "{}", refused.stderr_text());

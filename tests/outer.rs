@@ -451,3 +451,44 @@ fn what_is_beyond_ten_is_one_notice() {
     assert_eq!((count("error"), count("warning"), count("notice")), (10, 10, 1), "{text}");
     assert!(text.ends_with("::notice::3 more errors and 2 more warnings are in the log\n"), "{text}");
 }
+
+#[test]
+fn a_service_that_dies_is_told_and_a_cancelled_step_is_no_error() {
+    require!(Root, Cgroups, Busybox);
+    let lab = Lab::new(User::Current);
+    let job = "network: services\nservices: {db: {image: ./rootfs.tar, run: [sh, -c, 'echo ::error::mine; exit 3'], ready: {log: never}}}\nsteps: [{id: a, run: 'true'}]\n";
+    lab.write(job);
+    let ran = lab.context.finish(&mut in_workflow(&lab, &["exec"])).expect_code(1);
+    let text = ran.stdout_text();
+    assert_eq!(github_orders(&text), ["error"], "{text}");
+    let error = "::error title=service db,file=job.yml::ended before it was ready: exit code 3";
+    assert!(text.lines().any(|line| line.starts_with(error)), "{text}");
+    let job = "image: ./rootfs.tar\nnetwork: none\njobs:\n  m: {matrix: {n: [1, 2]}, limits: {cpus: 0.5}, steps: [{id: s, run: 'if test $MATRIX_N = 1; then until test -e go; do sleep 0.02; done; exit 1; else touch go; sleep 600; fi'}]}\n";
+    lab.context.write("job.yml", job);
+    let ran = lab.context.finish(&mut in_workflow(&lab, &["exec", "-j", "2"])).expect_code(1);
+    let text = ran.stdout_text();
+    assert_eq!(github_orders(&text).iter().filter(|order| *order == "error").count(), 1, "{text}");
+    assert!(text.contains("job m@2: cancelled"), "{text}");
+}
+
+#[test]
+fn in_a_file_output_is_as_it_is_and_masks_are_not() {
+    require!(Root, Cgroups, Busybox);
+    let lab = Lab::new(User::Current);
+    let attack = "echo ::error::out; echo ::error::err >&2";
+    let words = ["run", "./rootfs.tar", "--network", "none", "--", "sh", "-c", attack];
+    let file = lab.context.path("captured");
+    let mut command = inside(&lab, "github", &words);
+    command.stdout(fs::File::create(&file).unwrap()).stderr(std::process::Stdio::piped());
+    let output = command.spawn().unwrap().wait_with_output().unwrap();
+    assert!(output.status.success());
+    assert_eq!(fs::read_to_string(&file).unwrap(), "::error::out\n");
+    let said = String::from_utf8(output.stderr).unwrap();
+    assert!(said.ends_with("| ::error::err\n") && github_orders(&said).is_empty(), "{said}");
+    lab.write("secrets: [TOKEN]\nsteps: [{id: a, run: 'true'}]\n");
+    let mut command = in_workflow(&lab, &["exec", "job.yml", "--secret", "TOKEN"]);
+    command.env("TOKEN", "tok3n-Wn7xZz").stdout(fs::File::create(&file).unwrap());
+    assert!(command.status().unwrap().success());
+    let text = fs::read_to_string(&file).unwrap();
+    assert!(text.contains("::group::") && !text.contains("tok3n"), "{text}");
+}

@@ -37,6 +37,14 @@ mod steps;
 pub(crate) use graph::early;
 pub(crate) use params::{Given, Params, params};
 
+/// The words for what steps find in their working directory.
+const WORKSPACES: &[(&str, Workspace)] = &[
+    (".", Workspace::InPlace),
+    ("copy", Workspace::Copy),
+    ("git", Workspace::Git),
+    ("empty", Workspace::Empty),
+];
+
 /// The versions of the format that are read.
 const VERSIONS: &[&str] = &["1"];
 
@@ -83,13 +91,7 @@ pub(crate) fn job(
     let workdir = file.workdir.and_then(|workdir| check.workdir(&workdir.value, &workdir.span, place));
     let hostname = file.hostname.and_then(|hostname| check.hostname(&hostname.value, &hostname.span));
     let mounts = file.mounts.map(|mounts| check.mounts(mounts.value)).unwrap_or_default();
-    let workspaces = [
-        (".", Workspace::InPlace),
-        ("copy", Workspace::Copy),
-        ("git", Workspace::Git),
-        ("empty", Workspace::Empty),
-    ];
-    let workspace = file.workspace.and_then(|word| check.choice(&word, "workspace", place, &workspaces));
+    let workspace = file.workspace.and_then(|word| check.choice(&word, "workspace", place, WORKSPACES));
     let network_span = file.network.as_ref().map(|network| network.span.clone());
     let network = file.network.and_then(|network| check.network(network, place));
     let seccomp = file.seccomp.and_then(|seccomp| check.seccomp(&seccomp, place));

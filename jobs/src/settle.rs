@@ -8,7 +8,7 @@ use crate::cache::{CacheMode, CachePlan};
 use crate::check::ValidOverrides;
 use crate::expression::{Template, Value};
 use crate::image::ImageSpec;
-use crate::job::{Artifact, Cell, Early, Env, Job, JobLimits, Report, Run, Service, Step};
+use crate::job::{Artifact, Cell, Early, Env, Job, JobLimits, Report, Run, Service, Setup, Step};
 use crate::names;
 use crate::overrides::{LimitsOverride, Overrides};
 use crate::plan::{
@@ -94,27 +94,8 @@ pub(crate) fn job(
         quiet_timeout: job.quiet_timeout,
         used: place.used,
     };
-    let steps = job.steps.into_iter().enumerate();
-    let steps = steps.map(|(at, step)| {
-        let file = source.other_name_at(step.start).map(str::to_owned);
-        let within = step.within.and_then(|at| ids.get(at)).cloned();
-        let at =
-            At { index: at + 1, id: ids[at].clone(), line: source.position(step.start).line, file, within };
-        inherited.settle(step, at, &mut names)
-    });
-    let steps = steps.collect();
-    let setup = job.setup.into_iter().enumerate().map(|(at, setup)| {
-        let file = source.other_name_at(setup.step.start).map(str::to_owned);
-        let (id, line) = (format!("setup-{}", at + 1), source.position(setup.step.start).line);
-        // What is installed is root's, whoever the steps run as.
-        let user = setup.step.user.clone().or(Some(User::Root));
-        let step = inherited.settle(setup.step, At { index: 0, id, line, file, within: None }, &mut names);
-        let network = setup.network.unwrap_or(Network::Full);
-        let max_age = setup.max_age.filter(|age| !age.is_zero());
-        // The project may change beside it: it works nowhere but at its own root.
-        SetupPlan { step: StepPlan { workdir: None, user, ..step }, reads: setup.reads, network, max_age }
-    });
-    let setup = setup.collect();
+    let steps = inherited.steps(job.steps, &ids, source, &mut names);
+    let setup = inherited.setup(job.setup, source, &mut names);
     let artifacts = job.artifacts.into_iter().enumerate();
     let artifacts = artifacts.map(|(at, a)| names.settle(a, &format!("artifact-{}", at + 1))).collect();
     let network = overrides.network.clone().or(job.network);
@@ -275,6 +256,37 @@ struct Inherited<'a> {
 }
 
 impl Inherited<'_> {
+    fn steps(
+        &self,
+        steps: Vec<Step>,
+        ids: &[String],
+        source: &Source,
+        names: &mut ArtifactNames,
+    ) -> Vec<StepPlan> {
+        let settled = steps.into_iter().enumerate().map(|(at, step)| {
+            let file = source.other_name_at(step.start).map(str::to_owned);
+            let within = step.within.and_then(|at| ids.get(at)).cloned();
+            let (id, line) = (ids[at].clone(), source.position(step.start).line);
+            self.settle(step, At { index: at + 1, id, line, file, within }, names)
+        });
+        settled.collect()
+    }
+
+    fn setup(&self, entries: Vec<Setup>, source: &Source, names: &mut ArtifactNames) -> Vec<SetupPlan> {
+        let settled = entries.into_iter().enumerate().map(|(at, setup)| {
+            let file = source.other_name_at(setup.step.start).map(str::to_owned);
+            let (id, line) = (format!("setup-{}", at + 1), source.position(setup.step.start).line);
+            // What is installed is root's, whoever the steps run as.
+            let user = setup.step.user.clone().or(Some(User::Root));
+            let step = self.settle(setup.step, At { index: 0, id, line, file, within: None }, names);
+            let network = setup.network.unwrap_or(Network::Full);
+            let max_age = setup.max_age.filter(|age| !age.is_zero());
+            // The project may change beside it: it works nowhere but at its own root.
+            SetupPlan { step: StepPlan { workdir: None, user, ..step }, reads: setup.reads, network, max_age }
+        });
+        settled.collect()
+    }
+
     fn settle(&self, step: Step, at: At, names: &mut ArtifactNames) -> StepPlan {
         let At { index, id, line, file, within } = at;
         let literal =

@@ -40,6 +40,8 @@ pub struct Environment {
 /// What GitHub Actions says of the step of a workflow that we are.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct GitHub {
+    /// What is said on standard output reaches the agent.
+    pub reads_stdout: bool,
     /// Where the repository is checked out.
     pub workspace: Option<PathBuf>,
     /// For files that only this job of the workflow needs.
@@ -61,6 +63,9 @@ impl Environment {
         let mut environment =
             Self::new(variables.collect(), Terminals::probe(), rustix::process::geteuid().is_root());
         environment.stdout_is_file = report::stdout_is_file();
+        if let Some(github) = &mut environment.github {
+            github.reads_stdout = !environment.stdout_is_file;
+        }
         environment
     }
 
@@ -102,8 +107,9 @@ impl Environment {
     /// Chooses how a single command is shown: as it is, but where a service would take a line for an order.
     pub(super) fn output_of_one(&self) -> Output {
         match self.outer {
-            Some(outer) if !self.stdout_is_file => Output::Guarded(outer),
-            Some(_) | None => Output::Passthrough,
+            Some(outer) if self.stdout_is_file => Output::GuardedStderr(outer),
+            Some(outer) => Output::Guarded(outer),
+            None => Output::Passthrough,
         }
     }
 }
@@ -124,6 +130,7 @@ fn outer<'a>(set: &impl Fn(&str) -> Option<&'a str>) -> Option<Outer> {
 fn github<'a>(set: &impl Fn(&str) -> Option<&'a str>) -> Option<GitHub> {
     let path = |name: &str| set(name).map(PathBuf::from).filter(|path| path.is_absolute());
     (set("GITHUB_ACTIONS") == Some("true")).then(|| GitHub {
+        reads_stdout: true,
         workspace: path("GITHUB_WORKSPACE"),
         temp: path("RUNNER_TEMP"),
         output: path("GITHUB_OUTPUT"),
@@ -282,7 +289,7 @@ mod tests {
         }
         let mut filed = environment(&[("GITHUB_ACTIONS", "true")], false, false);
         filed.stdout_is_file = true;
-        assert_eq!(filed.output_of_one(), Output::Passthrough, "nobody obeys a file");
+        assert_eq!(filed.output_of_one(), Output::GuardedStderr(Outer::GitHub), "nobody obeys a file");
         assert_eq!(environment(&[("GITHUB_WORKSPACE", "/w")], false, false).github, None);
     }
 }

@@ -30,8 +30,8 @@ pub(super) fn briefing(file: &Path, github: Option<&GitHub>, plan: &Plan, secret
     };
     Briefing {
         steps: steps.map(place).collect(),
-        // To a terminal, or to another service, they would be shown and not hidden.
-        masks: if github.is_some() { secrets.lines() } else { Vec::new() },
+        // To a terminal, to another service or in a file, they would be shown and not hidden.
+        masks: if github.is_some_and(|github| github.reads_stdout) { secrets.lines() } else { Vec::new() },
     }
 }
 

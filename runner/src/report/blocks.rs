@@ -3,7 +3,7 @@
 
 use super::outer::{BAR, Block, Briefing, Note, Outer, parted};
 use crate::event::{Event, FailedTest};
-use crate::outcome::StepResult;
+use crate::outcome::{Outcome, ServiceResult, StepResult};
 
 /// Errors that a service is told of, and as many warnings: GitHub shows no more of one step of a workflow.
 const NOTES_MAX: u64 = 10;
@@ -97,6 +97,10 @@ impl Blocks {
             line: place.map(|place| place.line),
             column: None,
         };
+        // Somebody wanted that, or has been told of what made it happen.
+        if result.outcome == Outcome::Cancelled {
+            return None;
+        }
         // What was forgiven does not make the workflow red.
         let (order, told) = match result.conclusion.is_failure() {
             true => (self.outer.error(&note)?, &mut self.errors),
@@ -104,6 +108,21 @@ impl Blocks {
         };
         *told += 1;
         (*told <= NOTES_MAX).then_some(order)
+    }
+
+    /// A service has failed without which the job does not go on.
+    pub(super) fn service_failed(&mut self, job: &str, result: &ServiceResult) -> Option<String> {
+        let place = self.briefing.steps.iter().find(|((of, _), _)| of == job).map(|(_, place)| place);
+        let title = format!("service {}", result.name);
+        let text = result.cause.as_deref().unwrap_or(result.outcome.as_str());
+        let text = result
+            .remedy
+            .as_ref()
+            .map_or_else(|| text.to_owned(), |remedy| format!("{text}\nhint: {remedy}"));
+        let file = place.and_then(|place| place.file.as_deref());
+        let order = self.outer.error(&Note { title: &title, text: &text, file, ..Note::default() })?;
+        self.errors += 1;
+        (self.errors <= NOTES_MAX).then_some(order)
     }
 
     /// Returns the order for a test that failed, at the place where it stands.

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use crate::outcome::{Covered, FindingCounts, Outcome, StepResult, TestCounts};
+use crate::outcome::{Covered, FindingCounts, Outcome, Reused, StepResult, TestCounts};
 
 /// Formats bytes: `512B`, `1.9G`.
 pub fn size(bytes: u64) -> String {
@@ -50,6 +50,11 @@ pub fn outcome(result: &StepResult) -> String {
         (Outcome::Signal, _, Some(signal)) => format!("{word} ({})", signal_name(signal)),
         _ => word.to_owned(),
     }
+}
+
+/// Says where a result comes from that was not made now.
+pub fn reused(reused: &Reused) -> String {
+    format!("made by run {}", reused.run)
 }
 
 /// Sums up reports: `214 tests, 2 failed, 1 flaky; 81.4 % of 9,120 lines covered; 1 error, 4 warnings found`.

@@ -11,6 +11,7 @@ use super::lines::LineBuffer;
 use super::outer::{Briefing, Note, Outer};
 use super::plain::{show_name, warning_lines};
 use super::pull::Pulls;
+use super::reporter::Output;
 use super::sink::Sink;
 use super::terminal::Screen;
 use crate::event::{Event, Stream, What};
@@ -28,6 +29,8 @@ struct Bars {
 #[derive(Debug)]
 struct Guard {
     outer: Outer,
+    /// Standard output is a file, which nobody obeys.
+    only_stderr: bool,
     briefing: Briefing,
     stdout: LineBuffer,
     stderr: LineBuffer,
@@ -49,7 +52,7 @@ impl Passthrough {
         stderr: Sink,
         screen: Option<Screen>,
         color: bool,
-        outer: Option<Outer>,
+        output: Output,
     ) -> Self {
         let bars = screen.map(|screen| Bars {
             multi: MultiProgress::with_draw_target(ProgressDrawTarget::term_like(Box::new(screen.clone()))),
@@ -57,7 +60,10 @@ impl Passthrough {
             pulls: Pulls::default(),
         });
         let (briefing, lines) = (Briefing::default(), LineBuffer::default);
-        let guard = outer.map(|outer| Guard { outer, briefing, stdout: lines(), stderr: lines() });
+        let only_stderr = matches!(output, Output::GuardedStderr(_));
+        let guard = output.outer();
+        let guard =
+            guard.map(|outer| Guard { outer, only_stderr, briefing, stdout: lines(), stderr: lines() });
         Self { stdout, stderr, bars, paint: Paint { color }, guard }
     }
 
@@ -148,14 +154,14 @@ impl Passthrough {
             Stream::Stderr => &mut self.stderr,
         };
         match &mut self.guard {
-            Some(guard) => {
+            Some(guard) if !(guard.only_stderr && stream == Stream::Stdout) => {
                 let (outer, lines) = match stream {
                     Stream::Stdout => (guard.outer, &mut guard.stdout),
                     Stream::Stderr => (guard.outer, &mut guard.stderr),
                 };
                 lines.push(stream, data, |line| sink.line(&guarded(outer, &line)));
             }
-            None => sink.write(data),
+            Some(_) | None => sink.write(data),
         }
         // A prompt has no newline.
         sink.flush();

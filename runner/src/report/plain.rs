@@ -192,10 +192,7 @@ impl Plain {
                 }
             }
             What::ServiceStart { .. } | What::ServiceReady { .. } | What::ServiceEnd { .. } => {
-                let job = event.job.as_deref().filter(|_| self.jobs > 1);
-                for line in service::lines(&event.what, job, &self.directory, self.paint) {
-                    self.line(&line, now);
-                }
+                self.service(event, now);
             }
             What::Artifact { name, files, bytes } => {
                 let files = format::count(*files, "file");
@@ -251,6 +248,21 @@ impl Plain {
         }
     }
 
+    /// How a service stands.
+    fn service(&mut self, event: &Event, now: Instant) {
+        let job = event.job.as_deref().filter(|_| self.jobs > 1);
+        for line in service::lines(&event.what, job, &self.directory, self.paint) {
+            self.line(&line, now);
+        }
+        if let (What::ServiceEnd { result, .. }, Some(blocks)) = (&event.what, &mut self.blocks)
+            && result.outcome.is_failure()
+            && !result.optional
+        {
+            let order = blocks.service_failed(event.job.as_deref().unwrap_or_default(), result);
+            order.iter().for_each(|order| self.order(order));
+        }
+    }
+
     fn warning(&mut self, code: Option<&str>, text: &str, hint: Option<&str>, now: Instant) {
         let told = self.blocks.as_mut().and_then(|blocks| blocks.warning(code, &show_name(text), hint));
         match told {
@@ -274,7 +286,9 @@ impl Plain {
         let label = self.label(event);
         let named = if name == label { String::new() } else { format!(": {}", show_name(name)) };
         let again = if attempt > 1 { format!(", attempt {attempt}") } else { String::new() };
-        let title = format!("{label}: step {index} of {steps}{again}{named}");
+        // What `setup` makes comes before all of them.
+        let number = if index == 0 { "setup".to_owned() } else { format!("step {index} of {steps}") };
+        let title = format!("{label}: {number}{again}{named}");
         let key = key(event);
         let shown = match &mut self.blocks {
             None => {
@@ -401,7 +415,10 @@ impl Plain {
             Outcome::Success => self.paint.good(&outcome),
             _ => self.paint.bad(&outcome),
         };
-        let text = format!("{label}: {painted} in {}", format::usage(result));
+        let text = match &result.reused {
+            Some(reused) => format!("{label}: {}", format::reused(reused)),
+            None => format!("{label}: {painted} in {}", format::usage(result)),
+        };
         self.heading(result.conclusion.is_failure(), &text, now);
         if result.conclusion.is_failure() {
             // Each is a line of the step's that has been shown before.
@@ -502,6 +519,9 @@ pub(super) fn end_lines(result: &StepResult, directory: &Path) -> Vec<String> {
     lines.extend(result.remedy.as_ref().map(|remedy| format!("  hint: {}", show_name(remedy))));
     if !result.log.path.is_empty() {
         lines.push(format!("  log: {}", directory.join(&result.log.path).display()));
+    }
+    if let (true, Some(run)) = (result.kept, directory.file_name()) {
+        lines.push(format!("  look around: runner shell {}:{}", run.display(), result.id));
     }
     lines
 }

@@ -24,13 +24,15 @@ pub enum Output {
     Blocks(Outer),
     /// As passed through, but in lines, of which none is an order to the service.
     Guarded(Outer),
+    /// The same on standard error; standard output is a file, and as it is.
+    GuardedStderr(Outer),
 }
 
 impl Output {
     /// The service that reads it.
     pub const fn outer(self) -> Option<Outer> {
         match self {
-            Self::Blocks(outer) | Self::Guarded(outer) => Some(outer),
+            Self::Blocks(outer) | Self::Guarded(outer) | Self::GuardedStderr(outer) => Some(outer),
             Self::Plain | Self::Terminal | Self::Passthrough => None,
         }
     }
@@ -74,9 +76,9 @@ impl Reporter {
     pub fn with_sinks(settings: ReportSettings, stdout: Sink, stderr: Sink) -> Self {
         let color = settings.color;
         let outer = settings.output.outer();
-        if matches!(settings.output, Output::Passthrough | Output::Guarded(_)) {
+        if matches!(settings.output, Output::Passthrough | Output::Guarded(_) | Output::GuardedStderr(_)) {
             let bars = settings.stderr_is_terminal.then(Screen::stderr);
-            let passthrough = Passthrough::new(stdout, stderr, bars, color, outer);
+            let passthrough = Passthrough::new(stdout, stderr, bars, color, settings.output);
             return Self { human: Human::Passthrough(passthrough), json: None, outer };
         }
         let (json, people) = if settings.json { (Some(stdout), stderr) } else { (None, stdout) };
@@ -86,9 +88,11 @@ impl Reporter {
                     if settings.json { Screen::on_stderr(people) } else { Screen::on_stdout(people) };
                 Human::Terminal(Box::new(Terminal::new(screen, color)))
             }
-            Output::Plain | Output::Passthrough | Output::Guarded(_) | Output::Blocks(_) => {
-                Human::Plain(Plain::new(people, color, outer.map(Blocks::new)))
-            }
+            Output::Plain
+            | Output::Passthrough
+            | Output::Guarded(_)
+            | Output::GuardedStderr(_)
+            | Output::Blocks(_) => Human::Plain(Plain::new(people, color, outer.map(Blocks::new))),
         };
         Self { human, json, outer }
     }

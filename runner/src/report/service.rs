@@ -77,7 +77,7 @@ mod tests {
     #[test]
     fn a_service_is_one_line_when_it_is_ready_and_tells_why_it_has_failed() {
         let (paint, directory) = (Paint { color: false }, Path::new("/run"));
-        let ready = What::ServiceReady { service: "db".into(), ready_s: 1.25, by: "tcp 5432".into() };
+        let ready = What::ServiceReady { service: "db".into(), ready_s: 1.2, by: "tcp 5432".into() };
         assert_eq!(lines(&ready, None, directory, paint), ["service db ready 1.2s (tcp 5432)"]);
         assert_eq!(lines(&ready, Some("test"), directory, paint), ["service test/db ready 1.2s (tcp 5432)"]);
         let mut result = ServiceResult::new("db", ImageRecord::default(), true);

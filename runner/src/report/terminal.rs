@@ -254,7 +254,10 @@ impl Terminal {
         let mark = self.paint.mark(result.outcome);
         let mut text = match result.outcome {
             Outcome::Skipped => format!("{mark} {label} {}", self.paint.dim("skipped")),
-            Outcome::Success => format!("{mark} {label} {}", format::usage(result)),
+            Outcome::Success => match &result.reused {
+                Some(reused) => format!("{mark} {label} {}", format::reused(reused)),
+                None => format!("{mark} {label} {}", format::usage(result)),
+            },
             _ => format!(
                 "{mark} {label} {} {}",
                 self.paint.bad(&format::outcome(result)),

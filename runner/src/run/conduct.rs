@@ -408,6 +408,7 @@ impl<'r> Conductor<'r> {
             rootfs: &rootfs,
             base: &self.execution.base,
             root: &self.execution.root,
+            producers: producers(&self.execution.plan.jobs, job),
             inherited: &self.execution.inherited,
             home,
             run: self.run,
@@ -439,6 +440,12 @@ impl<'r> Conductor<'r> {
         }
         Ok(end)
     }
+}
+
+/// The jobs whose artifacts a job gets, cells one by one.
+fn producers(jobs: &[JobPlan], of: &JobPlan) -> Vec<String> {
+    let needed = |job: &&JobPlan| of.needs.iter().any(|need| need.artifacts && need.job == job.job);
+    jobs.iter().filter(needed).map(|job| job.id.clone()).collect()
 }
 
 /// The root filesystems of a job and of its services: different images at the same time, one that several have once, and then

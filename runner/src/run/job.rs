@@ -63,6 +63,8 @@ pub struct Job<'j> {
     pub base: &'j Path,
     /// The workspace when it is used in place.
     pub root: &'j Path,
+    /// The jobs whose artifacts it gets, by their ids, in the order of the plan.
+    pub producers: Vec<String>,
     /// What steps before its first one have handed on.
     pub inherited: &'j Handed,
     /// The home directory.
@@ -341,12 +343,11 @@ impl Job<'_> {
     /// Puts what the needed jobs have collected where it came from, in a workspace of the job's own: in one that they share it
     /// is there already.
     fn take_artifacts(&self, workspace: &Workspace) -> Result<(), RunError> {
-        let needs = || self.plan.needs.iter().filter(|need| need.artifacts);
-        if needs().next().is_none() || !Kept::own_workspace(self.plan.workspace) {
+        if self.producers.is_empty() || !Kept::own_workspace(self.plan.workspace) {
             return Ok(());
         }
-        let of = |id: &str| needs().any(|need| id.split('@').next() == Some(need.job.as_str()));
-        artifacts::hand_on(&self.run.artifacts_path(), &of, (&workspace.handle, &workspace.path))?;
+        let place = (&workspace.handle, workspace.path.as_path());
+        artifacts::hand_on(&self.run.artifacts_path(), &self.producers, place)?;
         Ok(())
     }
 

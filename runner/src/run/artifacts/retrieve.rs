@@ -222,11 +222,11 @@ pub fn extract(
     Ok(extracted)
 }
 
-/// Copies what jobs have collected to where each file came from, in the workspace of another. `of`: whether a job is one of
-/// them, by its id. What stands there is replaced, and links are never followed. `directory` is the run's `artifacts`.
+/// Copies what these jobs have collected, by their ids and one after the other, to where each file came from, in the workspace
+/// of another. What stands there is replaced, and links are never followed. `directory` is the run's `artifacts`.
 pub fn hand_on(
     directory: &Path,
-    of: &dyn Fn(&str) -> bool,
+    jobs: &[String],
     (workspace, into): (&OwnedFd, &Path),
 ) -> Result<Extracted, ArtifactError> {
     let manifest = Manifest::load(directory)?;
@@ -235,7 +235,10 @@ pub fn hand_on(
         return Ok(extracted);
     }
     let source = open(directory)?;
-    for entry in manifest.files.iter().filter(|entry| of(&entry.job) && !entry.report) {
+    // Which of them ended first is luck, and must not decide what there is in the end.
+    let of =
+        |job: &'_ String| manifest.files.iter().filter(|entry| entry.job == *job && !entry.report).collect();
+    for entry in jobs.iter().flat_map::<Vec<&ManifestEntry>, _>(of) {
         let (at, force) = (entry.path_bytes(), true);
         let give = Give { source: &source, target: workspace, into, at, entry, force };
         extracted.bytes += give.run()?;

@@ -186,6 +186,7 @@ impl Conductor<'_> {
             rootfs,
             base: &self.execution.base,
             root: &self.execution.root,
+            producers: Vec::new(),
             inherited: &Handed::default(),
             home: &self.execution.home,
             run: self.run,
