@@ -92,7 +92,7 @@ mod tests {
         result.cause = Some("ended before it was ready: exit code 1".to_owned());
         result.log.path = "jobs/job/services/db/log".to_owned();
         let expected = [
-            "service db: failure in 0.5s",
+            "service db: failure in 500ms",
             "  | no disk",
             "  cause: ended before it was ready: exit code 1",
             "  goes on: the service is optional",
