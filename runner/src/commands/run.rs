@@ -83,7 +83,7 @@ fn plan(settings: &RunSettings) -> Result<jobs::Plan, CommandError> {
 }
 
 /// Our standard input through a pipe: the step must not get our own descriptor, which may be a terminal.
-fn pumped_input() -> Result<OwnedFd, CommandError> {
+pub(super) fn pumped_input() -> Result<OwnedFd, CommandError> {
     let (theirs, ours) =
         pipe_with(PipeFlags::CLOEXEC).map_err(|errno| CommandError::new(Class::Host, errno))?;
     // The thread ends with the process: the command may leave its input unread.

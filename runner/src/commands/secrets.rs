@@ -9,7 +9,9 @@ use crate::run::secrets::{Secrets, strong};
 ///
 /// # Errors
 /// One that is missing, that no job declares, that cannot be hidden, or that cannot be the variable it is to be.
-pub(super) fn of(plan: &Plan, given: Vec<(String, Vec<u8>)>) -> Result<Secrets, CommandError> {
+pub(super) fn of(plan: &Plan, mut given: Vec<(String, Vec<u8>)>) -> Result<Secrets, CommandError> {
+    // CI services set the variables of secrets that a fork may not see to nothing.
+    given.retain(|(_, value)| !value.is_empty());
     let declared = || plan.jobs.iter().flat_map(|job| &job.secrets);
     for (name, value) in &given {
         if !declared().any(|secret| secret.name == *name) {

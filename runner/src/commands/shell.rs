@@ -7,6 +7,7 @@ use jobs::{Command, Overrides};
 use serde_json::{Value, json};
 
 use super::launch::{fetch_settings, launch, no_input, ours};
+use super::run::pumped_input;
 use super::{Class, CommandError, RUN_ERROR_EXIT_CODE};
 use crate::cli::ShellSettings;
 use crate::outcome::Keep;
@@ -50,7 +51,7 @@ pub fn shell(zygote: Zygote, settings: ShellSettings) -> Result<u8, CommandError
         run_id: None,
         warnings: Vec::new(),
         jobs_max: None,
-        stdin: no_input()?,
+        stdin: if settings.terminal { no_input()? } else { pumped_input()? },
         secrets: Secrets::default(),
         secrets_in_artifacts: false,
         keep: Keep::Never,

@@ -545,8 +545,13 @@ pub(super) fn run_end(run: &str, outcome: Outcome, exit_code: u8, wall_s: f64, p
 
 /// Returns the lines of a warning.
 pub(super) fn warning_lines(code: Option<&str>, text: &str, hint: Option<&str>, paint: Paint) -> Vec<String> {
-    let code = code.map(|code| format!("[{code}]")).unwrap_or_default();
-    let mut lines = vec![format!("{}: {}", paint.notice(&format!("warning{code}")), show_name(text))];
+    // Something that fails the job may be told before its end.
+    let head = match code {
+        Some(code) if code.starts_with('E') => paint.bad(&format!("error[{code}]")),
+        Some(code) => paint.notice(&format!("warning[{code}]")),
+        None => paint.notice("warning"),
+    };
+    let mut lines = vec![format!("{head}: {}", show_name(text))];
     lines.extend(hint.map(|hint| format!("  hint: {}", show_name(hint))));
     lines
 }

@@ -110,9 +110,11 @@ pub fn work_tree(root: &Path) -> Result<WorkTree, GitError> {
     let tag = String::from_utf8_lossy(&tags).lines().next().unwrap_or_default().to_owned();
     let status = ["status", "--porcelain", "-z", "--untracked-files=no"];
     let dirty = !lines("look at the work tree", &status)?.is_empty();
-    let base = base(root);
-    let diff = ["diff", "--name-only", "-z", "--no-ext-diff", base.as_deref().unwrap_or("HEAD")];
-    let names = lines("compare with the base", &diff)?;
+    let names = match base(root) {
+        Some(base) => lines("compare with the base", &["diff", "--name-only", "-z", "--no-ext-diff", &base])?,
+        // The first commit, or all that a shallow clone has: whoever acts on what changed must not miss any of it.
+        None => lines("list the files", &["ls-files", "-z"])?,
+    };
     let names = names.split(|byte| *byte == 0).filter(|name| !name.is_empty());
     let changed = names.take(CHANGED_MAX).map(|name| String::from_utf8_lossy(name).into_owned()).collect();
     Ok(WorkTree { tag, dirty, changed })
@@ -253,6 +255,10 @@ mod tests {
         fs::write(dir.path().join("untracked"), "").unwrap();
         let dirty = work_tree(dir.path()).unwrap();
         assert_eq!((dirty.dirty, dirty.changed), (true, vec!["a".to_owned(), "sub/b".to_owned()]));
+        let shallow = tempfile::tempdir().unwrap();
+        checkout(dir.path(), &shallow.path().join("x")).unwrap();
+        let all = work_tree(&shallow.path().join("x")).unwrap();
+        assert_eq!(all.changed, [".gitignore", "a", "sub/b"], "nothing to compare with");
         let plain = tempfile::tempdir().unwrap();
         assert_eq!(work_tree(plain.path()).unwrap(), WorkTree::default());
     }
