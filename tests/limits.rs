@@ -91,6 +91,24 @@ fn kills_whole_cgroups() -> bool {
     Path::new("/sys/fs/cgroup/cgroup.controllers").exists()
 }
 
+/// Where the kernel kills one process and not the whole step, a shell can go on as if nothing had happened.
+#[test]
+fn a_success_with_a_process_killed_for_memory_is_told() {
+    require!(Cgroups, Busybox);
+    let lab = Lab::new(User::Current);
+    let job = format!(
+        "limits: {{memory: 64M}}\nsteps:\n  - '/opt/probe eat-memory {TOO_MUCH} | cat; echo went on'\n"
+    );
+    if kills_whole_cgroups() {
+        assert_eq!(lab.exec(&job, 5).step(0)["outcome"], "oom");
+        return;
+    }
+    let run = lab.exec(&job, 0);
+    assert_eq!(run.step(0)["outcome"], "success");
+    let said = run.ran.stdout_text();
+    assert!(said.contains("out of memory: 1 process killed at 64M"), "{said}");
+}
+
 #[test]
 fn swap_is_no_way_round_the_memory_limit() {
     require!(Cgroups, Busybox);

@@ -14,7 +14,7 @@ use super::outer::Briefing;
 use super::sink::Sink;
 use super::{cache, service};
 use crate::event::{Event, FailedTest, Stream, What};
-use crate::outcome::{LogSummary, Outcome, StepResult};
+use crate::outcome::{LogSummary, Oom, Outcome, StepResult};
 use crate::run::logs::LogReader;
 
 /// Silence after which a line says that the run is alive: CI services give up on silent jobs.
@@ -511,6 +511,8 @@ pub(super) fn end_lines(result: &StepResult, directory: &Path, job: Option<&str>
         lines.push(format!("  log limit reached: {} dropped", format::size(result.log.dropped_bytes)));
     }
     if !result.outcome.is_failure() {
+        // In a pipe, or beside the main process, this is nobody's exit code.
+        lines.extend(result.oom.as_ref().map(|oom| killed_on_the_way(oom)));
         return lines;
     }
     if !result.conclusion.is_failure() {
@@ -526,6 +528,14 @@ pub(super) fn end_lines(result: &StepResult, directory: &Path, job: Option<&str>
         lines.push(format!("  look around: runner shell {}{job}:{}", run.display(), result.id));
     }
     lines
+}
+
+/// Says that the kernel killed for memory in a step that succeeded all the same.
+fn killed_on_the_way(oom: &Oom) -> String {
+    let victim =
+        oom.victim.as_ref().map(|victim| format!(": {}", show_name(&victim.name))).unwrap_or_default();
+    let (count, limit) = (format::count(oom.kills, "process"), format::size(oom.limit_bytes));
+    format!("  out of memory: {} killed at {limit}{victim}", count.replace("processs", "processes"))
 }
 
 /// Returns name and message of a test that failed.
