@@ -512,7 +512,7 @@ pub(super) fn end_lines(result: &StepResult, directory: &Path, job: Option<&str>
     }
     if !result.outcome.is_failure() {
         // In a pipe, or beside the main process, this is nobody's exit code.
-        lines.extend(result.oom.as_ref().map(|oom| killed_on_the_way(oom)));
+        lines.extend(result.oom.as_ref().map(killed_on_the_way));
         return lines;
     }
     if !result.conclusion.is_failure() {
