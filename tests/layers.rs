@@ -5,7 +5,6 @@ mod lab;
 
 use std::fs;
 use std::process::Stdio;
-use std::time::Duration;
 
 use fixtures::{Leftovers, User, require, wait_for};
 use lab::{Lab, Run};
@@ -93,6 +92,15 @@ fn a_failure_or_an_image_without_a_digest_leaves_no_layer() {
         assert!(!is_reused(&run, "setup-1"));
         assert_eq!((run.text(1), layers()), ("a\n".to_owned(), 0));
     }
+    // Nor does it stay when a later entry, or the job, cannot go on.
+    for rest in [
+        "setup: [{run: 'true', network: none}, {run: 'false', network: none}]\nsteps: ['true']",
+        "setup: [{run: 'true', network: none}]\nsteps: [{run: 'true', user: no-such-user}]",
+    ] {
+        lab.context.write("host.yml", format!("image: host\nnetwork: none\n{rest}\n"));
+        assert_ne!(lab.context.run(&["exec", "host.yml"]).code(), Some(0));
+        assert_eq!(layers(), 0);
+    }
     // A user that the setup makes can run steps.
     let run = lab.exec(
         "setup: [{run: 'echo builder:x:1234:1234::/var/builder:/bin/sh >> /etc/passwd', network: none}]\n\
@@ -127,7 +135,6 @@ fn two_runs_make_a_layer_once_and_a_killed_one_leaves_nothing() {
     let mut killed = killed.stdout(Stdio::null()).stderr(Stdio::null()).spawn().unwrap();
     let begun = lab.context.home().join("runs/killed/jobs/job/steps/00-setup-1/log");
     assert!(wait_for(|| begun.exists()));
-    std::thread::sleep(Duration::from_millis(50));
     killed.kill().unwrap();
     killed.wait().unwrap();
     let run = lab.finished(lab.context.run(&["exec", "--run-id", "after", "job.yml"]).expect_code(0));

@@ -2,7 +2,7 @@
 //!
 //! Scalars and lists are replaced; the maps whose members stand for themselves are merged member by member.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::rc::Rc;
 
 use crate::yaml::{Entry, Node, Value};
@@ -38,8 +38,8 @@ type Both<'b> = &'b dyn Fn(&str, &Rc<Node>, &Rc<Node>) -> Rc<Node>;
 /// What one lacks comes first: it is what is overridden.
 fn entries(own: &[Entry], under: &[Entry], both: Both<'_>) -> Vec<Entry> {
     let others: HashMap<&str, &Entry> = under.iter().map(|entry| (entry.key.as_str(), entry)).collect();
-    let have: HashMap<&str, ()> = own.iter().map(|entry| (entry.key.as_str(), ())).collect();
-    let lacking = under.iter().filter(|entry| !have.contains_key(entry.key.as_str())).cloned();
+    let have: HashSet<&str> = own.iter().map(|entry| entry.key.as_str()).collect();
+    let lacking = under.iter().filter(|entry| !have.contains(entry.key.as_str())).cloned();
     let merged = own.iter().map(|entry| match others.get(entry.key.as_str()) {
         Some(other) => Entry { value: both(&entry.key, &entry.value, &other.value), ..entry.clone() },
         None => entry.clone(),

@@ -398,47 +398,55 @@ impl<'r> Conductor<'r> {
         let unit = if several { format!("{id}.{at}") } else { id.to_owned() };
         let site = Site { job, at, unit: unit.clone(), attempt, lease: &lease, cancel: cancel.clone() };
         let mut rootfs = rootfs;
-        let SetUp { layers, passing, results, outcome } = self.set_up(&site, &mut rootfs).await?;
-        if let Some(outcome) = outcome {
-            let steps = results.into_iter().chain(job.steps.iter().map(job::skipped)).collect();
-            return Ok(JobEnd { steps, ..JobEnd::new(outcome) });
-        }
-        let job = Job {
-            plan: job,
-            rootfs: &rootfs,
-            base: &self.execution.base,
-            root: &self.execution.root,
-            producers: producers(&self.execution.plan.jobs, job),
-            inherited: &self.execution.inherited,
-            home,
-            run: self.run,
-            ledger: &self.ledger,
-            unit,
-            number: at,
-            attempt,
-            zygote: self.zygote,
-            lease: &lease,
-            hierarchy: self.hierarchy,
-            stdin: &self.execution.stdin,
-            feed: self.feed,
-            secrets: &self.execution.secrets,
-            secrets_in_artifacts: self.execution.secrets_in_artifacts,
-            tallies: RefCell::default(),
-            keep: self.execution.keep,
-            inside: self.execution.inside.as_ref(),
-            contexts,
-            cancel: RefCell::new(cancel),
-            services: services::muster(&job.services, &roots)?,
-            company: Company::new(&job.services),
+        let mut set_up = SetUp::default();
+        let ended = async {
+            self.set_up(&site, &mut rootfs, &mut set_up).await?;
+            let results = std::mem::take(&mut set_up.results);
+            if let Some(outcome) = set_up.outcome {
+                let steps = results.into_iter().chain(job.steps.iter().map(job::skipped)).collect();
+                return Ok(JobEnd { steps, ..JobEnd::new(outcome) });
+            }
+            let job = Job {
+                plan: job,
+                rootfs: &rootfs,
+                base: &self.execution.base,
+                root: &self.execution.root,
+                producers: producers(&self.execution.plan.jobs, job),
+                inherited: &self.execution.inherited,
+                home,
+                run: self.run,
+                ledger: &self.ledger,
+                unit,
+                number: at,
+                attempt,
+                zygote: self.zygote,
+                lease: &lease,
+                hierarchy: self.hierarchy,
+                stdin: &self.execution.stdin,
+                feed: self.feed,
+                secrets: &self.execution.secrets,
+                secrets_in_artifacts: self.execution.secrets_in_artifacts,
+                tallies: RefCell::default(),
+                keep: self.execution.keep,
+                inside: self.execution.inside.as_ref(),
+                contexts,
+                cancel: RefCell::new(cancel),
+                services: services::muster(&job.services, &roots)?,
+                company: Company::new(&job.services),
+            };
+            let mut end = job.run(stage).await?;
+            end.steps.splice(0..0, results);
+            Ok::<_, RunError>(end)
         };
-        let mut end = job.run(stage).await?;
-        drop(layers);
-        end.steps.splice(0..0, results);
-        for layer in passing {
+        let mut ended = ended.await;
+        // However the job ended.
+        for layer in set_up.passing {
             let removed = SetupLayers::of(home).remove(layer, self.zygote);
-            end.left.extend(removed.err().map(|text| format!("cannot clean up: {text}")));
+            if let (Ok(end), Err(text)) = (&mut ended, removed) {
+                end.left.push(format!("cannot clean up: {text}"));
+            }
         }
-        Ok(end)
+        ended
     }
 }
 

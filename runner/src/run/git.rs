@@ -139,10 +139,18 @@ fn base(root: &Path) -> Option<String> {
 /// No repository, no commit, no git.
 pub fn checkout(root: &Path, at: &Path) -> Result<(), GitError> {
     let (commit, branch) = head(root).ok_or_else(|| GitError::NoCommit(root.display().to_string()))?;
-    let url = format!("file://{}", root.display());
+    // Not as a URL, in which git decodes `%`; the depth of a path's clone counts with `--no-local` only.
+    let url = root.display().to_string();
     let at_text = at.display().to_string();
-    let mut clone =
-        vec!["clone", "--quiet", "--depth=1", "--no-tags", "--no-checkout", "--no-recurse-submodules"];
+    let mut clone = vec![
+        "clone",
+        "--quiet",
+        "--no-local",
+        "--depth=1",
+        "--no-tags",
+        "--no-checkout",
+        "--no-recurse-submodules",
+    ];
     if branch.is_some() {
         clone.push("--single-branch");
     }

@@ -166,19 +166,30 @@ impl SetupLayers {
                 .open(&name)
                 .ok_or_else(|| RecordError::io("use", &place, io::Error::other("it is damaged")));
         }
+        make_directory(&self.directory)?;
         make_directory(&hidden)?;
+        if let Err(error) = Self::fill(key, step, &made, &hidden, &place) {
+            // A full disk: the step's files go back to where the job's clean-up finds them.
+            let _never_left = fs::rename(hidden.join("step"), step);
+            let _best_effort = fs::remove_dir_all(&hidden);
+            return Err(error);
+        }
+        self.open(&name).ok_or_else(|| RecordError::io("use", &place, io::Error::other("it is gone again")))
+    }
+
+    /// Makes a layer whole in its hidden directory, then visible.
+    fn fill(key: &str, step: &Path, made: &Made, hidden: &Path, place: &Path) -> Result<(), RecordError> {
         let failed =
             |action: &'static str| move |source: io::Error| RecordError::io(action, hidden_path(key), source);
         fs::rename(step, hidden.join("step")).map_err(failed("keep"))?;
         File::create(hidden.join("lock")).map_err(failed("keep"))?;
         let bytes =
-            serde_json::to_vec_pretty(&made).map_err(|error| failed("keep")(io::Error::other(error)))?;
+            serde_json::to_vec_pretty(made).map_err(|error| failed("keep")(io::Error::other(error)))?;
         write_file_atomic(&hidden.join("setup.json"), &bytes, Durability::Cheap)?;
-        let handle = File::open(&hidden).map_err(failed("keep"))?;
+        let handle = File::open(hidden).map_err(failed("keep"))?;
         // The step's own file system flushed nothing: it was made to be thrown away.
         syncfs(&handle).map_err(|errno| failed("flush")(errno.into()))?;
-        fs::rename(&hidden, &place).map_err(failed("publish"))?;
-        self.open(&name).ok_or_else(|| RecordError::io("use", &place, io::Error::other("it is gone again")))
+        fs::rename(hidden, place).map_err(failed("publish"))
     }
 
     /// Removes layers that nobody has used for so long. Returns how many went; what could not is said to `failed`.
@@ -229,4 +240,24 @@ pub fn remove(made: &Made, directory: &Path, name: &str, zygote: &Zygote) -> Res
 
 fn hidden_path(key: &str) -> PathBuf {
     PathBuf::from(format!("setup layer {key}"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_layer_that_cannot_be_kept_goes_back_to_its_job() {
+        let home = tempfile::tempdir().unwrap();
+        let step = home.path().join("step");
+        fs::create_dir_all(step.join("u/of-the-step")).unwrap();
+        let made = Made { run: "run".to_owned(), at_ms: 1, identity: Identity::Single, user: (0, 0) };
+        let layers = SetupLayers::of(home.path());
+        // Where its record would go is something else: as with a full disk, the step has been moved by then.
+        fs::create_dir_all(home.path().join("setup/.key.000000000000001/setup.json/full")).unwrap();
+        layers.publish("key", &step, made.clone()).unwrap_err();
+        assert!(step.join("u/of-the-step").is_dir());
+        assert_eq!(fs::read_dir(home.path().join("setup")).unwrap().count(), 0);
+        assert_eq!(layers.publish("key", &step, made.clone()).unwrap().made, made);
+    }
 }

@@ -51,6 +51,8 @@ struct Entry<'e> {
     reads: &'e str,
     /// The key of its layer.
     known: &'e str,
+    /// Other runs can use it: nobody else may be making it.
+    shared: bool,
 }
 
 /// What the entries of one job share.
@@ -66,8 +68,12 @@ pub(super) struct Site<'s> {
 
 impl Conductor<'_> {
     /// Puts the layers of a job's `setup` over its image's.
-    pub(super) async fn set_up(&self, site: &Site<'_>, rootfs: &mut Rootfs) -> Result<SetUp, RunError> {
-        let mut set_up = SetUp::default();
+    pub(super) async fn set_up(
+        &self,
+        site: &Site<'_>,
+        rootfs: &mut Rootfs,
+        set_up: &mut SetUp,
+    ) -> Result<(), RunError> {
         let root = &self.execution.root;
         let mut parent = rootfs.digest.map(|digest| digest.to_string());
         for (index, setup) in site.job.setup.iter().enumerate() {
@@ -88,8 +94,8 @@ impl Conductor<'_> {
                 // What an image without a digest holds can change at any time.
                 None => format!("once-{}-{index}", site.unit),
             };
-            let entry = Entry { index, setup, reads: &reads, known: &known };
-            let layer = self.layer(site, &entry, rootfs, &mut set_up).await?;
+            let entry = Entry { index, setup, reads: &reads, known: &known, shared: parent.is_some() };
+            let layer = self.layer(site, &entry, rootfs, set_up).await?;
             let Some(layer) = layer else { break };
             rootfs.layers.push(layer.path());
             match parent.as_mut() {
@@ -101,7 +107,7 @@ impl Conductor<'_> {
             }
             set_up.layers.push(layer);
         }
-        Ok(set_up)
+        Ok(())
     }
 
     /// An entry's layer. `None`: there is none, and the job is over.
@@ -112,10 +118,13 @@ impl Conductor<'_> {
         rootfs: &Rootfs,
         set_up: &mut SetUp,
     ) -> Result<Option<Layer>, RunError> {
-        let Entry { setup, known, .. } = *entry;
+        let Entry { setup, known, shared, .. } = *entry;
         let layers = SetupLayers::of(&self.execution.home);
         let mut cancel = site.cancel.clone();
         let _right_to_make = loop {
+            if !shared {
+                break None;
+            }
             if self.execution.reuse
                 && let Some(layer) = layers.find(known, setup.max_age)
             {
@@ -126,7 +135,7 @@ impl Conductor<'_> {
                 return Ok(Some(layer));
             }
             match layers.try_make(known)? {
-                Some(right) => break right,
+                Some(right) => break Some(right),
                 None => {
                     tokio::select! {
                         () = tokio::time::sleep(PAUSE) => {}
