@@ -141,5 +141,26 @@ fn two_runs_make_a_layer_once_and_a_killed_one_leaves_nothing() {
     assert!(is_reused(&run, "setup-1"));
     assert_eq!(log("after"), log("one"));
     assert_eq!(fs::read_dir(lab.context.home().join("scratch")).unwrap().count(), 0);
+    // Nor does one that only its own run can use.
+    lab.context.write(
+        "host.yml",
+        "image: host\nnetwork: none\nsetup: [{run: 'true', network: none}]\nsteps: [sleep 1000]\n",
+    );
+    let made = || {
+        fs::read_dir(lab.context.home().join("setup"))
+            .unwrap()
+            .flatten()
+            .filter(|entry| entry.file_name().to_string_lossy().starts_with("once-"))
+            .count()
+    };
+    let mut killed = lab.context.command(&["exec", "--run-id", "of-host", "host.yml"]);
+    let mut killed = killed.stdout(Stdio::null()).stderr(Stdio::null()).spawn().unwrap();
+    let begun = lab.context.home().join("runs/of-host/jobs/job/steps/01-step-1/log");
+    assert!(wait_for(|| begun.exists()));
+    killed.kill().unwrap();
+    killed.wait().unwrap();
+    assert_eq!(made(), 1);
+    lab.context.run(&["exec", "--run-id", "sweeps", "job.yml"]).expect_code(0);
+    assert_eq!(made(), 0);
     before.assert_nothing_new();
 }

@@ -6,9 +6,11 @@ use std::ffi::OsString;
 use std::io;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::os::unix::ffi::OsStringExt as _;
+use std::path::Path;
 
 use images::unpack::{UnpackError, UnpackOptions, UnpackSummary, unpack_recorded};
 use images::{Digest, TreeError};
+use rustix::fs::{CWD, Mode, OFlags, openat};
 use rustix::io::Errno;
 use rustix::pipe::{PipeFlags, fcntl_setpipe_size, pipe_with};
 use serde::{Deserialize, Serialize};
@@ -145,6 +147,17 @@ impl Servants<'_> {
             Done::Removed(result) => result.map_err(|what| ErrandError { what }),
             _ => Err(Errno::BADMSG.into()),
         }
+    }
+
+    /// Removes what has this name in the directory at a path, if that is there.
+    ///
+    /// # Errors
+    /// What could not be removed, in words.
+    pub fn remove_below(&self, directory: &Path, name: &str) -> Result<(), String> {
+        let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
+        let Ok(handle) = openat(CWD, directory, flags, Mode::empty()) else { return Ok(()) };
+        let removed = self.remove(handle.as_fd(), name);
+        removed.map_err(|error| format!("{}: {error}", directory.join(name).display()))
     }
 
     /// Makes one tree of several, the lowest first, in an empty directory.

@@ -15,12 +15,14 @@ use serde_json::json;
 
 use super::errands::Servants;
 use super::record::{Durability, RecordError, make_directory, read_json, write_file_atomic};
-use super::traces::remove_below;
 use crate::sandbox::ids::Identity;
 use crate::sandbox::zygote::Zygote;
 
 /// The version of what a key is made of: another one makes other keys.
 const KEY_VERSION: u32 = 1;
+
+/// What the names of layers begin with that only their own run can use; no key does.
+pub const PASSING: &str = "once-";
 
 /// What a layer is made of besides its own command; whatever a command can see has to be here.
 #[derive(Debug, Clone)]
@@ -181,11 +183,12 @@ impl SetupLayers {
     fn fill(key: &str, step: &Path, made: &Made, hidden: &Path, place: &Path) -> Result<(), RecordError> {
         let failed =
             |action: &'static str| move |source: io::Error| RecordError::io(action, hidden_path(key), source);
-        fs::rename(step, hidden.join("step")).map_err(failed("keep"))?;
+        // First whose it is: what a killed run leaves is found by that.
         File::create(hidden.join("lock")).map_err(failed("keep"))?;
         let bytes =
             serde_json::to_vec_pretty(made).map_err(|error| failed("keep")(io::Error::other(error)))?;
         write_file_atomic(&hidden.join("setup.json"), &bytes, Durability::Cheap)?;
+        fs::rename(step, hidden.join("step")).map_err(failed("keep"))?;
         let handle = File::open(hidden).map_err(failed("keep"))?;
         // The step's own file system flushed nothing: it was made to be thrown away.
         syncfs(&handle).map_err(|errno| failed("flush")(errno.into()))?;
@@ -203,6 +206,9 @@ impl SetupLayers {
         let entries = fs::read_dir(&self.directory).into_iter().flatten().flatten();
         let mut count = 0;
         for name in entries.filter_map(|entry| entry.file_name().into_string().ok()) {
+            if name.starts_with('.') {
+                continue;
+            }
             let directory = self.directory.join(&name);
             let Ok(made) = read_json::<Made>(&directory.join("setup.json")) else { continue };
             let Ok(lock) = File::options().write(true).open(directory.join("lock")) else { continue };
@@ -217,6 +223,26 @@ impl SetupLayers {
             }
         }
         count
+    }
+
+    /// Removes what only a run that is dead had use for: layers of images without a digest, and what it was about to
+    /// publish. Returns how many went, and what could not go, in words.
+    pub fn discard(&self, run_id: &str, zygote: &Zygote) -> (u64, Vec<String>) {
+        let entries = fs::read_dir(&self.directory).into_iter().flatten().flatten();
+        let (mut count, mut left) = (0, Vec::new());
+        for name in entries.filter_map(|entry| entry.file_name().into_string().ok()) {
+            if !name.starts_with('.') && !name.starts_with(PASSING) {
+                continue;
+            }
+            match read_json::<Made>(&self.directory.join(&name).join("setup.json")) {
+                Ok(made) if made.run == run_id => match remove(&made, &self.directory, &name, zygote) {
+                    Ok(()) => count += 1,
+                    Err(error) => left.push(error),
+                },
+                _ => {}
+            }
+        }
+        (count, left)
     }
 
     /// Removes a layer that is of no use to others.
@@ -235,7 +261,7 @@ impl SetupLayers {
 /// # Errors
 /// What could not be removed, in words.
 pub fn remove(made: &Made, directory: &Path, name: &str, zygote: &Zygote) -> Result<(), String> {
-    remove_below(directory, &Servants { zygote, identity: made.identity, user: made.user }, name)
+    Servants { zygote, identity: made.identity, user: made.user }.remove_below(directory, name)
 }
 
 fn hidden_path(key: &str) -> PathBuf {
@@ -253,8 +279,7 @@ mod tests {
         fs::create_dir_all(step.join("u/of-the-step")).unwrap();
         let made = Made { run: "run".to_owned(), at_ms: 1, identity: Identity::Single, user: (0, 0) };
         let layers = SetupLayers::of(home.path());
-        // Where its record would go is something else: as with a full disk, the step has been moved by then.
-        fs::create_dir_all(home.path().join("setup/.key.000000000000001/setup.json/full")).unwrap();
+        fs::create_dir_all(home.path().join("setup/.key.000000000000001/setup.json/in-the-way")).unwrap();
         layers.publish("key", &step, made.clone()).unwrap_err();
         assert!(step.join("u/of-the-step").is_dir());
         assert_eq!(fs::read_dir(home.path().join("setup")).unwrap().count(), 0);

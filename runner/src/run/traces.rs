@@ -13,6 +13,7 @@ use serde::{Deserialize, Serialize};
 
 use super::errands::Servants;
 use super::record::{Durability, RecordError, RunDirectory, Selector};
+use super::setup_layers::SetupLayers;
 use super::skeleton;
 use crate::cgroup::Hierarchy;
 use crate::sandbox::ids::Identity;
@@ -215,6 +216,9 @@ fn clean(
     summary: &mut SweepSummary,
 ) {
     summary.left.extend(run.discard_unpublished().err().map(|error| error.to_string()));
+    let (removed, left) = SetupLayers::of(home).discard(run.id(), zygote);
+    summary.removed += removed;
+    summary.left.extend(left);
     let bytes = fs::read(run.path().join(FILE)).unwrap_or_default();
     let Ok(jobs) = serde_json::from_slice::<BTreeMap<String, Traces>>(&bytes) else { return };
     for traces in jobs.values() {
@@ -254,16 +258,5 @@ fn clean_job(
 /// # Errors
 /// What could not be removed, in words.
 pub fn remove_scratch(home: &Path, servants: &Servants<'_>, name: &str) -> Result<(), String> {
-    remove_below(&home.join("scratch"), servants, name)
-}
-
-/// Removes what has this name in a directory, with the rights that its files need.
-///
-/// # Errors
-/// What could not be removed, in words.
-pub fn remove_below(directory: &Path, servants: &Servants<'_>, name: &str) -> Result<(), String> {
-    let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
-    let Ok(handle) = openat(CWD, directory, flags, Mode::empty()) else { return Ok(()) };
-    let removed = servants.remove(std::os::fd::AsFd::as_fd(&handle), name);
-    removed.map_err(|error| format!("{}: {error}", directory.join(name).display()))
+    servants.remove_below(&home.join("scratch"), name)
 }

@@ -22,7 +22,7 @@ use crate::run::inside::Inside;
 use crate::run::job::{self, Job, JobEnd};
 use crate::run::room;
 use crate::run::services::Company;
-use crate::run::setup_layers::{Ingredients, Layer, Made, SetupLayers, key};
+use crate::run::setup_layers::{Ingredients, Layer, Made, PASSING, SetupLayers, key};
 use crate::run::step::Cancel;
 use crate::run::step_files::Handed;
 
@@ -92,7 +92,7 @@ impl Conductor<'_> {
             let known = match &parent {
                 Some(_) => key(setup, &ingredients),
                 // What an image without a digest holds can change at any time.
-                None => format!("once-{}-{index}", site.unit),
+                None => format!("{PASSING}{}-{index}", site.unit),
             };
             let entry = Entry { index, setup, reads: &reads, known: &known, shared: parent.is_some() };
             let layer = self.layer(site, &entry, rootfs, set_up).await?;
