@@ -92,17 +92,16 @@ impl Playground {
         let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::NOFOLLOW;
         let root: OwnedFd = std::fs::File::open(self.root()).unwrap().into();
         // A directory is opened when its turn comes, so that no more handles are open than branches.
-        let mut left = vec![(Rc::new(root), String::new(), String::from("."))];
+        let mut left = vec![(Rc::new(root), String::new(), b".".to_vec())];
         while let Some((parent, above, name)) = left.pop() {
-            let directory = Rc::new(openat(&parent, &name, flags, Mode::empty()).unwrap());
-            let path = if name == "." { String::new() } else { format!("{above}{name}/") };
+            let directory = Rc::new(openat(&parent, &name[..], flags, Mode::empty()).unwrap());
+            let path = if name == b"." { String::new() } else { format!("{above}{}/", shown(&name)) };
             for entry in Dir::read_from(&directory).unwrap() {
-                let bytes = entry.unwrap().file_name().to_bytes().to_vec();
-                if matches!(&bytes[..], b"." | b"..") {
+                let name = entry.unwrap().file_name().to_bytes().to_vec();
+                if matches!(&name[..], b"." | b"..") {
                     continue;
                 }
-                let name = String::from_utf8(bytes).unwrap();
-                let here = Found::look(&directory, &name, format!("{path}{name}"));
+                let here = Found::look(&directory, &name, format!("{path}{}", shown(&name)));
                 if here.kind == FileType::Directory {
                     left.push((directory.clone(), path.clone(), name));
                 }
@@ -116,7 +115,7 @@ impl Playground {
     /// The root directory itself.
     pub fn root_found(&self) -> Found {
         let outer: OwnedFd = std::fs::File::open(self.outer.path()).unwrap().into();
-        Found::look(&outer, "root", ".".to_owned())
+        Found::look(&outer, b"root", ".".to_owned())
     }
 
     /// Every path below the root with its kind and content, links not followed.
@@ -152,7 +151,7 @@ pub struct Found {
 }
 
 impl Found {
-    fn look(directory: &OwnedFd, name: &str, path: String) -> Found {
+    fn look(directory: &OwnedFd, name: &[u8], path: String) -> Found {
         let stat = statat(directory, name, AtFlags::SYMLINK_NOFOLLOW).unwrap();
         let kind = FileType::from_raw_mode(stat.st_mode);
         let (mut content, mut xattrs) = (Vec::new(), "none".to_owned());
@@ -194,5 +193,13 @@ impl Found {
         let end = at + text.len();
         self.content.get(at..end) == Some(text.as_bytes())
             && self.content.iter().enumerate().all(|(n, byte)| (at..end).contains(&n) || *byte == 0)
+    }
+}
+
+/// A name as text; one that is none, as an archive's damage may leave it, with its bytes escaped.
+fn shown(name: &[u8]) -> String {
+    match std::str::from_utf8(name) {
+        Ok(text) => text.to_owned(),
+        Err(_) => name.escape_ascii().to_string(),
     }
 }
